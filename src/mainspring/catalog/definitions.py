@@ -1,0 +1,91 @@
+"""Every version of every source, feature view and model that was ever applied, and which ones are current."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Connection, String, Table, Text, delete, insert, select
+
+from mainspring.catalog.database import METADATA
+
+KINDS = ("sources", "views", "models")
+
+DEFINITIONS = Table(
+    "definitions",
+    METADATA,
+    Column("kind", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("version", String, primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("first_at_us", BigInteger, nullable=False),
+    Column("actor", String, nullable=False),
+)
+CURRENT = Table(
+    "current_definitions",
+    METADATA,
+    Column("kind", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("version", String, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One version of a source, feature view or model.
+
+    Attributes:
+        kind: ``sources``, ``views`` or ``models``.
+        description: What `Project.describe` says of it.
+        first_at_us: When this version was applied for the first time.
+    """
+
+    kind: str
+    name: str
+    version: str
+    description: dict[str, Any]
+    first_at_us: int
+    actor: str
+
+
+def apply(connection: Connection, description: Mapping[str, Any], at_us: int, actor: str) -> None:
+    """Make ``description`` (of `Project.describe`) current; versions seen before keep their first moment."""
+    connection.execute(delete(CURRENT))
+    for kind in KINDS:
+        for name, body in description[kind].items():
+            key = {"kind": kind, "name": name, "version": body["version"]}
+            if find(connection, kind, name, body["version"]) is None:
+                text = json.dumps(body, sort_keys=True)
+                connection.execute(insert(DEFINITIONS).values(**key, body=text, first_at_us=at_us, actor=actor))
+            connection.execute(insert(CURRENT).values(**key, since_us=at_us))
+
+
+def current(connection: Connection) -> dict[str, dict[str, Any]]:
+    """What is in force, in the shape of `Project.describe`; empty before the first apply."""
+    joined = DEFINITIONS.join(
+        CURRENT,
+        (DEFINITIONS.c.kind == CURRENT.c.kind)
+        & (DEFINITIONS.c.name == CURRENT.c.name)
+        & (DEFINITIONS.c.version == CURRENT.c.version),
+    )
+    out: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
+    query = select(DEFINITIONS.c.kind, DEFINITIONS.c.name, DEFINITIONS.c.body).select_from(joined)
+    for kind, name, body in connection.execute(query.order_by(DEFINITIONS.c.name)):
+        out[kind][name] = json.loads(body)
+    return out
+
+
+def find(connection: Connection, kind: str, name: str, version: str) -> Definition | None:
+    """One version, or None."""
+    query = select(DEFINITIONS).where(
+        DEFINITIONS.c.kind == kind, DEFINITIONS.c.name == name, DEFINITIONS.c.version == version
+    )
+    row = connection.execute(query).one_or_none()
+    return (
+        None
+        if row is None
+        else Definition(row.kind, row.name, row.version, json.loads(row.body), row.first_at_us, row.actor)
+    )

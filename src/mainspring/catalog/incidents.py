@@ -1,0 +1,115 @@
+"""Incidents: opened and closed by decisions; labels of a source are held while one is open on it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Connection, String, Table, Text, insert, select, update
+
+from mainspring.catalog.database import METADATA
+from mainspring.catalog.decisions import Decision
+
+INCIDENTS = Table(
+    "incidents",
+    METADATA,
+    Column("incident_id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("source", String, index=True),
+    Column("column", String),
+    Column("model", String),
+    Column("opened_us", BigInteger, nullable=False),
+    Column("closed_us", BigInteger),
+    Column("reason", Text, nullable=False),
+    Column("closing", Text, nullable=False),
+    Column("numbers", Text, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Something is wrong with a source or a model.
+
+    Attributes:
+        kind: What was seen: ``quarantine``, ``drift``, ``freshness``, ``parity`` …
+        closed_us: When it ended; None while it is open.
+        closing: Why it ended.
+    """
+
+    incident_id: str
+    kind: str
+    source: str | None
+    column: str | None
+    model: str | None
+    opened_us: int
+    closed_us: int | None
+    reason: str
+    closing: str
+    numbers: dict[str, Any]
+
+
+def open(connection: Connection, decision: Decision) -> str:
+    """Open the incident that a decision names; returns why not, or nothing."""
+    if not decision.subject:
+        return "an incident needs an id as its subject"
+    if find(connection, decision.subject) is not None:
+        return f"incident {decision.subject} is known"
+    numbers = decision.numbers
+    connection.execute(
+        insert(INCIDENTS).values(
+            incident_id=decision.subject,
+            kind=str(numbers.get("kind", "")),
+            source=numbers.get("source"),
+            column=numbers.get("column"),
+            model=decision.model,
+            opened_us=int(numbers.get("opened_us", decision.at_us)),
+            closed_us=None,
+            reason=decision.reason,
+            closing="",
+            numbers=json.dumps(numbers, sort_keys=True),
+        )
+    )
+    return ""
+
+
+def close(connection: Connection, decision: Decision) -> str:
+    """Close the incident that a decision names; returns why not, or nothing."""
+    closed_us = int(decision.numbers.get("closed_us", decision.at_us))
+    where = (INCIDENTS.c.incident_id == decision.subject) & INCIDENTS.c.closed_us.is_(None)
+    done = connection.execute(update(INCIDENTS).where(where).values(closed_us=closed_us, closing=decision.reason))
+    return "" if done.rowcount else f"no open incident {decision.subject}"
+
+
+def find(connection: Connection, incident_id: str) -> Incident | None:
+    """One incident, or None."""
+    rows = _read(connection, select(INCIDENTS).where(INCIDENTS.c.incident_id == incident_id))
+    return rows[0] if rows else None
+
+
+def listed(connection: Connection, *, is_open: bool = False, source: str | None = None) -> tuple[Incident, ...]:
+    """Incidents in the order they opened: all or only open ones, of one source or of any."""
+    query = select(INCIDENTS).order_by(INCIDENTS.c.opened_us, INCIDENTS.c.incident_id)
+    if is_open:
+        query = query.where(INCIDENTS.c.closed_us.is_(None))
+    if source is not None:
+        query = query.where(INCIDENTS.c.source == source)
+    return _read(connection, query)
+
+
+def _read(connection: Connection, query: Any) -> tuple[Incident, ...]:
+    return tuple(
+        Incident(
+            r.incident_id,
+            r.kind,
+            r.source,
+            r.column,
+            r.model,
+            r.opened_us,
+            r.closed_us,
+            r.reason,
+            r.closing,
+            json.loads(r.numbers),
+        )
+        for r in connection.execute(query)
+    )

@@ -1,0 +1,72 @@
+"""``mainspring dataset``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App
+
+from mainspring.cli import terminal
+from mainspring.cli.options import DEFAULT, Options
+from mainspring.cli.people import actor
+from mainspring.cli.workspace import Workspace
+from mainspring.core.times import to_iso
+
+if TYPE_CHECKING:
+    from mainspring.training import TrainingSet
+
+app = App(
+    name="dataset",
+    help_epilogue="""A training set has one row for each past event of the model's request source whose label is mature,
+with every feature as it was known at that moment: a replay of production. The same content has the
+same hash.
+
+Examples:
+  mainspring dataset build late_flight
+  mainspring dataset build late_flight --json""",
+)
+
+
+@app.command
+def build(model: str, /, *, options: Options = DEFAULT) -> None:
+    """Build the training set of a model as of now.
+
+    Args:
+        model: Name of the model.
+        options: Where the project is, and how to answer.
+    """
+    from mainspring.loop.workshop import Workshop
+
+    workspace = Workspace(options.project)
+    workspace.model(model)
+    with Workshop.open(workspace.config) as workshop:
+        terminal.say(options, f"replaying the features of {model} at the moment of each request …")
+        built = workshop.build(model, workspace.clock.now_us(), actor())
+    rows = [
+        ("rows", f"{built.meta.counts.rows:,} of {built.meta.counts.units:,} requests"),
+        ("left out", _left_out(built)),
+        ("base rate", f"{built.meta.base_rate:.4f}"),
+        ("from", to_iso(built.meta.from_us)),
+        ("until", to_iso(built.meta.until_us)),
+        ("folder", built.path),
+    ]
+    title = terminal.text(f"training set {built.hash} of {model}", "bold")
+    terminal.answer(options, dataset_json(built), title, terminal.table(("", ""), rows))
+
+
+def dataset_json(built: TrainingSet) -> dict[str, Any]:
+    """A training set as ``--json`` shows it."""
+    import msgspec
+
+    meta: dict[str, Any] = msgspec.to_builtins(built.meta)
+    return {"hash": built.hash, "path": str(built.path)} | meta
+
+
+def _left_out(built: TrainingSet) -> str:
+    counts = built.meta.counts
+    parts = {
+        "not mature yet": counts.immature,
+        "held by an incident": counts.held,
+        "without an outcome": counts.excluded,
+    }
+    return ", ".join(f"{n:,} {why}" for why, n in parts.items() if n) or "none"

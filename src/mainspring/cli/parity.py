@@ -1,0 +1,93 @@
+"""``mainspring parity``."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from mainspring.cli import terminal
+from mainspring.cli.options import DEFAULT, Options
+from mainspring.cli.workspace import Workspace
+from mainspring.core.errors import ConfigError, MainspringError
+
+app = App(
+    name="parity",
+    help_epilogue="""Takes logged predictions, sampled by a hash of their key, replays their features at their own
+moments and compares. Expected is 100 % exact as the model saw them; the exit code is 1 when a value
+differs. Lag skew, what the fold had not yet seen, is another thing and is reported apart.
+
+Examples:
+  mainspring parity late_flight
+  mainspring parity late_flight --sample 100%
+  mainspring parity late_flight --sample 0.5% --json""",
+)
+
+
+@app.default
+def parity(model: str, /, *, sample: str = "1%", options: Options = DEFAULT) -> int:
+    """Compare the features that predictions were served with their replay.
+
+    Args:
+        model: Name of the model.
+        sample: Share of the predictions' keys.
+        options: Where the project is, and how to answer.
+    """
+    import polars as pl
+
+    from mainspring.events.system import PREDICTION
+    from mainspring.features.parity import check
+
+    workspace = Workspace(options.project)
+    definition = workspace.model(model)
+    share = share_of(sample)
+    with workspace.history() as history:
+        predictions = history.frame(PREDICTION.name).filter(pl.col("model") == model)
+        chosen = predictions.filter(
+            pl.Series([in_sample(unit, share) for unit in predictions["unit"]], dtype=pl.Boolean)
+        )
+        report = check(definition, chosen, history)
+    data = report.to_dict() | {"sample": share, "logged": predictions.height}
+    columns = ("feature", "values", "exact", "within tolerance", "unequal", "missing", "extra")
+    rows = [
+        (f.name, *(f"{n:,}" for n in (f.values, f.exact, f.within_tolerance, f.unequal, f.missing, f.extra)))
+        for f in report.features
+    ]
+    parts = [terminal.table(columns, rows, right=columns[1:])]
+    if report.examples:
+        differ = [(e.prediction_id, e.feature, e.served, e.replayed) for e in report.examples]
+        parts.append(terminal.table(("prediction", "feature", "served", "replayed"), differ, title="different"))
+    compared = (
+        f"{report.predictions:,} of {predictions.height:,} predictions replayed: {report.exact:,} of {report.values:,} "
+        f"values exact ({report.exact_share:.4%}), {report.within_tolerance:,} within tolerance, "
+        f"{report.different:,} different"
+    )
+    lagging = f"lag skew: {report.lagging:,} predictions were served before something known had been folded"
+    lines = [compared, lagging]
+    if report.unlinked:
+        lines.append(f"{report.unlinked:,} predictions have no stored request, or are of another definition: left out")
+    terminal.answer(options, data, *parts, *(terminal.text(line) for line in lines))
+    return MainspringError.exit_code if report.different else 0
+
+
+def share_of(text: str) -> float:
+    """A share as people write it.
+
+    Raises:
+        ConfigError: It is none, or not above 0 and at most 100 % (MS-C067).
+
+    >>> share_of("1%"), share_of("0.25")
+    (0.01, 0.25)
+    """
+    try:
+        share = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+    except ValueError:
+        share = 0.0
+    if not 0.0 < share <= 1.0:
+        raise ConfigError("MS-C067", f"{text!r} is no share", hint="--sample 1%, up to 100%")
+    return share
+
+
+def in_sample(unit: str, share: float) -> bool:
+    """Whether a key belongs to a sample: the same keys each time, and a larger sample holds a smaller one."""
+    from mainspring.core.ids import hash128
+
+    return int.from_bytes(hash128(b"parity", unit.encode())[:8], "big") < share * 2.0**64

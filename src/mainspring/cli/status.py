@@ -1,0 +1,157 @@
+"""``mainspring status``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App
+
+from mainspring.cli import terminal
+from mainspring.cli.options import DEFAULT, Options
+from mainspring.cli.workspace import Workspace
+from mainspring.core.run import read_door
+from mainspring.core.times import to_iso
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mainspring.catalog import Catalog
+    from mainspring.core.config import Config
+
+app = App(
+    name="status",
+    help_epilogue="""Reads the catalog and the run folder; nothing has to be up.
+
+Examples:
+  mainspring status
+  mainspring status --last 30       more of the latest decisions
+  mainspring status --json | jq .models""",
+)
+
+SECOND_US = 1_000_000
+
+
+@app.default
+def status(*, last: int = 8, options: Options = DEFAULT) -> None:
+    """Show what exists, what serves and what is wrong.
+
+    Args:
+        last: How many of the latest decisions to show.
+        options: Where the project is, and how to answer.
+    """
+    workspace = Workspace(options.project)
+    config = workspace.config
+    with workspace.catalog() as catalog:
+        found = {
+            "project": config.project.name,
+            "processes": {name: read_door(config.run, name) for name in ("intake", "gateway")}
+            | {"worker": _worker(config)},
+            "events": _events(config),
+            "models": _models(catalog),
+            "incidents": [
+                {
+                    "id": one.incident_id,
+                    "kind": one.kind,
+                    "source": one.source,
+                    "model": one.model,
+                    "since": to_iso(one.opened_us // SECOND_US * SECOND_US),
+                    "reason": one.reason,
+                }
+                for one in catalog.incidents(is_open=True)
+            ],
+            "decisions": [
+                {
+                    "at": to_iso(one.at_us // SECOND_US * SECOND_US),
+                    "kind": one.kind,
+                    "model": one.model,
+                    "subject": one.subject,
+                    "actor": one.actor,
+                    "reason": one.reason,
+                    "note": one.note,
+                }
+                for one in catalog.decisions(limit=last)
+            ],
+        }
+    terminal.answer(options, found, *_shown(found))
+
+
+def _worker(config: Config) -> int | None:
+    """Pid of the worker that holds the lease, or None."""
+    from mainspring.core.run import Lease
+
+    path = config.run / "worker.lock"
+    lease = Lease(path)
+    if not path.exists():
+        return None
+    if lease.acquire():
+        lease.release()
+        return None
+    return lease.holder()
+
+
+def _events(config: Config) -> dict[str, dict[str, int]]:
+    if not (config.log_path / "data.mdb").exists():
+        return {}
+    from mainspring.events.log import Log
+
+    with Log.open(config.log_path, config.limits.log_map_bytes) as log:
+        return {
+            source: {
+                "accepted": n.accepted,
+                "duplicate": n.duplicate,
+                "quarantined": n.quarantined,
+                "mended": n.mended,
+            }
+            for source, n in sorted(log.counts().items())
+        }
+
+
+def _models(catalog: Catalog) -> dict[str, dict[str, Any]]:
+    routes = {route.model: route for route in catalog.routes()}
+    names = sorted({*routes, *catalog.definitions()["models"], *(v.model for v in catalog.versions())})
+    out: dict[str, dict[str, Any]] = {}
+    for name in names:
+        route, rollout = routes.get(name), catalog.rollout(name)
+        versions = catalog.versions(name)
+        out[name] = {
+            "champion": route.champion if route else None,
+            "last_good": route.last_good if route else None,
+            "challenger": rollout.challenger if rollout else None,
+            "stage": route.stage if route else None,
+            "weight": route.weight if route else 0.0,
+            "versions": len(versions),
+            "newest": versions[-1].version if versions else None,
+            "newest_state": versions[-1].state if versions else None,
+            "metrics": next((v.metrics for v in versions if route and v.version == route.champion), {}),
+        }
+    return out
+
+
+def _shown(found: dict[str, Any]) -> list[RenderableType]:
+    out: list[RenderableType] = [terminal.text(found["project"], "bold")]
+    processes = [(name, "-" if where is None else where) for name, where in found["processes"].items()]
+    out.append(terminal.table(("process", "url or pid"), processes))
+    if found["events"]:
+        rows = [(source, *(f"{n:,}" for n in counts.values())) for source, counts in found["events"].items()]
+        columns = ("source", "accepted", "duplicate", "quarantined", "mended")
+        out.append(terminal.table(columns, rows, right=columns[1:]))
+    rows = [
+        (
+            name,
+            one["champion"] or "nothing",
+            f"{one['challenger']} {one['stage']} {one['weight']:.0%}" if one["challenger"] else "-",
+            one["versions"],
+        )
+        for name, one in found["models"].items()
+    ]
+    out.append(terminal.table(("model", "serves", "on its way", "versions"), rows, right=("versions",)))
+    if found["incidents"]:
+        rows = [(one["since"], one["kind"], one["source"] or one["model"], one["reason"]) for one in found["incidents"]]
+        out.append(terminal.table(("open since", "incident", "of", "what"), rows))
+    rows = [
+        (one["at"], one["kind"], one["model"] or "", one["actor"], one["note"] or one["reason"])
+        for one in found["decisions"]
+    ]
+    if rows:
+        out.append(terminal.table(("at", "decision", "model", "by", "why"), rows))
+    return out

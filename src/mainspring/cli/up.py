@@ -1,0 +1,62 @@
+"""``mainspring up``."""
+
+from __future__ import annotations
+
+import json
+import signal
+from types import FrameType
+
+from cyclopts import App
+
+from mainspring.cli import terminal
+from mainspring.cli.options import DEFAULT, DEFAULT_PROCESS, Options, ProcessOptions
+from mainspring.cli.workspace import Workspace
+
+app = App(
+    name="up",
+    help_epilogue="""Intake, gateway and worker as processes of their own. One that dies is started again, after a back-
+off. Ctrl-C stops them in order: gateway, worker, intake. Nothing is left behind.
+
+Examples:
+  mainspring up
+  mainspring up -C my_project
+  mainspring up --json            one JSON object when it is up, one for each process that ends""",
+)
+
+
+@app.default
+def up(*, options: Options = DEFAULT, process: ProcessOptions = DEFAULT_PROCESS) -> None:
+    """Start intake, gateway and worker together, and look after them."""
+    from mainspring.loop.supervisor import Exit, Supervisor
+
+    workspace = Workspace(options.project)
+    workspace.project  # noqa: B018  a broken definitions file is said here, not in three logs
+    supervisor = Supervisor(workspace.config, clock_file=process.test_clock)
+
+    def heard(one: Exit) -> None:
+        if options.json:
+            print(json.dumps({"ended": one.name, "code": one.code, "again_in_s": one.again_in_s}), flush=True)
+            return
+        terminal.say(options, f"{one.name} ended with {one.code}; it is started again in {one.again_in_s:g} s")
+        terminal.say(options, supervisor.tail(one.name, 5))
+
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with supervisor:
+            urls = supervisor.urls()
+            if options.json:
+                print(json.dumps({"urls": urls, "pids": supervisor.pids()}), flush=True)
+            else:
+                rows = [(name, urls.get(name, ""), pid) for name, pid in supervisor.pids().items()]
+                terminal.answer(options, None, terminal.table(("process", "url", "pid"), rows, right=("pid",)))
+                terminal.say(options, f"logs are in {workspace.config.run / 'logs'}; Ctrl-C stops everything")
+            supervisor.watch(heard)
+    except KeyboardInterrupt:
+        terminal.say(options, "everything is stopped")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

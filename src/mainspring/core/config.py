@@ -1,0 +1,166 @@
+"""``mainspring.toml``: where the definitions are, and the five URLs."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from mainspring.core.errors import ConfigError
+from mainspring.core.names import check_name
+
+FILE_NAME = "mainspring.toml"
+
+
+class ProjectSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Name of the project and its definitions file."""
+
+    name: str
+    definitions: str = "definitions.py"
+    home: str = ".mainspring"
+
+
+class UrlSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The five URLs. An empty one means the embedded default in the project's home."""
+
+    log: str = ""
+    online: str = ""
+    lake: str = ""
+    catalog: str = ""
+    compute: str = "local:"
+
+
+class DoorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a process listens. Port 0 takes a free one and writes it to the run folder."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    max_body_bytes: int = 8_388_608
+    max_rows: int = 10_000
+
+
+class LimitSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a laptop's disk is asked for at most."""
+
+    log_map_bytes: int = 17_179_869_184
+    state_map_bytes: int = 17_179_869_184
+    log_keep: str = "14d"
+    disk_free_bytes: int = 268_435_456
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    project: ProjectSection
+    urls: UrlSection = UrlSection()
+    intake: DoorSection = DoorSection(port=7071)
+    gateway: DoorSection = DoorSection(port=7070)
+    limits: LimitSection = LimitSection()
+
+
+class Config(msgspec.Struct, frozen=True):
+    """A project's settings with every path resolved."""
+
+    root: Path
+    project: ProjectSection
+    urls: UrlSection
+    intake: DoorSection
+    gateway: DoorSection
+    limits: LimitSection
+
+    @property
+    def home(self) -> Path:
+        """Folder of everything that the project stores."""
+        return self.root / self.project.home
+
+    @property
+    def run(self) -> Path:
+        """Folder of the running processes: locks, ports, sockets, tokens."""
+        return self.home / "run"
+
+    @property
+    def definitions(self) -> Path:
+        """The definitions file."""
+        return self.root / self.project.definitions
+
+    @property
+    def log_path(self) -> Path:
+        """Folder of the LMDB log."""
+        return self._local("log", "lmdb")
+
+    @property
+    def state_path(self) -> Path:
+        """Folder of the LMDB online store."""
+        return self._local("online", "lmdb")
+
+    @property
+    def lake_path(self) -> Path:
+        """Folder of the Delta tables."""
+        return self._local("lake", "file")
+
+    @property
+    def packages(self) -> Path:
+        """Folder of the model packages."""
+        return self.home / "packages"
+
+    @property
+    def datasets(self) -> Path:
+        """Folder of the training sets."""
+        return self.home / "datasets"
+
+    def stored(self, path: Path) -> str:
+        """How a path inside the project's home is written down: relative to it, so that a project may be moved."""
+        return str(path.resolve().relative_to(self.home.resolve()))
+
+    def located(self, stored: str) -> Path:
+        """The path that `stored` wrote down."""
+        return self.home / stored
+
+    @property
+    def catalog_url(self) -> str:
+        """SQLAlchemy URL of the catalog."""
+        return self.urls.catalog or f"sqlite:///{self.home / 'catalog.db'}"
+
+    @property
+    def tracking_url(self) -> str:
+        """MLflow tracking URL."""
+        return f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @property
+    def pipelines_url(self) -> str:
+        """DBOS system database URL."""
+        return f"sqlite:///{self.home / 'pipelines.db'}"
+
+    def _local(self, port: str, scheme: str) -> Path:
+        url = getattr(self.urls, port)
+        default = {"log": "log", "online": "state", "lake": "lake"}[port]
+        if not url:
+            return self.home / default
+        parts = urlsplit(url)
+        if parts.scheme != scheme:
+            raise ConfigError(
+                "MS-C004",
+                f"urls.{port} = {url!r} names a store that this release does not have",
+                where=str(self.root / FILE_NAME),
+                hint=f'use "{scheme}:PATH", or leave it out for the embedded default',
+            )
+        return Path(self.root, parts.netloc + parts.path)
+
+
+def load_config(root: Path) -> Config:
+    """Read ``root/mainspring.toml``.
+
+    Raises:
+        ConfigError: No such file (MS-C002), or it does not hold what it should (MS-C003).
+    """
+    path = root / FILE_NAME
+    if not path.is_file():
+        raise ConfigError(
+            "MS-C002", f"no {FILE_NAME} here", where=str(root), hint="mainspring init DATA.csv, or cd to a project"
+        )
+    try:
+        read = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _File)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise ConfigError("MS-C003", f"{FILE_NAME} cannot be read: {error}", where=str(path)) from None
+    check_name(read.project.name, "project name")
+    return Config(root.resolve(), read.project, read.urls, read.intake, read.gateway, read.limits)

@@ -1,0 +1,330 @@
+"""One client's connection: requests are parsed as they come, answers leave in the order of their requests."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+from collections import deque
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+import httptools
+
+from mainspring.core.errors import MainspringError, UnavailableError
+from mainspring.core.messages import (
+    Deferred,
+    RefusalError,
+    Request,
+    Response,
+    encode,
+    error_response,
+    internal_error,
+    is_here,
+    target_of,
+)
+
+if TYPE_CHECKING:
+    from mainspring.core.http import Server
+
+_PIPELINE = 64  # answers that one connection may wait for before we stop reading from it
+_LINGER_S = 1.0  # how long a refused client may go on sending, so that it reads our answer instead of a reset
+_ONCE = frozenset({"host", "authorization", "content-type", "content-length", "transfer-encoding"})
+
+
+class Connection(asyncio.Protocol):
+    """One client. Answers wait in ``_queue`` in the order of their requests."""
+
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._loop = loop
+        self._limits = server.limits
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[Deferred] = deque()
+        self._is_feeding = False
+        self._is_paused = False  # we do not read: too many answers are waiting, or the client takes none
+        self._is_last = False  # no further request is read from this connection
+        self._since_s = loop.time()  # of what the connection is doing now
+        self._stuck_since_s = 0.0  # since when the client takes no answers; 0 while it does
+        self._is_refused = False
+        self._linger_until_s = 0.0
+        self._steps = 0  # heads, pieces of bodies and requests that have arrived
+        self._quiet_bytes = 0  # received since the last step
+        self._reset()
+
+    def _reset(self) -> None:
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._header_bytes = 0
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._is_inside = False
+        self._has_headers = False
+
+    # --- asyncio --------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client is there."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._server.connections.add(self)
+        if len(self._server.connections) > self._limits.max_connections:
+            self._refuse(RefusalError(503, "MS-S007", "too many connections"))
+        elif self._server.draining:
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone; whoever computes its answers may stop."""
+        self._transport = None
+        for slot in self._queue:
+            slot.cancelled = True
+        self._queue.clear()
+        self._server.gone(self)
+
+    def eof_received(self) -> bool:
+        """The client sends no more; it may still read."""
+        self._is_last = True
+        return bool(self._queue)  # True keeps our half open until the answers are out
+
+    def pause_writing(self) -> None:
+        """The client takes no answers: stop reading its requests."""
+        self._stuck_since_s = self._loop.time()
+        self._balance()
+
+    def resume_writing(self) -> None:
+        """The client takes answers again."""
+        self._stuck_since_s = 0.0
+        self._balance()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of requests."""
+        if self._is_last:
+            return  # after Connection: close or a refusal: read and thrown away
+        if not self._is_inside:
+            self._since_s = self._loop.time()
+        self._is_feeding, steps = True, self._steps
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            if not isinstance(cause, RefusalError):
+                traceback.print_exception(error, file=sys.stderr)
+                cause = RefusalError(500, "MS-S008", "internal error")
+            self._refuse(cause)
+        except httptools.HttpParserError as error:
+            if not self._is_last:
+                self._refuse(RefusalError(400, "MS-S003", f"malformed HTTP: {error}"))
+        finally:
+            self._is_feeding = False
+        if self._steps != steps:
+            self._quiet_bytes = 0
+        elif not self._is_last:
+            self._quiet_bytes += len(data)  # of a header, trailer or chunk extension without an end
+            if self._quiet_bytes > self._limits.max_header_bytes:
+                self._refuse(RefusalError(431, "MS-S004", f"headers over {self._limits.max_header_bytes} bytes"))
+        self.flush()
+
+    # --- httptools ------------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A request starts."""
+        if self._is_last:
+            raise RefusalError(400, "MS-S003", "data after the last request")
+        self._reset()
+        self._is_inside = True
+
+    def on_url(self, part: bytes) -> None:
+        """A piece of the request's target."""
+        self._url += part
+        self._count_header(len(part))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer of a chunked body, which counts and is ignored."""
+        self._count_header(len(name) + len(value) + 4)
+        if self._has_headers:
+            return
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        known = self._headers.get(key)
+        if known is not None:
+            if key in _ONCE:
+                raise RefusalError(400, "MS-S003", f"header {key!r} is there twice")
+            text = f"{known}, {text}"
+        self._headers[key] = text
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: refuse early what need not be read."""
+        self._has_headers = True
+        self._steps += 1
+        if self._parser.should_upgrade():
+            raise RefusalError(400, "MS-S003", "no other protocol is spoken here")
+        headers = self._headers
+        length = headers.get("content-length")
+        if length is not None and int(length) > self._limits.max_body_bytes:
+            raise self._too_large()
+        host = headers.get("host")
+        if host is None:
+            if self._parser.get_http_version() != "1.0":
+                raise RefusalError(400, "MS-S003", "no Host header")
+        elif not is_here(host):
+            raise RefusalError(403, "MS-S006", "the Host header names another machine")
+        if "origin" in headers and not is_here(urlsplit(headers["origin"]).netloc):
+            raise RefusalError(403, "MS-S006", "pages of another site may not ask")
+        if headers.get("expect", "").lower() == "100-continue" and not self._queue and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, part: bytes) -> None:
+        """A piece of the body."""
+        self._steps += 1
+        self._body_bytes += len(part)
+        if self._body_bytes > self._limits.max_body_bytes:
+            raise self._too_large()
+        self._body.append(part)
+
+    def on_message_complete(self) -> None:
+        """A whole request: hand it to the handler."""
+        self._is_inside = False
+        self._steps += 1
+        self._since_s = self._loop.time()
+        keeps = self._parser.should_keep_alive() and not self._server.draining
+        if "connection" in self._headers and self._parser.get_http_version() == "1.0":
+            keeps = False  # 1.0 keeps connections only by an agreement that we do not enter
+        if not keeps:
+            self._is_last = True
+        path, query = target_of(self._url)
+        method = self._parser.get_method().decode("ascii")
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        answer = self._answer(Request(method, path, query, self._headers, body))
+        if isinstance(answer, Deferred):
+            slot = answer
+        else:
+            slot = Deferred()
+            slot.response = answer
+        slot.keeps, slot.is_head = keeps, method == "HEAD"
+        slot.connection = self
+        self._queue.append(slot)
+
+    # --- answers --------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send every answer whose turn it is, in one write."""
+        queue, transport = self._queue, self._transport
+        if self._is_feeding or transport is None:
+            return
+        out: list[bytes] = []
+        ends = False
+        while queue and (response := queue[0].response) is not None:
+            slot = queue.popleft()
+            keeps = slot.keeps and not self._server.draining
+            try:
+                out.append(encode(response, self._server.date, keeps=keeps, is_head=slot.is_head))
+            except ValueError as error:
+                out.append(encode(internal_error(error), self._server.date, keeps=keeps, is_head=False))
+            if not keeps:
+                ends = True
+                break
+        if out:
+            self._since_s = self._loop.time()
+            transport.write(out[0] if len(out) == 1 else b"".join(out))
+        if ends or (self._is_last and not queue):
+            self._finish(transport)
+        else:
+            self._balance()
+
+    def close_when_idle(self) -> None:
+        """Close now if no request is under way, else after its answer."""
+        if self._transport is not None and not self._queue and not self._is_inside:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def check_time(self, now_s: float) -> None:
+        """Drop a client that is idle, sends too slowly or takes no answers."""
+        limits = self._limits
+        if self._transport is None:
+            return
+        if self._linger_until_s:
+            if now_s >= self._linger_until_s:
+                self._transport.abort()
+        elif self._transport.is_closing():
+            if now_s - self._since_s > limits.slow_s:
+                self._transport.abort()  # never took its last answer
+        elif self._stuck_since_s and now_s - self._stuck_since_s > limits.slow_s:
+            self._transport.abort()
+        elif self._is_inside:
+            if now_s - self._since_s > limits.slow_s:
+                self._refuse(RefusalError(408, "MS-S005", f"the request did not arrive within {limits.slow_s:g} s"))
+                self.flush()
+        elif not self._queue and now_s - self._since_s > limits.idle_s:
+            self._transport.close()
+
+    def _answer(self, request: Request) -> Response | Deferred:
+        try:
+            answer = self._server.handler(request)
+        except MainspringError as error:
+            return error_response(error)
+        except Exception:  # noqa: BLE001  whatever a handler raises, the client gets an answer
+            return internal_error()
+        if isinstance(answer, (Response, Deferred)):
+            return answer
+        slot = Deferred()
+        task = asyncio.ensure_future(answer)
+        self._server.tasks.add(task)
+
+        def done(task: asyncio.Future[Response]) -> None:
+            self._server.tasks.discard(task)
+            if task.cancelled():
+                slot.answer(error_response(UnavailableError("MS-S009", "stopped before the answer was there")))
+                return
+            error = task.exception()
+            if error is None:
+                slot.answer(task.result())
+            elif isinstance(error, MainspringError):
+                slot.answer(error_response(error))
+            else:
+                slot.answer(internal_error(error))
+
+        task.add_done_callback(done)
+        return slot
+
+    def _refuse(self, refusal: RefusalError) -> None:
+        """Answer in turn, then close; what the client still sends is thrown away."""
+        self._server.refused(refusal.http_status)
+        self._is_last, self._is_inside = True, False
+        slot = Deferred()
+        slot.response = error_response(refusal)
+        slot.keeps = False
+        slot.connection = self
+        self._queue.append(slot)
+        self._is_refused = True
+        self.flush()
+
+    def _finish(self, transport: asyncio.Transport) -> None:
+        if not self._is_refused:
+            transport.close()
+        elif not self._linger_until_s:  # closing with unread bytes would reset the connection before our answer is read
+            self._linger_until_s = self._loop.time() + _LINGER_S
+            transport.write_eof()
+            if self._is_paused:
+                transport.resume_reading()
+
+    def _balance(self) -> None:
+        """Read only while the client takes its answers and does not run too far ahead of them."""
+        should_pause = bool(self._stuck_since_s) or len(self._queue) >= _PIPELINE
+        if should_pause != self._is_paused and self._transport is not None and not self._transport.is_closing():
+            self._is_paused = should_pause
+            if should_pause:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > self._limits.max_header_bytes:
+            raise RefusalError(431, "MS-S004", f"headers over {self._limits.max_header_bytes} bytes")
+
+    def _too_large(self) -> RefusalError:
+        return RefusalError(413, "MS-S004", f"a body has at most {self._limits.max_body_bytes} bytes here")

@@ -1,0 +1,154 @@
+"""A small, strict HTTP/1.1 server for our own doors: one ``asyncio.Protocol`` over httptools, no framework.
+
+A handler is given a whole request. It answers at once with a ``Response``, later through a ``Deferred`` (the cheap way:
+whoever holds it calls ``answer``), or with any awaitable. Answers leave in the order of the requests.
+
+Strict means: conflicting lengths and other ways of smuggling are refused, a body or header over its limit is refused
+before it is kept, a slow client is told so and dropped, a request that names another host (DNS rebinding) or comes from
+another site's page is refused. Nothing a client sends makes the server hang.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from email.utils import formatdate
+
+from mainspring.core.connection import Connection
+from mainspring.core.errors import RefusedError, UnavailableError
+from mainspring.core.messages import Deferred, Handler, Limits, Request, Response, error_response, json_response
+
+__all__ = [
+    "Deferred",
+    "Handler",
+    "Limits",
+    "Request",
+    "Response",
+    "Server",
+    "error_response",
+    "json_response",
+    "serve",
+]
+
+
+class Server:
+    """A listening door. Made by ``serve``."""
+
+    def __init__(self, handler: Handler, limits: Limits, host: str) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.host = host
+        self.port = 0
+        self.date = b""
+        self.draining = False
+        self.refusals: dict[int, int] = {}
+        self.connections: set[Connection] = set()
+        self.tasks: set[asyncio.Future[Response]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._listener: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """Where the door is."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+    async def start(self, port: int, *, reuse_port: bool) -> None:
+        """Listen.
+
+        Raises:
+            UnavailableError: The port is taken (MS-S002).
+        """
+        try:
+            self._listener = await self._loop.create_server(
+                lambda: Connection(self, self._loop), self.host, port, backlog=1_024, reuse_port=reuse_port or None
+            )
+        except OSError as error:
+            hint = "stop what listens there, or set another port in mainspring.toml"
+            what = f"cannot listen on {self.host}:{port}"
+            raise UnavailableError("MS-S002", what, why=str(error), hint=hint) from None
+        self.port = self._listener.sockets[0].getsockname()[1]
+        self._sweep()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Stop accepting, answer what has been received, close.
+
+        Returns:
+            Whether everything was answered in time; what was not is cut off.
+        """
+        self.draining = True
+        if self._listener is not None:
+            self._listener.close()
+        for connection in tuple(self.connections):
+            connection.close_when_idle()
+        self._check_empty()
+        try:
+            await asyncio.wait_for(self._empty.wait(), timeout_s)
+            finished = True
+        except TimeoutError:
+            finished = False
+        for connection in tuple(self.connections):
+            connection.abort()
+        for task in tuple(self.tasks):
+            task.cancel()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        return finished
+
+    def refused(self, status: int) -> None:
+        """Count a request that never reached the handler."""
+        self.refusals[status] = self.refusals.get(status, 0) + 1
+
+    def gone(self, connection: Connection) -> None:
+        """Forget a closed connection."""
+        self.connections.discard(connection)
+        self._check_empty()
+
+    def _check_empty(self) -> None:
+        if self.draining and not self.connections:
+            self._empty.set()
+
+    def _sweep(self) -> None:
+        """One timer for the whole server, instead of one a connection or a request."""
+        self.date = b"\r\nDate: " + formatdate(usegmt=True).encode()
+        now = self._loop.time()
+        for connection in tuple(self.connections):
+            connection.check_time(now)
+        every_s = min(1.0, self.limits.slow_s / 4, self.limits.idle_s / 4)
+        self._sweeper = self._loop.call_later(every_s, self._sweep)
+
+
+async def serve(handler: Handler, host: str, port: int, limits: Limits, *, reuse_port: bool = False) -> Server:
+    """Open a door on the running event loop.
+
+    Args:
+        handler: What answers requests.
+        host: A loopback address.
+        port: 0 takes a free one; see ``Server.port``.
+        limits: What one client may ask.
+        reuse_port: Let several processes share the port (SO_REUSEPORT).
+
+    Raises:
+        RefusedError: ``host`` is not this machine alone (MS-S001).
+        UnavailableError: The port is taken (MS-S002).
+    """
+    server = Server(handler, limits, _loopback(host))
+    await server.start(port, reuse_port=reuse_port)
+    return server
+
+
+def _loopback(host: str) -> str:
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return host
+    except ValueError:
+        pass
+    raise RefusedError(
+        "MS-S001",
+        f"refusing to listen on {host!r}",
+        why="anybody who reaches it could read and write everything: this release has no keys",
+        hint='host = "127.0.0.1" in mainspring.toml, and a reverse proxy that checks who asks',
+    )

@@ -1,0 +1,192 @@
+"""Requests and answers of our own doors, and how they look on the wire."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from mainspring.core.errors import MainspringError, UnavailableError
+
+JSON = "application/json"
+
+
+@dataclass(slots=True)
+class Request:
+    """A whole request.
+
+    Attributes:
+        path: Percent-decoded, without the query.
+        query: What follows ``?``, as sent.
+        headers: Lower-case names; values of a repeated header are joined by a comma.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(slots=True)
+class Response:
+    """An answer; the length, date and connection headers are the server's."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one client may ask of the server.
+
+    Attributes:
+        idle_s: How long a connection may do nothing between requests.
+        slow_s: How long a request may take to arrive, and an answer to be taken.
+    """
+
+    max_body_bytes: int
+    max_header_bytes: int = 16_384
+    max_connections: int = 1_024
+    idle_s: float = 75.0
+    slow_s: float = 20.0
+
+
+class Flushes(Protocol):
+    """What sends answers once they are there."""
+
+    def flush(self) -> None:
+        """Send every answer whose turn it is."""
+
+
+class Deferred:
+    """An answer that comes later, on the same event loop.
+
+    Attributes:
+        cancelled: The client has gone; an answer would be thrown away.
+        response: The answer, once it is there.
+        connection: Where it goes; the server's, as are the next two.
+        keeps: Whether the connection stays open after it.
+        is_head: Whether only its head is sent.
+    """
+
+    __slots__ = ("cancelled", "connection", "is_head", "keeps", "response")
+
+    def __init__(self) -> None:
+        self.connection: Flushes | None = None
+        self.response: Response | None = None
+        self.keeps = True
+        self.is_head = False
+        self.cancelled = False
+
+    @property
+    def answered(self) -> bool:
+        """Whether ``answer`` has been called."""
+        return self.response is not None
+
+    def answer(self, response: Response) -> None:
+        """Give the answer; it is sent as soon as those before it on the connection are."""
+        if self.response is None:
+            self.response = response
+            if self.connection is not None:
+                self.connection.flush()
+
+
+Handler = Callable[[Request], "Response | Deferred | Awaitable[Response]"]
+
+
+def json_response(status: int, obj: Any, headers: tuple[tuple[str, str], ...] = ()) -> Response:
+    """A JSON answer."""
+    return Response(status, msgspec.json.encode(obj), JSON, headers)
+
+
+def error_response(error: MainspringError) -> Response:
+    """The answer that says what went wrong; what may be over soon says when to try again."""
+    headers = (("Retry-After", "1"),) if isinstance(error, UnavailableError) else ()
+    return json_response(error.http_status, error.to_dict(), headers)
+
+
+class RefusalError(MainspringError):
+    """A request that the server itself refuses; the connection closes after the answer."""
+
+    def __init__(self, status: int, code: str, what: str) -> None:
+        super().__init__(code, what)
+        self.http_status = status
+
+
+def target_of(url: bytes) -> tuple[str, str]:
+    """Path and query of a request's target.
+
+    Raises:
+        RefusalError: It is malformed, or names another machine (MS-S003).
+    """
+    try:
+        text = url.decode("ascii")
+    except UnicodeDecodeError:
+        raise RefusalError(400, "MS-S003", "a target is ASCII, other characters are percent-encoded") from None
+    if not text.startswith("/"):
+        parts = urlsplit(text)  # absolute form, as proxies send it
+        if parts.scheme != "http" or not is_here(parts.netloc):
+            raise RefusalError(400, "MS-S003", "malformed target")
+        text = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    path, _, query = text.partition("?")
+    return (unquote(path) if "%" in path else path), query
+
+
+@lru_cache(maxsize=256)
+def is_here(host: str) -> bool:
+    """Whether a Host header names this machine, so that a name somebody points at 127.0.0.1 does not."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+@lru_cache(maxsize=256)
+def _head(status: int, content_type: str) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Unknown"
+    return f"HTTP/1.1 {status} {phrase}\r\nContent-Type: {content_type}\r\nContent-Length: ".encode("ascii")
+
+
+def encode(response: Response, date: bytes, *, keeps: bool, is_head: bool) -> bytes:
+    """The bytes of an answer.
+
+    Raises:
+        ValueError: A header holds a line break.
+    """
+    body = response.body
+    parts = [_head(response.status, response.content_type), b"%d" % len(body), date]
+    for name, value in response.headers:
+        line = f"\r\n{name}: {value}"
+        if "\r" in name or "\n" in name or "\r" in value or "\n" in value:
+            raise ValueError(f"a header cannot hold a line break: {line!r}")
+        parts.append(line.encode("latin-1"))
+    parts.append(b"\r\n\r\n" if keeps else b"\r\nConnection: close\r\n\r\n")
+    if not is_head:
+        parts.append(body)
+    return b"".join(parts)
+
+
+def internal_error(error: BaseException | None = None) -> Response:
+    """An opaque answer for the client, the traceback for the operator."""
+    if error is None:
+        traceback.print_exc(file=sys.stderr)
+    else:
+        traceback.print_exception(error, file=sys.stderr)
+    return json_response(500, {"code": "MS-S008", "error": "internal error", "hint": "see the log of this process"})

@@ -1,0 +1,197 @@
+"""The run folder: where each process listens, the token they share, and the leases that keep a second one out.
+
+Everything here is readable by its owner alone: the folder is 0700 and each file 0600.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from mainspring.core.errors import UnavailableError
+from mainspring.core.names import check_name
+
+_SHARED = "internal.token"
+
+
+class Door(msgspec.Struct, frozen=True):
+    """Where a process answers.
+
+    Attributes:
+        started: When the kernel started the process (its own ticks), so that a recycled pid is not taken for it; 0 when
+            unknown.
+    """
+
+    url: str
+    pid: int
+    started: int = 0
+
+
+def write_door(run: Path, name: str, url: str) -> None:
+    """Say in ``run/<name>.json`` that this process answers at ``url``; readers see the old file or the new one."""
+    check_name(name, "door")
+    _prepare(run)
+    door = Door(url, os.getpid(), _started(os.getpid()))
+    path = run / f"{name}.json"
+    scratch = run / f".{name}.{door.pid}.{secrets.token_hex(4)}"
+    _write_private(scratch, msgspec.json.encode(door))
+    scratch.replace(path)
+
+
+def read_door(run: Path, name: str) -> str | None:
+    """The URL that a living process wrote for ``name``; None when there is none or its process is gone."""
+    door = _read(run / f"{name}.json")
+    return door.url if door is not None and _is_alive(door) else None
+
+
+def door_pid(run: Path, name: str) -> int | None:
+    """Pid of the living process that wrote the door ``name``; None when there is none."""
+    door = _read(run / f"{name}.json")
+    return door.pid if door is not None and _is_alive(door) else None
+
+
+def remove_door(run: Path, name: str) -> None:
+    """Take back what this process wrote; another process's door is left alone."""
+    path = run / f"{name}.json"
+    door = _read(path)
+    if door is not None and door.pid == os.getpid():
+        path.unlink(missing_ok=True)
+
+
+def internal_token(run: Path) -> str:
+    """The token that the project's own processes show one another: random, made once, the same for all of them."""
+    _prepare(run)
+    path = run / _SHARED
+    if not path.exists():
+        scratch = run / f".token.{os.getpid()}.{secrets.token_hex(4)}"
+        _write_private(scratch, secrets.token_urlsafe(32).encode())
+        try:
+            os.link(scratch, path)  # unlike a rename, fails when another process was first
+        except FileExistsError:
+            pass
+        finally:
+            scratch.unlink()
+    return path.read_text(encoding="ascii").strip()
+
+
+class Lease:
+    """Only one process holds a path at a time. The kernel lets go when the holder dies, however it dies.
+
+    It is an ``flock``: started programs do not inherit it, a bare ``fork`` does.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lease."""
+        return self._handle is not None
+
+    def acquire(self, *, wait: bool = False) -> bool:
+        """Take the lease; with ``wait``, block until it is free.
+
+        Returns:
+            False when another holds it and ``wait`` is False.
+        """
+        if self._handle is not None:
+            return True
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(handle)
+            return False
+        except BaseException:
+            os.close(handle)
+            raise
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        self._handle = handle
+        return True
+
+    def require(self, what: str) -> None:
+        """Take the lease at once.
+
+        Raises:
+            UnavailableError: Another process holds it (MS-C010); the error names its pid.
+        """
+        if not self.acquire():
+            holder = self.holder()
+            raise UnavailableError(
+                "MS-C010",
+                f"{what} is in use by another process" + (f" (pid {holder})" if holder else ""),
+                where=str(self._path),
+                hint="stop that process, or wait until it ends",
+            )
+
+    def holder(self) -> int | None:
+        """Pid of the last process that took the lease, for messages; None when nobody ever did."""
+        try:
+            text = self._path.read_text(encoding="ascii").strip()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return None
+        return int(text) if text.isdigit() else None
+
+    def release(self) -> None:
+        """Let go; nothing happens when it is not held."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Self:
+        """Wait for the lease."""
+        self.acquire(wait=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go."""
+        self.release()
+
+
+def _prepare(run: Path) -> None:
+    run.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+
+
+def _read(path: Path) -> Door | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Door)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def _is_alive(door: Door) -> bool:
+    try:
+        os.kill(door.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # alive, and somebody else's
+    now = _started(door.pid)
+    return not (door.started and now and door.started != now)
+
+
+def _started(pid: int) -> int:
+    """Start of a process in ticks since boot: field 22 of ``/proc/PID/stat``; 0 where there is no such file."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    fields = text.rpartition(")")[2].split()
+    return int(fields[19]) if len(fields) > 19 else 0

@@ -1,0 +1,83 @@
+"""Load a definitions file and check that its parts fit together."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mainspring.core.errors import DefinitionError, MainspringError
+from mainspring.core.ids import content_hash
+from mainspring.definitions.source import Source
+from mainspring.definitions.values import LabelDef, ModelDef, Project, SourceDef, ViewDef
+
+
+def load_project(path: Path) -> Project:
+    """Run a definitions file and collect what it defines.
+
+    Raises:
+        DefinitionError: No such file (MS-D160), it does not run (MS-D161), duplicate names (MS-D162), nothing in it
+            (MS-D163).
+    """
+    if not path.is_file():
+        raise DefinitionError("MS-D160", "no definitions file", where=str(path), hint="mainspring init DATA.csv")
+    name = f"mainspring_definitions_{content_hash(str(path.resolve()))}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise DefinitionError("MS-D160", "the definitions file is no Python file", where=str(path))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # annotations are resolved through it
+    try:
+        spec.loader.exec_module(module)
+    except MainspringError:
+        raise
+    except Exception as error:
+        line = next(
+            (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0
+        )
+        line = getattr(error, "lineno", None) or line
+        what = f"the definitions file does not run: {type(error).__name__}: {error}"
+        raise DefinitionError("MS-D161", what, where=f"{path}:{line}") from error
+    return collect(module, str(path))
+
+
+def collect(module: ModuleType, path: str = "") -> Project:
+    """The project that a module's names define.
+
+    Raises:
+        DefinitionError: Two things with one name (MS-D162), or nothing defined (MS-D163).
+    """
+    sources: dict[str, SourceDef] = {}
+    views: dict[str, ViewDef] = {}
+    models: dict[str, ModelDef] = {}
+    for thing in vars(module).values():
+        if isinstance(thing, type) and issubclass(thing, Source) and thing is not Source:
+            _add(sources, thing.definition, "sources")
+        elif isinstance(thing, ViewDef):
+            _add(sources, thing.source, "sources")
+            _add(views, thing, "feature views")
+        elif isinstance(thing, LabelDef):
+            _add(sources, thing.source, "sources")
+        elif isinstance(thing, ModelDef):
+            for source in (thing.request, thing.label.source):
+                _add(sources, source, "sources")
+            for view in thing.views:
+                _add(sources, view.source, "sources")
+                _add(views, view, "feature views")
+            _add(models, thing, "models")
+    if not sources:
+        raise DefinitionError(
+            "MS-D163", "the definitions file defines no source", where=path, hint="class Name(ms.Source, time=…)"
+        )
+    return Project(sources, views, models, path)
+
+
+def _add(into: dict[str, Any], thing: SourceDef | ViewDef | ModelDef, what: str) -> None:
+    known = into.get(thing.name)
+    if known is not None and known is not thing:
+        why = f"the other is at {known.place}"
+        raise DefinitionError("MS-D162", f"two {what} are named {thing.name!r}", where=str(thing.place), why=why)
+    into[thing.name] = thing

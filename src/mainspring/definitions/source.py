@@ -1,0 +1,135 @@
+"""``ms.Source``: a class with annotations becomes a frozen ``SourceDef`` with a contract."""
+
+from __future__ import annotations
+
+import sys
+import types
+import typing
+from datetime import datetime
+from typing import Any
+
+from mainspring.core.errors import DefinitionError
+from mainspring.core.names import did_you_mean, is_name, snake_case
+from mainspring.core.spans import parse_span
+from mainspring.definitions.constraints import check_constraint
+from mainspring.definitions.values import Constraint, Field, Kind, Place, SourceDef
+
+_KINDS: dict[Any, Kind] = {str: "str", int: "int", float: "float", bool: "bool", datetime: "datetime"}
+
+
+def place_of_caller() -> Place:
+    """File and line of the nearest frame outside this package."""
+    frame = sys._getframe(1)  # noqa: SLF001  the documented way to name the user's own line in an error
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("mainspring.definitions"):
+        frame = frame.f_back
+    return Place(frame.f_code.co_filename, frame.f_lineno)
+
+
+class Source:
+    """Base of a source: annotate its columns, name its id and its event time.
+
+    >>> class Arrived(Source, id="flight_id", time="arrived_at"):
+    ...     flight_id: str
+    ...     arr_delay_min: float
+    ...     arrived_at: datetime
+    >>> Arrived.definition.name
+    'arrived'
+    """
+
+    definition: typing.ClassVar[SourceDef]
+
+    def __init_subclass__(
+        cls,
+        *,
+        time: str,
+        id: str | None = None,
+        known_at: str | None = None,
+        dedup: str = "7d",
+        future: str = "5m",
+        corrects: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Read the annotations of a source's class.
+
+        Raises:
+            DefinitionError: A column's type, id, time or constraint cannot be (MS-D110 to MS-D114).
+        """
+        place = place_of_caller()
+        where = str(place)
+        if corrects is not None:
+            raise DefinitionError(
+                "MS-D115",
+                f"{cls.__name__} says corrects={corrects!r}, which this release does not have",
+                where=where,
+                why="corrections by id come after the first release; silence here would count a row twice",
+            )
+        name = name or snake_case(cls.__name__)
+        if not is_name(name):
+            raise DefinitionError(
+                "MS-D110", f"{name!r} is no name for a source", where=where, hint="use a-z, 0-9 and _"
+            )
+        fields = tuple(_fields(cls, where))
+        columns = {f.name: f for f in fields}
+        for role, column in (("id", id), ("time", time), ("known_at", known_at)):
+            if column is not None and column not in columns:
+                hint = did_you_mean(column, columns)
+                raise DefinitionError("MS-D111", f"{name} has no column {column!r} for {role}=", where=where, hint=hint)
+        for role, column in (("time", time), ("known_at", known_at)):
+            if column is not None and (columns[column].kind != "datetime" or columns[column].nullable):
+                raise DefinitionError(
+                    "MS-D112", f"{role}={column!r} of {name} must be a datetime, never None", where=where
+                )
+        if id is not None and (columns[id].kind not in ("str", "int") or columns[id].nullable):
+            raise DefinitionError("MS-D112", f"id={id!r} of {name} must be str or int, never None", where=where)
+        cls.definition = SourceDef(
+            name, fields, time, id, known_at, parse_span(dedup), parse_span(future), (cls.__doc__ or "").strip(), place
+        )
+
+
+def _fields(cls: type, where: str) -> typing.Iterator[Field]:
+    try:
+        hints = typing.get_type_hints(cls, include_extras=True)
+    except NameError as error:
+        raise DefinitionError(
+            "MS-D113", f"{cls.__name__}: {error}", where=where, hint="import the type it names"
+        ) from None
+    hints.pop("definition", None)
+    if not hints:
+        raise DefinitionError(
+            "MS-D113", f"{cls.__name__} has no columns", where=where, hint="annotate them: flight_id: str"
+        )
+    for name, hint in hints.items():
+        yield _field(cls, name, hint, where)
+
+
+def _field(cls: type, name: str, hint: Any, where: str) -> Field:
+    if not is_name(name) or name.startswith("_"):
+        raise DefinitionError(
+            "MS-D110", f"{name!r} is no name for a column", where=where, hint="a-z, 0-9 and _, no leading _"
+        )
+    constraints: list[Constraint] = []
+    nullable = False
+    while True:
+        if typing.get_origin(hint) is typing.Annotated:
+            hint, *extras = typing.get_args(hint)
+            constraints += [c for c in extras if isinstance(c, Constraint)]
+            continue
+        if typing.get_origin(hint) in (typing.Union, types.UnionType):
+            parts = [p for p in typing.get_args(hint) if p is not types.NoneType]
+            if len(parts) == 1:
+                hint, nullable = parts[0], True
+                continue
+        break
+    if hint not in _KINDS:
+        known = "str, int, float, bool, datetime, or one of them | None"
+        raise DefinitionError(
+            "MS-D113", f"{cls.__name__}.{name} has type {hint}", where=where, why=f"a column is {known}"
+        )
+    kind = _KINDS[hint]
+    for constraint in constraints:
+        check_constraint(constraint, kind, f"{cls.__name__}.{name}", where)
+    has_default = name in vars(cls)
+    default = vars(cls).get(name)
+    if has_default and not (default is None and nullable) and not isinstance(default, hint):
+        raise DefinitionError("MS-D114", f"default {default!r} of {cls.__name__}.{name} is no {kind}", where=where)
+    return Field(name, kind, nullable, tuple(constraints), default, has_default)

@@ -1,0 +1,65 @@
+"""What the intake answers: counts, statuses and refused records, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from mainspring.core.http import Response, json_response
+from mainspring.events.held import Held
+from mainspring.events.log import Ack
+
+
+def _errors(acks: Sequence[Ack], numbers: Sequence[int | None] | None = None) -> list[dict[str, Any]]:
+    return [
+        {"index": numbers[i] if numbers else i, "code": ack.code, "reason": ack.reason, "path": ack.path}
+        for i, ack in enumerate(acks)
+        if ack.status == "quarantined"
+    ]
+
+
+def _last(acks: Sequence[Ack], last_offset: int) -> int:
+    return max((a.offset for a in acks if a.status == "accepted" and a.offset is not None), default=last_offset)
+
+
+def events_answer(
+    acks: Sequence[Ack], last_offset: int, *, is_no_json: bool = False, numbers: Sequence[int | None] | None = None
+) -> Response:
+    """What a sender is told: counts, and each refused record by its place; 422 if all were, 400 for no JSON."""
+    errors = _errors(acks, numbers)
+    accepted = sum(ack.status == "accepted" for ack in acks)
+    status = 400 if is_no_json else 422 if errors and len(errors) == len(acks) else 200
+    return json_response(
+        status,
+        {
+            "accepted": accepted,
+            "duplicate": len(acks) - accepted - len(errors),
+            "quarantined": len(errors),
+            "last_offset": _last(acks, last_offset),
+            "errors": errors,
+        },
+    )
+
+
+def internal_answer(acks: Sequence[Ack], last_offset: int) -> Response:
+    """What the project's own processes are told: a status a row."""
+    shown = {
+        "last_offset": _last(acks, last_offset),
+        "statuses": [ack.status for ack in acks],
+        "errors": _errors(acks),
+    }
+    return json_response(200, shown)
+
+
+def shown_held(entry: Held) -> dict[str, Any]:
+    """A record in quarantine as JSON, its bytes as printable text."""
+    shown = msgspec.structs.asdict(entry)
+    del shown["raw"]
+    return shown | {"text": entry.text}
+
+
+def wrong_method(allowed: str) -> Response:
+    """405 with the method that is answered."""
+    return json_response(405, {"code": "MS-E207", "error": f"only {allowed} is answered here"}, (("Allow", allowed),))

@@ -1,0 +1,163 @@
+"""A small client of the intake: keep-alive, synchronous, of the standard library."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from mainspring.core.errors import (
+    BackPressureError,
+    ContractError,
+    MainspringError,
+    NotFoundError,
+    RefusedError,
+    TooLargeError,
+    UnavailableError,
+)
+
+_ERRORS: dict[int, type[MainspringError]] = {
+    400: ContractError,
+    403: RefusedError,
+    404: NotFoundError,
+    413: TooLargeError,
+    429: BackPressureError,
+}
+
+
+class IntakeClient:
+    """Sends events to an intake. Not for use by two threads at once.
+
+    A request is sent again, once, when the connection that was kept turns out to be closed: events with ids are counted
+    once however often they come.
+
+    Args:
+        token: The project's internal token (``core.run.internal_token``), for ``post_internal``.
+    """
+
+    def __init__(self, url: str, token: str = "", timeout_s: float = 30.0) -> None:
+        parts = urllib.parse.urlsplit(url)
+        self.url = url
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._token = token
+        self._timeout_s = timeout_s
+        self._connection: http.client.HTTPConnection | None = None
+
+    def post_events(self, source: str, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Send events of one source; datetimes may be ``datetime`` values or ISO 8601 texts.
+
+        Returns:
+            ``{"accepted", "duplicate", "quarantined", "last_offset", "errors"}``, an error being ``{"index", "code",
+            "reason", "path"}``; also when every one of them went to quarantine.
+
+        Raises:
+            BackPressureError: The intake is full for now; nothing was taken.
+            UnavailableError: It cannot be reached.
+            MainspringError: It refuses the request: unknown source, too large.
+        """
+        return self._post(f"/events/{source}", msgspec.json.encode(events), "application/json")
+
+    def post_internal(
+        self,
+        events: Sequence[Any],
+        *,
+        history: bool = False,
+        backfill: bool = False,
+        sender: str = "",
+        first_wins: bool = False,
+    ) -> dict[str, Any]:
+        """Send rows of any sources, the system's included; datetimes may be int64 microseconds.
+
+        Args:
+            events: ``(source, {field: value})``, or anything that is read as an ``events.internal.InternalRow``.
+            history: Keep the ``known_at`` that the sources declare.
+            backfill: Allow history from before a prediction that has been served.
+            sender: What the rows came from, for quarantine.
+            first_wins: An id that came before is a duplicate whatever else the row says: requests that are asked again.
+
+        Returns:
+            ``{"last_offset", "statuses": [...], "errors": [...]}`` with a status a row.
+
+        Raises:
+            MainspringError: As ``post_events``.
+        """
+        query = {"history": "1"} if history else {}
+        query |= {"backfill": "1"} if backfill else {}
+        query |= {"sender": sender} if sender else {}
+        query |= {"first_wins": "1"} if first_wins else {}
+        path = "/internal/events" + (f"?{urllib.parse.urlencode(query)}" if query else "")
+        return self._post(path, msgspec.msgpack.encode(events), "application/msgpack")
+
+    def post_json(self, path: str, obj: Any) -> dict[str, Any]:
+        """Send any other request of the intake: ``/internal/trim``, ``/quarantine/{source}/replay``."""
+        return self._post(path, msgspec.json.encode(obj), "application/json")
+
+    def get(self, path: str) -> Any:
+        """The JSON that ``path`` answers with."""
+        return self._ask("GET", path, b"", "")
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _post(self, path: str, body: bytes, content_type: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self._ask("POST", path, body, content_type)
+        return answer
+
+    def _ask(self, method: str, path: str, body: bytes, content_type: str) -> Any:
+        headers = {"Content-Type": content_type} if content_type else {}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        is_kept = self._connection is not None
+        try:
+            status, raw = self._exchange(method, path, body, headers)
+        except (http.client.HTTPException, OSError) as error:
+            self.close()
+            if not is_kept or isinstance(error, TimeoutError):
+                raise self._unavailable(error) from None
+            try:
+                status, raw = self._exchange(method, path, body, headers)
+            except (http.client.HTTPException, OSError) as again:
+                self.close()
+                raise self._unavailable(again) from None
+        answer = msgspec.json.decode(raw) if raw else {}
+        if status == http.HTTPStatus.OK or (isinstance(answer, dict) and "accepted" in answer):
+            return answer
+        kind = _ERRORS.get(status, UnavailableError)
+        parts = {key: str(answer.get(key, "")) for key in ("where", "why", "hint")}
+        raise kind(str(answer.get("code", "MS-E300")), str(answer.get("error", f"status {status}")), **parts)
+
+    def _exchange(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
+        self._connection.request(method, path, body or None, headers)
+        response = self._connection.getresponse()
+        raw = response.read()
+        if response.will_close:
+            self.close()
+        return response.status, raw
+
+    def _unavailable(self, error: Exception) -> UnavailableError:
+        return UnavailableError(
+            "MS-E300",
+            "the intake cannot be reached",
+            where=self.url,
+            why=str(error) or type(error).__name__,
+            hint="mainspring up",
+        )

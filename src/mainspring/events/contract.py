@@ -1,0 +1,216 @@
+"""A source's contract, checked row by row at the door: type, null, set, range, pattern, length.
+
+A checked row is a tuple of plain values in the order of the source's columns: str, int, float, bool or None, and int64
+microseconds since 1970 UTC for a datetime. That tuple is what the log stores.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+
+from mainspring.core.errors import ContractError
+from mainspring.core.times import from_datetime
+from mainspring.definitions.values import Constraint, Field, SourceDef
+
+Row = tuple[Any, ...]
+Check = Callable[[Any], Any]
+
+MIN_TIME_US = -62_135_596_800_000_000  # 0001-01-01, and 9999-12-31 below: what a datetime can show
+MAX_TIME_US = 253_402_300_799_999_999
+_INT64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_JSON_TYPES: dict[str, Any] = {"str": str, "int": _INT64, "float": float, "bool": bool, "datetime": datetime}
+_OWN_TYPES: dict[str, Any] = {**_JSON_TYPES, "datetime": datetime | int}
+
+
+class Contract:
+    """The checks of one source, compiled once.
+
+    A column that is absent takes its default; without one it is null if the column is nullable, and refused if not.
+    Unknown fields are refused. NaN is null in a nullable column and refused in another; infinities and integers beyond
+    int64 are refused everywhere. A datetime without an offset is read as UTC.
+    """
+
+    def __init__(self, source: SourceDef) -> None:
+        self.source = source
+        names = [f.name for f in source.fields]
+        self._time = names.index(source.time)
+        self._id = names.index(source.id) if source.id is not None else None
+        self._known_at = names.index(source.known_at) if source.known_at is not None else self._time
+        self._decoder = msgspec.json.Decoder(_struct(source, _JSON_TYPES))
+        self._own = _struct(source, _OWN_TYPES)
+        checks = ((i, _check_of(f), f.name) for i, f in enumerate(source.fields))
+        self._checks = tuple((i, check, name) for i, check, name in checks if check is not None)
+
+    def check_json(self, raw: bytes | memoryview) -> Row:
+        """The row that one JSON object holds.
+
+        Raises:
+            ContractError: No JSON (MS-E101); a field is missing, unknown or of another type (MS-E102); a value breaks a
+                constraint (MS-E103) or lies out of bounds (MS-E104).
+        """
+        try:
+            found = self._decoder.decode(raw)
+        except msgspec.ValidationError as error:
+            raise _broken(str(error)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ContractError("MS-E101", f"the record is no JSON: {error}", where="$") from None
+        except RecursionError:
+            raise ContractError("MS-E101", "the record is nested too deeply", where="$") from None
+        return self._finish(msgspec.structs.astuple(found))
+
+    def check(self, obj: Any) -> Row:
+        """The row that a mapping of field names to values holds.
+
+        A datetime is a ``datetime``, an ISO 8601 text, or int64 microseconds since 1970 UTC.
+
+        Raises:
+            ContractError: As ``check_json``.
+        """
+        try:
+            found = msgspec.convert(obj, self._own)
+        except msgspec.ValidationError as error:
+            raise _broken(str(error)) from None
+        except RecursionError:
+            raise ContractError("MS-E101", "the record is nested too deeply", where="$") from None
+        return self._finish(msgspec.structs.astuple(found))
+
+    def id_of(self, row: Row) -> str | None:
+        """The event's id as text, or None when the source has no id."""
+        return None if self._id is None else str(row[self._id])
+
+    def time_of(self, row: Row) -> int:
+        """Event time in microseconds."""
+        time_us: int = row[self._time]
+        return time_us
+
+    def known_at_of(self, row: Row) -> int:
+        """When the system could first have known a historical event, in microseconds."""
+        known_at_us: int = row[self._known_at]
+        return known_at_us
+
+    def to_dict(self, row: Row) -> dict[str, Any]:
+        """The row by field names; datetimes stay microseconds."""
+        return {f.name: value for f, value in zip(self.source.fields, row, strict=True)}
+
+    def _finish(self, row: Row) -> Row:
+        values = list(row)
+        for i, check, name in self._checks:
+            value = values[i]
+            if value is not None:
+                try:
+                    values[i] = check(value)
+                except _OutOfBoundsError as error:
+                    raise ContractError(error.code, str(error), where=f"$.{name}") from None
+        return tuple(values)
+
+
+class _OutOfBoundsError(Exception):
+    """A value of the right type that its column does not take."""
+
+    def __init__(self, code: str, what: str) -> None:
+        super().__init__(what)
+        self.code = code
+
+
+def _struct(source: SourceDef, types: dict[str, Any]) -> type[msgspec.Struct]:
+    fields: list[Any] = []
+    for f in source.fields:
+        hint = types[f.kind] | None if f.nullable else types[f.kind]
+        if f.has_default:
+            fields.append((f.name, hint, f.default))
+        elif f.nullable:
+            fields.append((f.name, hint, None))
+        else:
+            fields.append((f.name, hint))
+    return msgspec.defstruct(source.name, fields, kw_only=True, forbid_unknown_fields=True, gc=False)
+
+
+def _broken(text: str) -> ContractError:
+    what, _, path = text.partition(" - at ")
+    return ContractError("MS-E102", what, where=path.strip("`") or "$")
+
+
+def _check_of(field: Field) -> Check | None:
+    """One function for all the checks of a column that its type does not make; None when there are none."""
+    checks: list[Check] = []
+    if field.kind == "datetime":
+        checks.append(_instant)
+    if field.kind == "float":
+        checks.append(_finite_or_null if field.nullable else _finite)
+    if field.kind == "str":
+        checks.append(_text)
+    checks += [_constraint(c, field.kind) for c in field.constraints]
+    if not checks:
+        return None
+    if len(checks) == 1:
+        return checks[0]
+
+    def run(value: Any) -> Any:
+        for check in checks:
+            value = check(value)
+            if value is None:
+                return None
+        return value
+
+    return run
+
+
+def _instant(value: datetime | int) -> int:
+    time_us = value if isinstance(value, int) else from_datetime(value)
+    if MIN_TIME_US <= time_us <= MAX_TIME_US:
+        return time_us
+    raise _OutOfBoundsError("MS-E104", "Expected a time in the years 1 to 9999")
+
+
+def _finite(value: float) -> float:
+    if value - value == 0.0:
+        return value
+    raise _OutOfBoundsError("MS-E104", f"Expected a finite `float`, got `{value}`")
+
+
+def _finite_or_null(value: float) -> float | None:
+    if value - value == 0.0:
+        return value
+    if value != value:
+        return None
+    raise _OutOfBoundsError("MS-E104", f"Expected a finite `float`, got `{value}`")
+
+
+def _text(value: str) -> str:
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _OutOfBoundsError("MS-E104", "Expected text, got bytes that are no UTF-8") from None
+    return value
+
+
+def _constraint(constraint: Constraint, kind: str) -> Check:
+    args = constraint.args
+    test: Callable[[Any], bool]
+    if constraint.name == "one_of":
+        known = frozenset(args)
+        shown = ", ".join(repr(a) for a in args[:12]) + (" …" if len(args) > 12 else "")
+        test, said = (lambda value: value in known), f"one of {shown}"
+    elif constraint.name == "between":
+        low, high = args
+        test, said = (lambda value: low <= value <= high), f"`{kind}` between {low} and {high}"
+    elif constraint.name == "pattern":
+        matches = re.compile(args[0]).fullmatch
+        test, said = (lambda value: matches(value) is not None), f"`str` matching {args[0]!r}"
+    else:
+        low, high = args
+        test, said = (lambda value: low <= len(value) <= high), f"`str` of {low} to {high} characters"
+
+    def check(value: Any) -> Any:
+        if test(value):
+            return value
+        got = repr(value)
+        raise _OutOfBoundsError("MS-E103", f"Expected {said}, got {got if len(got) <= 80 else got[:77] + '...'}")
+
+    return check

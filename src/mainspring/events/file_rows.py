@@ -1,0 +1,276 @@
+"""Rows of CSV, JSON Lines and Parquet files, for the batch connector.
+
+A row that breaks goes to quarantine with its line number and the rest goes on. What is wrong with the file as a whole
+(it is empty, lacks a column, has one that the source does not know) is an error before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mainspring.core.errors import ContractError, NotFoundError
+from mainspring.core.names import did_you_mean
+from mainspring.core.times import from_datetime
+from mainspring.definitions.values import SourceDef
+
+_MOST_LINES = 1_000  # that a quoted text of a CSV row may run over
+_csv_field_bytes = 16_777_216
+
+
+class FileRow(msgspec.Struct, frozen=True):
+    """One row of a file: its fields, or its bytes and why there are no fields.
+
+    Attributes:
+        line: Line in the file, from 1; row number in a Parquet file.
+        fields: Values by column; times as int64 microseconds or text, numbers as numbers where they are numbers.
+        raw: The bytes of a row that could not be split into fields, or of a JSON line.
+    """
+
+    line: int
+    fields: dict[str, Any] | None = None
+    raw: bytes | None = None
+    problem: ContractError | None = None
+
+
+def read_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
+    """The rows of a file, in order. The kind of file is its ending: ``.csv``, ``.jsonl`` or ``.ndjson``, ``.parquet``.
+
+    An empty field of a CSV file is null where the column is nullable, or not a text.
+
+    Raises:
+        NotFoundError: No such file (MS-E400).
+        ContractError: It is empty (MS-E401), lacks or has columns (MS-E402), or is of another kind (MS-E403).
+    """
+    if not path.is_file():
+        raise NotFoundError("MS-E400", "no such file", where=str(path))
+    readers: dict[str, Callable[[Path, SourceDef], Iterator[FileRow]]] = {
+        ".csv": _csv_rows,
+        ".jsonl": _json_rows,
+        ".ndjson": _json_rows,
+        ".parquet": _parquet_rows,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ContractError(
+            "MS-E403",
+            f"{path.suffix or 'a file without an ending'} is not read",
+            where=str(path),
+            hint="use " + ", ".join(readers),
+        )
+    if path.stat().st_size == 0:
+        raise _empty(path)
+    rows = reader(path, source)
+    first = next(rows, None)
+    if first is None:
+        raise _empty(path)
+    return _chain(first, rows)
+
+
+def _chain(first: FileRow, rest: Iterator[FileRow]) -> Iterator[FileRow]:
+    yield first
+    yield from rest
+
+
+def _empty(path: Path) -> ContractError:
+    return ContractError("MS-E401", "the file has no rows", where=str(path), hint="check what wrote it")
+
+
+def _check_columns(columns: Sequence[str], path: Path, source: SourceDef) -> None:
+    known = source.columns
+    doubles = sorted({c for c in columns if columns.count(c) > 1})
+    if doubles:
+        raise ContractError("MS-E402", f"the file has column {doubles[0]!r} twice", where=str(path))
+    strange = [c for c in columns if c not in known]
+    if strange:
+        raise ContractError(
+            "MS-E402",
+            f"{source.name} has no column {', '.join(map(repr, strange[:8]))}",
+            where=str(path),
+            why="a column that nobody declared would be lost without a word",
+            hint=did_you_mean(strange[0], known) + ", or leave the column out of the file",
+        )
+    missing = [f.name for f in source.fields if f.name not in columns and not f.nullable and not f.has_default]
+    if missing:
+        raise ContractError("MS-E402", f"the file has no column {', '.join(map(repr, missing[:8]))}", where=str(path))
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+class _Lines:
+    """Lines of a file that can be given back, and those that the current row took."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._returned: list[str] = []
+        self.taken: list[str] = []
+        self.number = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        if len(self.taken) >= _MOST_LINES:
+            raise StopIteration
+        line = self._returned.pop() if self._returned else next(self._lines)
+        self.taken.append(line)
+        self.number += 1
+        return line
+
+    def give_back(self) -> str:
+        """Keep the first line that was taken and return the others to be read again."""
+        first, *others = self.taken
+        self._returned += reversed(others)
+        self.number -= len(others)
+        self.taken = []
+        return first
+
+
+def _csv_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
+    csv.field_size_limit(_csv_field_bytes)
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        lines = _Lines(file)
+        reader = csv.reader(lines)
+        header = next(reader, None)
+        if header is None:
+            return
+        _check_columns(header, path, source)
+        converters = [_converter(source.columns[name].kind, nullable=source.columns[name].nullable) for name in header]
+        width = len(header)
+        while True:
+            lines.taken = []
+            line = lines.number + 1
+            broken = ""
+            row: list[str] | None = None
+            try:
+                row = next(reader, None)
+            except csv.Error as error:
+                broken = str(error)
+            if row is None and not lines.taken:
+                return
+            if row is not None and len(row) == width:
+                pairs = zip(header, converters, row, strict=True)
+                yield FileRow(line, {name: convert(text) for name, convert, text in pairs})
+                continue
+            if row == [] and len(lines.taken) == 1:  # a blank line
+                continue
+            # A quote that is never closed takes all that follows: only the line where it was opened is broken.
+            raw = lines.give_back()
+            reader = csv.reader(lines)
+            found = len(row) if row is not None else 0
+            what = f"no CSV row: {broken}" if broken else f"{found} fields where the header has {width}"
+            yield FileRow(line, None, raw.rstrip("\r\n").encode("utf-8", "surrogateescape"), _broken(what))
+
+
+def _broken(what: str) -> ContractError:
+    return ContractError("MS-E406", what, where="$")
+
+
+def _converter(kind: str, *, nullable: bool) -> Callable[[str], Any]:
+    """Text of a CSV field to a value; what does not convert stays text, for the contract to refuse by name."""
+    convert = _CONVERTERS[kind]
+    if kind == "str":
+        return (lambda text: text or None) if nullable else (lambda text: text)
+
+    def run(text: str) -> Any:
+        if not text:
+            return None
+        try:
+            return convert(text)
+        except ValueError:
+            return text
+
+    return run
+
+
+def _number(kind: type[int | float]) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        if "_" in text:  # Python's own digits separator, in nobody's data
+            raise ValueError(text)
+        return kind(text)
+
+    return convert
+
+
+def _flag(text: str) -> bool:
+    known = {"true": True, "false": False, "1": True, "0": False}.get(text.strip().lower())
+    if known is None:
+        raise ValueError(text)
+    return known
+
+
+_CONVERTERS: dict[str, Callable[[str], Any]] = {
+    "str": str,
+    "int": _number(int),
+    "float": _number(float),
+    "bool": _flag,
+    "datetime": lambda text: from_datetime(datetime.fromisoformat(text)),
+}
+
+
+# --- JSON Lines and Parquet -------------------------------------------------------------------------------------------
+
+
+def _json_rows(path: Path, _source: SourceDef) -> Iterator[FileRow]:
+    with path.open("rb") as file:
+        for line, raw in enumerate(file, start=1):
+            if raw.strip():
+                yield FileRow(line, None, raw.strip())
+
+
+def _parquet_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
+    import polars as pl
+
+    from mainspring.definitions.expressions import UTC_US, kind_of
+
+    try:
+        frame = pl.scan_parquet(path, glob=False)
+        schema = frame.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        raise ContractError(
+            "MS-E403", "this is no Parquet file", where=str(path), why=str(error).splitlines()[0]
+        ) from None
+    _check_columns(schema.names(), path, source)
+    columns: list[pl.Expr] = []
+    for name, dtype in schema.items():
+        field, column = source.columns[name], pl.col(name)
+        kind = "str" if isinstance(dtype, (pl.Categorical, pl.Enum)) else kind_of(dtype)
+        if dtype == pl.Date and field.kind == "datetime":
+            kind = "datetime"
+        widens = kind == "int" and field.kind == "float"
+        if dtype != pl.Null and kind != field.kind and not widens:
+            raise ContractError(
+                "MS-E402", f"column {name!r} holds {dtype}, {source.name} declares {field.kind}", where=str(path)
+            )
+        if field.kind == "datetime" and dtype != pl.Null:
+            if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+                column = column.cast(UTC_US).dt.timestamp("us")
+            else:
+                column = column.cast(pl.Datetime("us")).dt.timestamp("us")
+        elif kind == "str":
+            column = column.cast(pl.String)
+        columns.append(column)
+    try:
+        rows = frame.select(columns).collect()
+    except pl.exceptions.PolarsError as error:
+        raise ContractError(
+            "MS-E403", "the Parquet file cannot be read", where=str(path), why=str(error).splitlines()[0]
+        ) from None
+    number = 0
+    for part in rows.iter_slices(5_000):
+        for fields in part.to_dicts():
+            number += 1
+            yield FileRow(number, fields)
+
+
+def chunks(rows: Iterator[FileRow], size: int) -> Iterator[list[FileRow]]:
+    """Rows in lists of ``size``; the last one is shorter."""
+    while chunk := list(islice(rows, size)):
+        yield chunk

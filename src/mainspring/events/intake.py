@@ -1,0 +1,389 @@
+"""The intake: events over HTTP, answered only once durable; the process that alone appends to the log.
+
+``POST /events/{source}`` takes events of one source of the definitions file.
+    Body. One JSON object is one event; a JSON array is as many as it has elements; with ``Content-Type:
+    application/x-ndjson`` each line is one (blank lines are skipped). Every other content type is read as JSON.
+    Fields. As the source declares them. Times are ISO 8601 texts, read as UTC without an offset. Unknown fields,
+    numbers for texts, integers beyond int64 and infinities are refused; JSON has no NaN, ``null`` is a missing value.
+    Answer. ``{"accepted": n, "duplicate": n, "quarantined": n, "last_offset": o, "errors": [{"index", "code",
+    "reason", "path"}]}``. ``index`` counts from 0 in the order sent. ``last_offset`` is the offset of the newest of
+    these events (of the log's newest when none was accepted). What is answered is on the disk.
+    Status. 200 when any event was accepted or is a duplicate, also when others were not; 422 when all went to
+    quarantine; 400 when the body as a whole is no JSON: its first 64 KiB are then quarantined as one record, with the
+    reason, so that the sender's mistake can be looked at. Nothing is quarantined of a request that is refused with
+    403, 404, 405, 413 or 429, nor of an empty body (400).
+    429 with ``Retry-After``: the queue, the map or the disk is full. Nothing of the request was taken: send it again.
+    413: the body is over ``max_body_bytes`` or holds more than ``max_rows`` events.
+    404: no such source. 403: a source of the system's own (its name starts with ``_``).
+``GET /quarantine?source=NAME&limit=N`` lists what is in quarantine, the text of each record escaped.
+``POST /quarantine/{source}/replay`` with a mend (see ``quarantine.py``) replays the source's records; the answer is
+    like that of ``/events``, with ``index`` the number of the record.
+``POST /quarantine/{source}/discard`` with ``{"only": [numbers], "reason": "..."}`` closes records that will not be
+    mended, ``{"all": true, "reason": "..."}`` all of the source. A number of no record that waits is 404 in both.
+``GET /health``: ``{"status": "ok", "last_offset": o, "queued_rows": n}``; 503 and ``failing`` when the last commit
+    failed for another reason than a lack of room. ``GET /metrics``: Prometheus text.
+
+With ``Authorization: Bearer TOKEN`` (the project's internal token, ``run/internal.token``):
+``POST /internal/events`` takes a msgpack array of ``[source, {field: value}]`` (see ``internal.py``), of the system's
+    sources too; times may be int64 microseconds. ``?history=1`` keeps the ``known_at`` that sources declare; history
+    from before a served prediction is refused (403) without ``&backfill=1``. ``&sender=`` is kept in quarantine.
+    Answer: ``{"last_offset", "statuses": [one a row], "errors": [...]}``, status 200.
+``POST /internal/trim`` ``{"before": offset}`` deletes older records of the log: ``{"deleted": n, "first_offset": o}``.
+
+SIGHUP reads the definitions file again; one that does not load is reported and the old one stays. SIGTERM and SIGINT
+stop: no new connections, everything received is answered, then the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Sequence
+from urllib.parse import parse_qs
+
+import msgspec
+import uvloop
+
+from mainspring.core.clock import Clock
+from mainspring.core.config import Config
+from mainspring.core.errors import (
+    ContractError,
+    MainspringError,
+    NotFoundError,
+    RefusedError,
+    TooLargeError,
+)
+from mainspring.core.http import Deferred, Limits, Request, Response, Server, json_response, serve
+from mainspring.core.names import did_you_mean
+from mainspring.core.run import internal_token, remove_door, write_door
+from mainspring.definitions.project import load_project
+from mainspring.definitions.values import Project
+from mainspring.events.answers import events_answer, internal_answer, shown_held, wrong_method
+from mainspring.events.committer import Committer
+from mainspring.events.contract import Contract
+from mainspring.events.held import Reject
+from mainspring.events.internal import InternalRow, entries_of
+from mainspring.events.log import Ack, Draft, Log
+from mainspring.events.quarantine import chosen, parse_discard, parse_mend, replayed
+from mainspring.events.system import SYSTEM_SOURCES
+from mainspring.events.wake import Bell
+
+DOOR = "intake"
+_NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
+_READER_CHECK_S = 60.0
+_DRAIN_S = 10.0
+_MOST_LISTED = 1_000
+_REPLAY_ROWS = 5_000
+
+_split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_read_rows = msgspec.msgpack.Decoder(list[InternalRow]).decode
+
+Entries = list[Draft | Reject]
+Answer = Response | Deferred | Awaitable[Response]
+
+
+class _BadRequestError(ContractError):
+    """A request that cannot be read at all."""
+
+    http_status = 400
+
+
+class Intake:
+    """The door and the queue behind it. One to a process; lives on one event loop."""
+
+    def __init__(self, config: Config, project: Project, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._token = b""
+        self._public: dict[str, Contract] = {}
+        self._all: dict[str, Contract] = {}
+        self._system = {name: Contract(source) for name, source in SYSTEM_SOURCES.items()}
+        self._committer: Committer
+        self._server: Server
+        self.use(project)
+
+    def use(self, project: Project) -> None:
+        """Check by the sources of ``project`` from now on."""
+        self._public = {name: Contract(source) for name, source in project.sources.items()}
+        self._all = self._public | self._system
+
+    @property
+    def url(self) -> str:
+        """Where the door is."""
+        return self._server.url
+
+    async def start(self) -> None:
+        """Open the log and the door, and say where it is.
+
+        Raises:
+            UnavailableError: Another process writes the log (MS-C010), or the port is taken (MS-S002).
+            RefusedError: The host is not this machine (MS-S001).
+        """
+        config = self._config
+        log = Log.open(
+            config.log_path,
+            config.limits.log_map_bytes,
+            writable=True,
+            disk_free_bytes=config.limits.disk_free_bytes,
+        )
+        self._committer = Committer(log, self._clock, Bell(config.run), 8 * config.intake.max_body_bytes)
+        try:
+            self._token = f"Bearer {internal_token(config.run)}".encode()
+            limits = Limits(max_body_bytes=config.intake.max_body_bytes)
+            self._server = await serve(self.handle, config.intake.host, config.intake.port, limits)
+        except BaseException:
+            await self._committer.close()
+            raise
+        write_door(config.run, DOOR, self._server.url)
+
+    async def stop(self) -> None:
+        """Answer what was received, and close."""
+        remove_door(self._config.run, DOOR)
+        await self._server.drain(_DRAIN_S)
+        await self._committer.close()
+
+    async def check_readers(self) -> None:
+        """Each minute, free what readers that died hold of the log."""
+        while True:
+            await asyncio.sleep(_READER_CHECK_S)
+            await self._committer.run(lambda log: log.reader_check())
+
+    def handle(self, request: Request) -> Answer:
+        """Answer one request: a ``Response``, or something that becomes one."""
+        parts = request.path.strip("/").split("/")
+        method = request.method
+        match parts:
+            case ["events", name]:
+                return self._events(request, name) if method == "POST" else wrong_method("POST")
+            case ["internal", "events"]:
+                return self._internal_events(request) if method == "POST" else wrong_method("POST")
+            case ["internal", "trim"]:
+                return self._trim(request) if method == "POST" else wrong_method("POST")
+            case ["quarantine"]:
+                return self._list(request) if method == "GET" else wrong_method("GET")
+            case ["quarantine", name, "replay"]:
+                return self._replay(request, name) if method == "POST" else wrong_method("POST")
+            case ["quarantine", name, "discard"]:
+                return self._discard(request, name) if method == "POST" else wrong_method("POST")
+            case ["health"]:
+                committer = self._committer
+                status = "failing" if committer.is_failing else "ok"
+                shown = {"status": status, "last_offset": committer.last_offset, "queued_rows": committer.queued_rows}
+                return json_response(503 if committer.is_failing else 200, shown)
+            case ["metrics"]:
+                return self._metrics()
+        known = "POST /events/SOURCE, GET /quarantine, GET /health, GET /metrics"
+        raise NotFoundError("MS-E200", "nothing is here", where=request.path[:200], hint=known)
+
+    # --- events ---------------------------------------------------------------------------------------------------
+
+    def _events(self, request: Request, name: str) -> Deferred:
+        contract = self._contract(name)
+        self._committer.check_room(len(request.body))
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        raws, broken = _split(request.body, is_lines=kind in _NDJSON)
+        if len(raws) > self._config.intake.max_rows:
+            raise self._too_many(len(raws))
+        source = contract.source
+        entries: Entries = []
+        if broken is not None:
+            entries.append(Reject.of(name, request.body, broken, version=source.version, sender="http"))
+        for raw in raws:
+            try:
+                entries.append(Draft(source, contract.check_json(raw), bytes(raw), False, "http"))
+            except ContractError as error:
+                entries.append(Reject.of(name, bytes(raw), error, version=source.version, sender="http"))
+        is_no_json = broken is not None or (len(entries) == 1 and _is_no_json(entries[0]))
+        return self._committer.submit(
+            entries, len(request.body), lambda acks, last: events_answer(acks, last, is_no_json=is_no_json)
+        )
+
+    def _internal_events(self, request: Request) -> Answer:
+        self._authorize(request)
+        self._committer.check_room(len(request.body))
+        options = {key: values[-1] for key, values in parse_qs(request.query).items()}
+        try:
+            rows = _read_rows(request.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            what = f"the body is no msgpack array of [source, fields]: {error}"
+            raise _BadRequestError("MS-E202", what, where="body") from None
+        if len(rows) > self._config.intake.max_rows:
+            raise self._too_many(len(rows))
+        is_history = options.get("history") == "1"
+        first_wins = options.get("first_wins") == "1"
+        sender = options.get("sender", "internal")
+        entries = entries_of(rows, self._all, sender, is_history=is_history, first_wins=first_wins)
+        if is_history and options.get("backfill") != "1":
+            return self._history(entries, len(request.body))
+        return self._committer.submit(entries, len(request.body), internal_answer)
+
+    async def _history(self, entries: Entries, size: int) -> Response:
+        """History that may not reach back before what was served: the log is asked in the appender's own thread."""
+        await self._committer.run(lambda log: log.check_history(entries))
+        return await self._committer.submitted(entries, size, internal_answer)
+
+    # --- quarantine, trim, metrics ------------------------------------------------------------------------------------
+
+    async def _list(self, request: Request) -> Response:
+        options = {key: values[-1] for key, values in parse_qs(request.query).items()}
+        text = options.get("limit", "100")
+        limit = min(int(text), _MOST_LISTED) if text.isdecimal() and len(text) < 10 else 100
+        source, resolved = options.get("source"), options.get("all") == "1"
+        entries = await self._committer.run(
+            lambda log: log.quarantined(source, include_resolved=resolved, limit=max(limit, 1))
+        )
+        counts = await self._committer.run(lambda log: log.counts())
+        return json_response(
+            200,
+            {
+                "records": [shown_held(entry) for entry in entries],
+                "counts": {name: msgspec.structs.asdict(found) for name, found in counts.items()},
+            },
+        )
+
+    async def _replay(self, request: Request, name: str) -> Response:
+        contract = self._contract(name)
+        mend = parse_mend(request.body, contract.source)
+        clock = self._clock
+
+        def run(log: Log) -> tuple[Entries, list[Ack]]:
+            entries = replayed(log.quarantined(name), mend, contract)
+            acks: list[Ack] = []
+            for start in range(0, len(entries), _REPLAY_ROWS):
+                acks += log.append(entries[start : start + _REPLAY_ROWS], clock)
+            return entries, acks
+
+        entries, acks = await self._committer.change(run)
+        return events_answer(acks, self._committer.last_offset, numbers=[entry.resolves for entry in entries])
+
+    async def _discard(self, request: Request, name: str) -> Response:
+        self._contract(name)
+        discard = parse_discard(request.body)
+
+        def run(log: Log) -> int:
+            entries = chosen(log.quarantined(name), discard.only, name)
+            return log.discard([entry.sequence for entry in entries], discard.reason)
+
+        return json_response(200, {"discarded": await self._committer.run(run)})
+
+    async def _trim(self, request: Request) -> Response:
+        self._authorize(request)
+        try:
+            before = msgspec.json.decode(request.body, type=dict[str, int])["before"]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
+            raise _BadRequestError("MS-E206", 'the body must be {"before": OFFSET}', where="body") from None
+        deleted = await self._committer.run(lambda log: log.trim(before))
+        first = await self._committer.run(lambda log: log.first_offset())
+        return json_response(200, {"deleted": deleted, "first_offset": first})
+
+    async def _metrics(self) -> Response:
+        counts = await self._committer.run(lambda log: log.counts())
+        lines = ["# TYPE mainspring_events_total counter"]
+        for name, found in sorted(counts.items()):
+            for status, n in msgspec.structs.asdict(found).items():
+                lines.append(f'mainspring_events_total{{source="{name}",status="{status}"}} {n}')
+        lines += self._committer.metrics()
+        lines.append("# TYPE mainspring_intake_refusals_total counter")
+        refused = sorted(self._server.refusals.items())
+        lines += [f'mainspring_intake_refusals_total{{status="{status}"}} {n}' for status, n in refused]
+        return Response(200, ("\n".join(lines) + "\n").encode(), "text/plain; version=0.0.4")
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _contract(self, name: str) -> Contract:
+        contract = self._public.get(name)
+        if contract is not None:
+            return contract
+        if name in self._system:
+            raise RefusedError(
+                "MS-E203", f"{name} is the system's own source", why="only its own processes write to it"
+            )
+        raise NotFoundError(
+            "MS-E201", f"no source is named {name[:100]!r}", hint=did_you_mean(name[:100], self._public)
+        )
+
+    def _authorize(self, request: Request) -> None:
+        if not hmac.compare_digest(request.headers.get("authorization", "").encode(), self._token):
+            raise RefusedError(
+                "MS-E203",
+                "this needs the project's internal token",
+                why="only the system's own processes may ask for it",
+                hint=f"Authorization: Bearer, and what is in {self._config.run}/internal.token",
+            )
+
+    def _too_many(self, rows: int) -> TooLargeError:
+        most = self._config.intake.max_rows
+        return TooLargeError("MS-E204", f"{rows} events in one request", why=f"at most {most} are taken at once")
+
+
+def run_intake(config: Config, project: Project, clock: Clock, stop: threading.Event | None = None) -> None:
+    """Run the intake until SIGTERM, SIGINT, or ``stop`` is set.
+
+    Raises:
+        UnavailableError: Another process writes the log (MS-C010), or the port is taken (MS-S002).
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(Intake(config, project, clock), config, stop))
+
+
+async def _run(intake: Intake, config: Config, stop: threading.Event | None) -> None:
+    loop = asyncio.get_running_loop()
+    ends = asyncio.Event()
+
+    def reload() -> None:
+        try:
+            intake.use(load_project(config.definitions))
+        except MainspringError as error:
+            print(f"the definitions stay as they were: {error}", file=sys.stderr, flush=True)  # noqa: T201
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ends.set)
+        loop.add_signal_handler(signal.SIGHUP, reload)
+    await intake.start()
+    checks = asyncio.ensure_future(intake.check_readers())
+    if stop is not None:
+        waiter = threading.Thread(target=_when_set, args=(stop, loop, ends), daemon=True)
+        waiter.start()
+    try:
+        await ends.wait()
+    finally:
+        checks.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await checks
+        await intake.stop()
+
+
+def _when_set(stop: threading.Event, loop: asyncio.AbstractEventLoop, ends: asyncio.Event) -> None:
+    stop.wait()
+    with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+        loop.call_soon_threadsafe(ends.set)
+
+
+def _split(body: bytes, *, is_lines: bool) -> tuple[Sequence[bytes | msgspec.Raw], ContractError | None]:
+    """The bytes of each event in a body, or why there are none."""
+    if not body.strip():
+        raise _BadRequestError(
+            "MS-E205", "the body is empty", where="body", hint="send a JSON object or array of objects"
+        )
+    if is_lines:
+        return [line for line in body.split(b"\n") if line.strip()], None
+    if body.lstrip()[:1] != b"[":
+        return [body], None
+    try:
+        return _split_array(body), None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return [], ContractError("MS-E101", f"the body is no JSON: {error}", where="$")
+    except RecursionError:
+        return [], ContractError("MS-E101", "the body is nested too deeply", where="$")
+
+
+def _is_no_json(entry: Draft | Reject) -> bool:
+    return isinstance(entry, Reject) and entry.code == "MS-E101"
+
+
+__all__ = ["Intake", "run_intake"]

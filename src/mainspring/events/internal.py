@@ -1,0 +1,73 @@
+"""Rows as our own processes hand them to the intake, and what they become: drafts or rejects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from mainspring.core.errors import ContractError
+from mainspring.core.names import is_name
+from mainspring.events.contract import Contract
+from mainspring.events.held import Reject
+from mainspring.events.log import Draft
+from mainspring.events.quarantine import fields_json
+
+
+class InternalRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One event in one of three forms: its fields, the JSON bytes it came as, or bytes that could not be read.
+
+    On the wire it is an array; what is not needed is left off at the end: ``["arrived", {"flight_id": …}]``.
+
+    Attributes:
+        fields: Values by column; times are int64 microseconds, datetimes or ISO 8601 texts.
+        sender: What it came from, for quarantine: file and line.
+        raw: The bytes, in the second and third form.
+        code: In the third form, the reason's error code; ``reason`` says it in words.
+    """
+
+    source: str
+    fields: Any = None
+    sender: str = ""
+    raw: bytes | None = None
+    code: str = ""
+    reason: str = ""
+
+
+def entries_of(
+    rows: Iterable[InternalRow],
+    contracts: Mapping[str, Contract],
+    sender: str,
+    *,
+    is_history: bool,
+    first_wins: bool = False,
+) -> list[Draft | Reject]:
+    """Check each row by its source's contract; what breaks it is on its way to quarantine, its neighbours are not."""
+    out: list[Draft | Reject] = []
+    for row in rows:
+        contract = contracts.get(row.source)
+        try:
+            out.append(_draft(row, contract, sender, is_history=is_history, first_wins=first_wins))
+        except ContractError as error:
+            source = contract.source if contract is not None else None
+            raw = row.raw if row.raw is not None else fields_json(source, row.fields)
+            reject = Reject.of(
+                row.source if is_name(row.source) else "unknown",
+                raw,
+                error,
+                version=source.version if source is not None else "",
+                sender=row.sender or sender,
+                is_history=is_history,
+            )
+            out.append(reject)
+    return out
+
+
+def _draft(row: InternalRow, contract: Contract | None, sender: str, *, is_history: bool, first_wins: bool) -> Draft:
+    if contract is None:
+        raise ContractError("MS-E201", f"no source is named {row.source[:100]!r}", where="$")
+    if row.code:
+        raise ContractError(row.code, row.reason, where="$")
+    values = contract.check(row.fields) if row.raw is None else contract.check_json(row.raw)
+    return Draft(contract.source, values, row.raw, is_history, row.sender or sender, first_wins=first_wins)

@@ -1,0 +1,194 @@
+"""The lake: one Delta table a source, written exactly once, read as polars frames.
+
+Every commit carries the log offset it reaches as an application transaction of Delta, in the same atomic step as the
+rows. Whoever is killed between a commit and anything else finds out from the table itself what is already in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+
+from mainspring.core.errors import ConfigError, UnavailableError
+from mainspring.core.names import check_name
+from mainspring.definitions.expressions import UTC_US
+
+APP = "mainspring-log"
+META_SCHEMA: dict[str, Any] = {
+    "_offset": pl.Int64(),
+    "_id": pl.String(),
+    "_time": UTC_US,
+    "_known_at": UTC_US,
+    "_ingested_at": UTC_US,
+}
+_ATTEMPTS = 3
+_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
+_WRITER = WriterProperties(compression="ZSTD", compression_level=3)
+
+
+class _Table:
+    """An open Delta table, and the frame of what was last read from it."""
+
+    __slots__ = ("delta", "frames", "path")
+
+    def __init__(self, path: Path, delta: DeltaTable | None) -> None:
+        self.path = path
+        self.delta = delta
+        self.frames: dict[str, pl.DataFrame] = {}
+
+
+class Lake:
+    """The Delta tables under one folder. One process writes; any may read.
+
+    Raises:
+        ConfigError: The folder's path holds a percent escape, which Delta's library would decode (MS-E309).
+    """
+
+    def __init__(self, path: Path) -> None:
+        if _ESCAPE.search(str(path.resolve())):
+            raise ConfigError("MS-E309", "a lake's folder cannot have a percent escape in its path", where=str(path))
+        self.path = path
+        self._tables: dict[str, _Table] = {}
+
+    def sources(self) -> tuple[str, ...]:
+        """Names of the sources that have a table."""
+        if not self.path.is_dir():
+            return ()
+        return tuple(sorted(p.name for p in self.path.iterdir() if (p / "_delta_log").is_dir()))
+
+    def append(
+        self, source: str, frame: pl.DataFrame, last_offset: int, fills: Mapping[str, pl.Expr] | None = None
+    ) -> int:
+        """Write the rows of ``frame`` that are not in yet, exactly once.
+
+        Args:
+            source: Name of the source, and of its table.
+            frame: Columns of the source and those of ``META_SCHEMA``, in the order of ``_offset``.
+            last_offset: The log offset that the source's table is complete up to once this is in.
+            fills: What older rows hold in a column that the table does not have yet; null in all others.
+
+        Returns:
+            How many rows were written; 0 when all were in.
+        """
+        for _ in range(_ATTEMPTS):
+            self.refresh(source)
+            rows = frame.filter(pl.col("_offset") > self.offset(source))
+            if last_offset <= self.offset(source) or rows.is_empty():
+                return 0
+            try:
+                self._commit(source, rows, last_offset, fills or {})
+            except CommitFailedError:
+                continue  # another process was first: look again at what is in
+            return rows.height
+        raise UnavailableError("MS-E310", f"others keep writing to the lake's table {source}", where=str(self.path))
+
+    def _commit(self, source: str, rows: pl.DataFrame, last_offset: int, fills: Mapping[str, pl.Expr]) -> None:
+        table = self._table(source)
+        # Without retries: Delta would put the same rows after another writer's, application transaction or not.
+        properties = CommitProperties(app_transactions=[Transaction(APP, last_offset)], max_commit_retries=0)
+        if table.delta is None:
+            table.path.mkdir(parents=True, exist_ok=True)
+            write_deltalake(
+                str(table.path), rows, mode="append", commit_properties=properties, writer_properties=_WRITER
+            )
+            table.delta = DeltaTable(str(table.path))
+            return
+        known = {f.name for f in table.delta.schema().fields}
+        filled = [expr.alias(name) for name, expr in fills.items() if name not in known]
+        older = self.frame(source) if filled else None
+        if older is not None:
+            # Once, in one step: afterwards a row without such a column looks like one that had null in it.
+            rows = pl.concat([older.with_columns(filled), rows], how="diagonal_relaxed")
+            self.forget(source)
+        write_deltalake(
+            table.delta,
+            rows,
+            mode="append" if older is None else "overwrite",
+            schema_mode=None if known == set(rows.columns) else "merge",
+            commit_properties=properties,
+            writer_properties=_WRITER,
+        )
+
+    def offset(self, source: str) -> int:
+        """The log offset up to which the source's table is complete; 0 without a table."""
+        delta = self._table(source).delta
+        return 0 if delta is None else delta.transaction_version(APP) or 0
+
+    def version(self, source: str) -> int:
+        """Delta version of the table: names exactly these rows for ever; -1 without a table."""
+        delta = self._table(source).delta
+        return -1 if delta is None else delta.version()
+
+    def refresh(self, source: str) -> None:
+        """See what another process has written since."""
+        table = self._table(source)
+        if table.delta is not None:
+            table.delta.update_incremental()
+
+    def frame(
+        self, source: str, columns: Sequence[str] | None = None, since_us: int | None = None
+    ) -> pl.DataFrame | None:
+        """The table's rows in the order of ``_offset``; None without a table.
+
+        Files never change once written, so each is read once and kept while the table refers to it.
+
+        Args:
+            source: Name of the source.
+            columns: Only these.
+            since_us: Only events with a time at or after it.
+        """
+        table = self._table(source)
+        if table.delta is None:
+            return None
+        # The tables are not partitioned: a file's name is all of its path, and safe where the folder's own name is not.
+        names = [uri.rpartition("/")[2] for uri in table.delta.file_uris()]
+        known = table.frames
+        table.frames = {n: known[n] if n in known else pl.read_parquet(table.path / n, glob=False) for n in names}
+        if not names:
+            return None
+        if len(names) == 1:
+            frame = table.frames[names[0]]
+        else:
+            ordered = sorted(table.frames.values(), key=lambda f: f["_offset"].min() or 0)
+            frame = pl.concat(ordered, how="diagonal_relaxed", rechunk=False)
+        if not frame["_offset"].is_sorted():  # compaction does not keep the order
+            frame = frame.sort("_offset")
+        if since_us is not None:
+            frame = frame.filter(pl.col("_time") >= pl.lit(since_us).cast(UTC_US))
+        return frame if columns is None else frame.select(columns)
+
+    def compact(self, source: str) -> int:
+        """Join the table's small files into larger ones. They, and what a killed writer left, go after a week.
+
+        A version of the table can be read for as long.
+
+        Returns:
+            How many files were joined.
+        """
+        table = self._table(source)
+        if table.delta is None:
+            return 0
+        joined = int(table.delta.optimize.compact(writer_properties=_WRITER)["numFilesRemoved"])
+        table.delta.vacuum(dry_run=False)
+        return joined
+
+    def forget(self, source: str) -> None:
+        """Give back the memory of what was read."""
+        self._table(source).frames = {}
+
+    def _table(self, source: str) -> _Table:
+        found = self._tables.get(source)
+        if found is None or found.delta is None:
+            path = self.path / check_name(source, "source")
+            try:
+                delta: DeltaTable | None = DeltaTable(str(path)) if (path / "_delta_log").is_dir() else None
+            except TableNotFoundError:  # killed before the first commit
+                delta = None
+            found = self._tables[source] = _Table(path, delta)
+        return found

@@ -1,0 +1,326 @@
+"""The log: every event, in the order in which the system came to know it. One process appends, many read.
+
+``append`` is one LMDB transaction and durable when it returns: events, the memory of their ids, what went to quarantine
+and the counters are all written, or nothing is. The writer holds a lease on ``writer.lock``, which the kernel releases
+when it dies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from mainspring.core.clock import Clock
+from mainspring.core.errors import FormatError, NotFoundError, RefusedError
+from mainspring.core.run import Lease
+from mainspring.core.times import to_iso
+from mainspring.events import held
+from mainspring.events.appender import CELL, COUNTS, KEY, Ack, Appender, Counts, Draft, Shapes
+from mainspring.events.environment import close_environment, open_environment
+from mainspring.events.held import Held, Reject
+from mainspring.events.record import FORMAT, HEADER, Record, Shape, decode
+
+__all__ = ["Ack", "Counts", "Draft", "Log"]
+
+_DBS = ("events", "meta", "shapes", "seen", "buckets", "quarantine", "counts")
+_TRIM = 20_000  # records deleted in one transaction at most
+
+
+class Log:
+    """An open log. Made by ``Log.open``; close it, or use it in a ``with`` statement."""
+
+    def __init__(self, path: Path, map_bytes: int, *, writable: bool, disk_free_bytes: int) -> None:
+        self.path = path
+        self._lease = Lease(path / "writer.lock") if writable else None
+        if self._lease is not None:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lease.require("the event log")
+        self._disk_free_bytes = disk_free_bytes
+        self._is_closed = False
+        try:
+            self._environment = open_environment(path, _DBS, map_bytes)
+        except BaseException:
+            if self._lease is not None:
+                self._lease.release()
+            raise
+        dbs = self._environment.dbs
+        self._events, self._meta, self._quarantine, self._counts = (
+            dbs[name] for name in ("events", "meta", "quarantine", "counts")
+        )
+        self._shapes = Shapes(dbs["shapes"])
+        self._appender = Appender(dbs, self._shapes)
+        try:
+            self._check_format()
+            self._load()
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def open(cls, path: Path, map_bytes: int, *, writable: bool = False, disk_free_bytes: int = 0) -> Log:
+        """Open the log in the folder ``path``, making it if there is none.
+
+        Args:
+            path: Folder, on a local disk.
+            writable: Become the one writer.
+            map_bytes: Most that the log may ever take on the disk; the file is sparse.
+            disk_free_bytes: Refuse to append when the disk has less left.
+
+        Raises:
+            UnavailableError: Another process is the writer (MS-C010).
+            RefusedError: ``path`` is on a network file system (MS-E303).
+            FormatError: The log is of a format that this release does not know (MS-E901).
+        """
+        return cls(path, map_bytes, writable=writable, disk_free_bytes=disk_free_bytes)
+
+    def close(self) -> None:
+        """Let go of the files and of the lease."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        close_environment(self._environment)
+        if self._lease is not None:
+            self._lease.release()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def read(self, after: int, limit: int = 10_000) -> list[Record]:
+        """At most ``limit`` records whose offsets follow ``after``, in order."""
+        out: list[Record] = []
+        with self._environment.read() as txn, txn.cursor(db=self._events) as cursor:
+            if not cursor.set_range(KEY(after + 1)):
+                return out
+            for key, raw in cursor.iternext():
+                offset = int.from_bytes(key, "big")
+                try:
+                    out.append(decode(offset, raw, self._shapes.known))
+                except KeyError:  # a shape younger than our cache
+                    self._shapes.load(txn)
+                    out.append(decode(offset, raw, self._shapes.known))
+                if len(out) >= limit:
+                    break
+        return out
+
+    def last_offset(self) -> int:
+        """Offset of the newest record; 0 when there never was one."""
+        return self._cell(b"last")
+
+    def first_offset(self) -> int:
+        """Offset of the oldest record that has not been trimmed; 1 in a new log."""
+        return self._cell(b"first", 1)
+
+    def served_until_us(self) -> int | None:
+        """Newest moment of a prediction that was served; None before the first."""
+        with self._environment.read() as txn:
+            raw = txn.get(b"served", db=self._meta)
+        return None if raw is None else int(CELL.unpack(raw)[0])
+
+    def shape(self, source: str, version: str) -> Shape:
+        """Columns of a source at a version that the log has records of.
+
+        Raises:
+            NotFoundError: It has none (MS-E121).
+        """
+        for _ in range(2):
+            for shape, _index in self._shapes.known.values():
+                if shape.source == source and shape.version == version:
+                    return shape
+            with self._environment.read() as txn:
+                self._shapes.load(txn)
+        raise NotFoundError("MS-E121", f"the log has no records of {source} at version {version}")
+
+    def counts(self) -> dict[str, Counts]:
+        """What became of everything that was sent, by source."""
+        with self._environment.read() as txn, txn.cursor(db=self._counts) as cursor:
+            return {key.decode(): Counts(*COUNTS.unpack(raw)) for key, raw in cursor}
+
+    def offset_before(self, ingested_at_us: int) -> int:
+        """Offset of the first record that was ingested at ``ingested_at_us`` or later; all before it are older.
+
+        ``last_offset() + 1`` when all are older: what ``trim`` takes, for retention by age.
+        """
+        low, high = self.first_offset(), self.last_offset() + 1
+        with self._environment.read() as txn:
+            while low < high:
+                middle = (low + high) // 2
+                raw = txn.get(KEY(middle), db=self._events)
+                if raw is not None and HEADER.unpack_from(raw)[6] >= ingested_at_us:
+                    high = middle
+                else:
+                    low = middle + 1
+        return low
+
+    def quarantined(
+        self, source: str | None = None, *, include_resolved: bool = False, limit: int = 1_000_000
+    ) -> list[Held]:
+        """Records in quarantine, oldest first; of one source, or of all."""
+        out: list[Held] = []
+        with self._environment.read() as txn, txn.cursor(db=self._quarantine) as cursor:
+            for raw in cursor.iternext(keys=False, values=True):
+                entry = held.from_bytes(raw)
+                if (source is None or entry.source == source) and (include_resolved or entry.status == held.OPEN):
+                    out.append(entry)
+                    if len(out) >= limit:
+                        break
+        return out
+
+    def held(self, sequence: int) -> Held:
+        """One record of quarantine by its number.
+
+        Raises:
+            NotFoundError: There is none (MS-E120).
+        """
+        with self._environment.read() as txn:
+            raw = txn.get(KEY(sequence), db=self._quarantine)
+        if raw is None:
+            raise NotFoundError("MS-E120", f"quarantine has no record {sequence}", hint="mainspring quarantine list")
+        return held.from_bytes(raw)
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def append(self, drafts: Sequence[Draft | Reject], clock: Clock) -> list[Ack]:
+        """Write drafts, and put rejects into quarantine, in one transaction; durable on return.
+
+        Live events become known at max(clock, last + 1 µs); history keeps the ``known_at`` that its source declares. A
+        draft goes to quarantine when its time lies more than the source's ``future`` after it is known (MS-E105), or
+        when its id was seen within ``dedup`` with other content (MS-E106). Offsets rise by 1 without gaps.
+
+        Returns:
+            What became of each, in order.
+
+        Raises:
+            BackPressureError: The map (MS-E301) or the disk (MS-E302) is full; nothing was written.
+        """
+        self._require_writable()
+        if not drafts:
+            return []
+        self._environment.check_disk(self._disk_free_bytes)
+        now_us = clock.now_us()
+        try:
+            with self._environment.write() as txn:
+                acks = self._appender.append(txn, drafts, now_us)
+        except BaseException:
+            self._load()  # what is in memory is again what is on the disk
+            raise
+        return acks
+
+    def quarantine(
+        self, source: str, raw: bytes, code: str, reason: str, clock: Clock, *, path: str = "$", sender: str = ""
+    ) -> Ack:
+        """Put one record into quarantine; durable on return."""
+        return self.append([Reject(source, raw, code, reason, path, "", sender)], clock)[0]
+
+    def discard(self, sequences: Sequence[int], reason: str) -> int:
+        """Close quarantined records that will not be mended, and keep why.
+
+        Returns:
+            How many were open.
+        """
+        self._require_writable()
+        done = 0
+        with self._environment.write() as txn:
+            for sequence in sequences:
+                raw = txn.get(KEY(sequence), db=self._quarantine)
+                if raw is not None and (entry := held.from_bytes(raw)).status == held.OPEN:
+                    after = msgspec.structs.replace(entry, status=held.DISCARDED, raw=b"", note=reason)
+                    txn.put(KEY(sequence), after.to_bytes(), db=self._quarantine)
+                    done += 1
+        return done
+
+    def trim(self, before_offset: int) -> int:
+        """Delete the records whose offsets lie before ``before_offset``; the newest always stays.
+
+        Returns:
+            How many were deleted.
+        """
+        self._require_writable()
+        total = 0
+        with self._environment.reserve():
+            while True:
+                with self._environment.write() as txn:
+                    stop = min(before_offset, self._appender.last_offset)
+                    deleted = 0
+                    with txn.cursor(db=self._events) as cursor:
+                        more = cursor.first()
+                        while more and deleted < _TRIM and int.from_bytes(cursor.key(), "big") < stop:
+                            more = cursor.delete()
+                            deleted += 1
+                        if deleted and cursor.first():
+                            txn.put(b"first", CELL.pack(int.from_bytes(cursor.key(), "big")), db=self._meta)
+                total += deleted
+                if deleted < _TRIM:
+                    return total
+
+    def check_history(self, drafts: Iterable[Draft | Reject]) -> None:
+        """Refuse history from before a prediction that has been served.
+
+        Raises:
+            RefusedError: Some of it is from before (MS-E404).
+        """
+        served_us = self.served_until_us()
+        if served_us is None:
+            return
+        for draft in drafts:
+            if not isinstance(draft, Draft) or not draft.history:
+                continue
+            known_us = draft.known_at_us
+            if known_us <= served_us:
+                raise RefusedError(
+                    "MS-E404",
+                    f"history of {draft.source.name} reaches back before a prediction that has been served",
+                    where=f"known at {to_iso(known_us)}, served until {to_iso(served_us)}",
+                    why="training would see what production did not know at the time",
+                    hint="mainspring ingest FILE --source SOURCE --backfill, which is recorded",
+                )
+
+    def reader_check(self) -> int:
+        """Free what dead readers hold; returns how many there were."""
+        return int(self._environment.env.reader_check())
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        with self._environment.read() as txn:
+            if self._lease is None:
+                self._shapes.load(txn)
+            else:
+                self._appender.load(txn)
+
+    def _check_format(self) -> None:
+        with self._environment.read() as txn:
+            found = txn.get(b"format", db=self._meta)
+        if found is None and self._lease is not None:
+            with self._environment.write() as txn:
+                txn.put(b"format", bytes([FORMAT]), db=self._meta)
+        elif found is not None and found != bytes([FORMAT]):
+            raise FormatError(
+                "MS-E901",
+                f"the log is of format {found[0]}, this release reads {FORMAT}",
+                where=str(self.path),
+                hint="use the release that wrote it, or a newer one",
+            )
+
+    def _cell(self, key: bytes, default: int = 0) -> int:
+        with self._environment.read() as txn:
+            raw = txn.get(key, db=self._meta)
+        return default if raw is None else int(CELL.unpack(raw)[0])
+
+    def _require_writable(self) -> None:
+        if self._lease is None:
+            raise RefusedError(
+                "MS-E304", "this process only reads the log", where=str(self.path), hint="send events to the intake"
+            )

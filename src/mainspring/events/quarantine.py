@@ -1,0 +1,207 @@
+"""Mend and replay: a closed form of repairs for records in quarantine, which then go through the door again.
+
+A mend is a JSON object with any of these, done in this order:
+    {"rename": {"old": "new"}, "drop": ["column"], "cast": {"column": "float"}, "scale": {"column": 0.5},
+     "set": {"column": value}}
+Nothing in it is evaluated. A mended record becomes known when it is replayed. What is still wrong stays in quarantine
+with its new reason; what was accepted or is a duplicate is resolved in the same transaction, so that a replay that is
+killed and started again counts nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from mainspring.core.errors import ConfigError, ContractError, NotFoundError
+from mainspring.core.names import did_you_mean
+from mainspring.core.times import to_iso
+from mainspring.definitions.values import SourceDef
+from mainspring.events.contract import MAX_TIME_US, MIN_TIME_US, Contract
+from mainspring.events.held import Held, Reject
+from mainspring.events.log import Draft
+
+_encode = msgspec.json.Encoder(enc_hook=repr).encode
+_CASTS: dict[str, Callable[[Any], Any]] = {"float": float, "int": int, "str": str}
+
+
+class Mend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A repair of records, as people and the API write it.
+
+    Attributes:
+        rename: New names by old ones; a column that a record lacks is left alone.
+        drop: Columns to leave out.
+        cast: Kinds to turn a column's values into: a number that came as text, a text that came as number.
+        scale: Factors to multiply a column's numbers by.
+        set: Values for a column, whatever it held.
+        only: Numbers of the records to mend; all of the source when empty.
+    """
+
+    rename: dict[str, str] = {}
+    drop: tuple[str, ...] = ()
+    cast: dict[str, Literal["float", "int", "str"]] = {}
+    scale: dict[str, float] = {}
+    set: dict[str, str | int | float | bool | None] = {}
+    only: tuple[int, ...] = ()
+
+
+class Discard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which records will not be mended, and why.
+
+    Attributes:
+        reason: Kept with each of the records.
+        only: Their numbers.
+        all: All of the source that wait, instead.
+    """
+
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=1_000)]
+    only: tuple[int, ...] = ()
+    all: bool = False
+
+    def __post_init__(self) -> None:
+        """One way of saying which."""
+        if bool(self.only) == self.all:
+            raise ValueError("it takes one of `only` and `all`")
+
+
+def parse_discard(raw: bytes) -> Discard:
+    """What is to be discarded, from its JSON.
+
+    Raises:
+        ConfigError: It does not say which records, or not why (MS-E134).
+    """
+    try:
+        return msgspec.json.decode(raw or b"{}", type=Discard)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        hint = '{"only": [17, 18], "reason": "..."}, or {"all": true, "reason": "..."}'
+        raise ConfigError("MS-E134", f"this does not say what to discard, and why: {error}", hint=hint) from None
+
+
+def chosen(waiting: Iterable[Held], only: Sequence[int], source_name: str) -> list[Held]:
+    """The records of a source that wait and are named by number in ``only``; all of them when it is empty.
+
+    Raises:
+        NotFoundError: Some of the numbers are of no record of the source that waits (MS-E135).
+    """
+    by_number = {entry.sequence: entry for entry in waiting}
+    if not only:
+        return list(by_number.values())
+    unknown = sorted(set(only) - by_number.keys())
+    if unknown:
+        shown = ", ".join(map(str, unknown[:20])) + (", …" if len(unknown) > 20 else "")
+        raise NotFoundError(
+            "MS-E135",
+            f"no record of {source_name} waits in quarantine under {shown}",
+            why="it is another source's, has been dealt with, or never was; nothing was done",
+            hint=f"mainspring quarantine list --source {source_name}",
+        )
+    return [by_number[number] for number in sorted(set(only))]
+
+
+def parse_mend(raw: bytes, source: SourceDef) -> Mend:
+    """A mend from its JSON, checked against the source that it is for.
+
+    Raises:
+        ConfigError: It is no mend (MS-E130), or names a column that the source does not have (MS-E131).
+    """
+    try:
+        mend = msgspec.json.decode(raw or b"{}", type=Mend)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        hint = 'such as {"rename": {"delay": "arr_delay_min"}, "scale": {"arr_delay_min": 0.0166667}}'
+        raise ConfigError("MS-E130", f"this is no mend: {error}", hint=hint) from None
+    for column in (*mend.rename.values(), *mend.cast, *mend.scale, *mend.set):
+        if column not in source.columns:
+            raise ConfigError(
+                "MS-E131", f"{source.name} has no column {column!r}", hint=did_you_mean(column, source.columns)
+            )
+    return mend
+
+
+def mended(raw: bytes, mend: Mend, *, is_cut: bool = False) -> dict[str, Any]:
+    """The fields of a quarantined record after the mend.
+
+    Raises:
+        ContractError: The bytes are no JSON object or only its beginning (MS-E132), or a value can be neither cast nor
+            scaled (MS-E133).
+    """
+    if is_cut:
+        raise ContractError("MS-E132", "only the beginning of the record was kept", where="$")
+    try:
+        fields = msgspec.json.decode(raw, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ContractError("MS-E132", "the record is no JSON object: a mend cannot reach it", where="$") from None
+    fields = {mend.rename.get(name, name): value for name, value in fields.items() if name not in mend.drop}
+    for name, kind in mend.cast.items():
+        fields[name] = _cast(fields.get(name), kind, name)
+    for name, factor in mend.scale.items():
+        fields[name] = _scaled(fields.get(name), factor, name)
+    return fields | mend.set
+
+
+def replayed(entries: Iterable[Held], mend: Mend, contract: Contract) -> list[Draft | Reject]:
+    """What to append so that the records in ``entries`` go through the door again, mended; those that the mend names.
+
+    Raises:
+        NotFoundError: The mend names a record that is not among them (MS-E135).
+    """
+    out: list[Draft | Reject] = []
+    for entry in chosen(entries, mend.only, contract.source.name):
+        sender = f"replay of {entry.sequence}"
+        try:
+            row = contract.check_json(_encode(mended(entry.raw, mend, is_cut=entry.is_cut)))
+        except ContractError as error:
+            version = contract.source.version
+            out.append(
+                Reject(
+                    entry.source,
+                    entry.raw,
+                    error.code,
+                    error.what,
+                    error.where,
+                    version,
+                    sender,
+                    resolves=entry.sequence,
+                )
+            )
+        else:
+            out.append(Draft(contract.source, row, entry.raw, sender=sender, resolves=entry.sequence))
+    return out
+
+
+def fields_json(source: SourceDef | None, fields: Any) -> bytes:
+    """The JSON of a record that came in another form, so that it can be mended: times become ISO 8601 texts."""
+    if isinstance(fields, dict):
+        columns = source.columns if source is not None else {}
+        fields = {str(name): _shown(columns, name, value) for name, value in fields.items()}
+    return _encode(fields)
+
+
+def _shown(columns: dict[str, Any], name: Any, value: Any) -> Any:
+    field = columns.get(name)
+    if field is not None and field.kind == "datetime" and type(value) is int and MIN_TIME_US <= value <= MAX_TIME_US:
+        return to_iso(value)
+    return value
+
+
+def _cast(value: Any, kind: str, name: str) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        try:
+            return _CASTS[kind](value)
+        except (ValueError, OverflowError):
+            pass
+    raise ContractError("MS-E133", f"{value!r} is no `{kind}`", where=f"$.{name}")
+
+
+def _scaled(value: Any, factor: float, name: str) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return value * factor
+        except OverflowError:
+            pass
+    raise ContractError("MS-E133", f"{value!r} cannot be scaled", where=f"$.{name}")

@@ -1,0 +1,130 @@
+"""The record envelope: what one event is in the log, in bytes and as a value.
+
+Layout, little-endian: format u8 · flags u8 · shape u32 · subject key u32 (0: none) · time i64 · known_at i64 ·
+ingested_at i64, all times in microseconds, then the values of the row as a msgpack array in the order of the shape's
+columns. A shape is a source's contract at one version; the log stores each once and refers to it by number.
+"""
+
+from __future__ import annotations
+
+import struct
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from mainspring.core.errors import FormatError
+from mainspring.core.times import from_datetime
+from mainspring.definitions.values import Field, Kind, SourceDef
+
+FORMAT = 1
+HISTORY = 1  # loaded as history: known_at is what the source declares
+MENDED = 2  # came out of quarantine
+HEADER = struct.Struct("<BBIIqqq")
+_UNPACK = HEADER.unpack_from
+_VALUES = msgspec.msgpack.Decoder(tuple)
+_AT = HEADER.size
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """A source's contract at one version, as records of that version need it to be read."""
+
+    source: str
+    version: str
+    columns: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+    id: str | None
+
+    @classmethod
+    def of(cls, source: SourceDef) -> Shape:
+        """The shape of a source as it is defined now."""
+        names = tuple(f.name for f in source.fields)
+        return cls(source.name, source.version, names, tuple(f.kind for f in source.fields), source.id)
+
+    @property
+    def id_index(self) -> int | None:
+        """Where the id is among the columns."""
+        return None if self.id is None else self.columns.index(self.id)
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One event as the log holds it.
+
+    Attributes:
+        offset: Place in the log, from 1, rising by 1.
+        version: Of the contract that the record was checked against.
+        values: The row in the order of ``columns``; datetimes are microseconds.
+        columns: Names of the values: the source's columns at ``version``.
+    """
+
+    offset: int
+    source: str
+    version: str
+    id: str | None
+    time_us: int
+    known_at_us: int
+    ingested_at_us: int
+    values: tuple[Any, ...]
+    columns: tuple[str, ...]
+    flags: int = 0
+
+    @property
+    def is_history(self) -> bool:
+        """Whether the event was loaded as history rather than streamed."""
+        return bool(self.flags & HISTORY)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row by column names."""
+        return dict(zip(self.columns, self.values, strict=True))
+
+    def row_for(self, source: SourceDef) -> tuple[Any, ...]:
+        """The values in the order of ``source``'s columns; defaults, or None, for those that this version lacked."""
+        if self.version == source.version:
+            return self.values
+        known = self.to_dict()
+        return tuple(_as_kind(known.get(f.name, stored_default(f)), f.kind) for f in source.fields)
+
+
+def _as_kind(value: Any, kind: str) -> Any:
+    """An int of an older version as the float that its column is now: the one widening that a contract may make."""
+    return float(value) if kind == "float" and isinstance(value, int) else value
+
+
+def stored_default(field: Field) -> Any:
+    """A column's default as rows hold it."""
+    return from_datetime(field.default) if isinstance(field.default, datetime) else field.default
+
+
+def decode(offset: int, raw: bytes, shapes: dict[int, tuple[Shape, int | None]]) -> Record:
+    """The record that ``raw`` holds.
+
+    Args:
+        offset: Place in the log.
+        raw: As the log stores it.
+        shapes: Shape and the index of its id, by number; complete for every number that the log uses.
+
+    Raises:
+        FormatError: A format version this release does not know (MS-E901).
+    """
+    form, flags, number, _subject, time_us, known_at_us, ingested_at_us = _UNPACK(raw)
+    if form != FORMAT:
+        raise FormatError(
+            "MS-E901",
+            f"the log holds a record of format {form}, this release reads {FORMAT}",
+            where=f"offset {offset}",
+            hint="use the release that wrote it, or a newer one",
+        )
+    shape, id_index = shapes[number]
+    values = _VALUES.decode(memoryview(raw)[_AT:])
+    return Record(
+        offset,
+        shape.source,
+        shape.version,
+        None if id_index is None else str(values[id_index]),
+        time_us,
+        known_at_us,
+        ingested_at_us,
+        values,
+        shape.columns,
+        flags,
+    )

@@ -1,0 +1,67 @@
+"""The sources of the system's own events. Their names start with ``_``, which no user's name can.
+
+They pass through the same door, log, lake and history as every other event.
+"""
+
+from __future__ import annotations
+
+from mainspring.definitions.values import Field, SourceDef
+
+PREDICTION = SourceDef(
+    "_prediction",
+    (
+        Field("prediction_id", "str"),
+        Field("predicted_at", "datetime"),
+        Field("model", "str"),
+        Field("version", "str"),
+        Field("variant", "str"),
+        Field("probability", "float"),
+        Field("unit", "str"),
+        Field("request_id", "str", nullable=True),
+        Field("folded", "int"),
+        Field("output", "float", nullable=True),
+        Field("other_version", "str", nullable=True),
+        Field("other_output", "float", nullable=True),
+        Field("features", "str"),
+        Field("status", "str"),
+        Field("latency_us", "int"),
+        Field("fallback", "str", nullable=True),
+        Field("error", "str", nullable=True),
+        Field("rollout", "str", nullable=True),
+        Field("other_latency_us", "int", nullable=True),
+        Field("other_error", "str", nullable=True),
+    ),
+    time="predicted_at",
+    id="prediction_id",
+    doc="""One answered prediction.
+
+    version: of the model that answered. variant: champion, challenger or fallback. probability: of that assignment.
+    unit: the label's key as text. folded: k, the log offset folded into the state that was read. other_*: the other
+    model of a pair in shadow or ramp. features: JSON array of the served values in the model's order. status: JSON
+    array of per-feature status codes, empty when all are present.
+    """,
+)
+
+DECISION = SourceDef(
+    "_decision",
+    (
+        Field("decision_id", "str"),
+        Field("decided_at", "datetime"),
+        Field("kind", "str"),
+        Field("model", "str", nullable=True),
+        Field("subject", "str", nullable=True),
+        Field("actor", "str"),
+        Field("reason", "str"),
+        Field("numbers", "str"),
+    ),
+    time="decided_at",
+    id="decision_id",
+    doc="One decision, by the system or by a person, with its numbers as a JSON object.",
+)
+
+SYSTEM_SOURCES: dict[str, SourceDef] = {s.name: s for s in (PREDICTION, DECISION)}
+
+
+def all_sources(sources: dict[str, SourceDef]) -> dict[str, SourceDef]:
+    """A project's sources and the system's own, by name."""
+    return {**sources, **SYSTEM_SOURCES}

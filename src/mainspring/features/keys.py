@@ -1,0 +1,44 @@
+"""Entities as bytes: a key of the online store."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+from mainspring.core.errors import ContractError
+from mainspring.core.ids import hash128
+
+LONGEST_BYTES = 400  # LMDB's own limit is 511, and a block's key is longer than its entity's
+_LENGTH = struct.Struct(">I")
+
+
+def encode_key(parts: Iterable[Any]) -> bytes | None:
+    """Bytes that name an entity, or None if any part is null: a null key is no entity.
+
+    Each part carries its type and length, so that ("a", "bc") and ("ab", "c"), 1 and "1" and True are all different. A
+    long key is named by its 128-bit hash.
+
+    Raises:
+        ContractError: A part is neither str, int nor bool (MS-F101).
+
+    >>> encode_key(("EWR",)) == encode_key((None, 1))
+    False
+    """
+    out = []
+    for part in parts:
+        if isinstance(part, str):
+            tag, body = b"s", part.encode("utf-8", "surrogatepass")
+        elif part is None:
+            return None
+        elif isinstance(part, bool):
+            tag, body = b"b", b"1" if part else b"0"
+        elif isinstance(part, int):
+            tag, body = b"i", str(part).encode()
+        else:
+            raise ContractError(
+                "MS-F101", f"{part!r} cannot name an entity", why="an entity's columns are str, int or bool"
+            )
+        out.append(tag + _LENGTH.pack(len(body)) + body)
+    key = b"".join(out)
+    return key if len(key) <= LONGEST_BYTES else b"#" + hash128(key)

@@ -1,0 +1,271 @@
+"""The online store: the fold's state in an LMDB file of its own, committed together with the log offset it stands at.
+
+One database for heads and one for sealed blocks; a view version is a four-byte prefix of their keys. The catalogue of
+views, the folded offset and the folded clock are one small value, so that a snapshot reads them at once.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import lmdb
+import msgspec
+import numpy as np
+
+from mainspring.core.errors import BackPressureError, RefusedError, UnavailableError
+from mainspring.features.state import FORMAT, REBUILD, unknown_format, unpack_block
+
+_ROOT = b"root"
+_VIEW = struct.Struct(">I")
+_NUMBER = struct.Struct(">Q")
+_LONG_AGO = -(1 << 62)
+_READERS = 512
+
+
+class ViewState(msgspec.Struct):
+    """A view version in the store.
+
+    Attributes:
+        id: Prefix of its keys.
+        offset: Log offset that it has been folded up to.
+        generation: Rises when its state is built anew.
+        too_old: Events that came too late to count anywhere.
+    """
+
+    id: int
+    offset: int
+    generation: int = 0
+    too_old: int = 0
+
+
+class Root(msgspec.Struct):
+    """What the store stands at.
+
+    Attributes:
+        offset: Log offset that the store as a whole has been folded up to.
+        clock_us: Greatest ``known_at`` folded: moments more than the grace behind it are unavailable.
+        commits: How often the store was written.
+        views: By ``name@version``.
+    """
+
+    format: int = FORMAT
+    offset: int = 0
+    clock_us: int = _LONG_AGO
+    commits: int = 0
+    next_id: int = 1
+    views: dict[str, ViewState] = {}
+
+
+_ENCODE = msgspec.msgpack.Encoder().encode
+_DECODE = msgspec.msgpack.Decoder(Root).decode
+
+
+@dataclass(slots=True)
+class _Shared:
+    env: Any
+    writable: bool
+    users: int = 1
+
+
+_OPEN: dict[Path, _Shared] = {}  # LMDB allows one environment per file in a process
+
+
+class OnlineStore:
+    """State of every view, for one folding process and many reading ones. Open it after a fork, never before."""
+
+    def __init__(self, path: Path, shared: _Shared, *, writable: bool) -> None:
+        self.path = path
+        self.writable = writable
+        self._shared = shared
+        self.env = shared.env
+        self.heads = self.env.open_db(b"heads", create=shared.writable)
+        self.blocks = self.env.open_db(b"blocks", create=shared.writable)
+
+    @classmethod
+    def open(cls, path: Path, map_bytes: int, *, writable: bool = False) -> OnlineStore:
+        """Open the store in the folder ``path``, which is made if it is not there.
+
+        Args:
+            path: Folder of the LMDB file, on a local disk.
+            map_bytes: Greatest size; the file is sparse and grows as needed.
+            writable: Whether this process folds.
+
+        Raises:
+            RefusedError: This process has it open for reading only (MS-F301).
+            FormatError: Written by another release (MS-F901).
+        """
+        path = Path(path).resolve()
+        shared = _OPEN.get(path)
+        if shared is not None:
+            if writable and not shared.writable:
+                raise RefusedError(
+                    "MS-F301", "the online store is open for reading only in this process", where=str(path)
+                )
+            shared.users += 1
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            if not writable and not (path / "data.mdb").exists():
+                cls.open(path, map_bytes, writable=True).close()
+            shared = _OPEN[path] = _Shared(_environment(path, map_bytes, writable=writable), writable)
+        try:
+            store = cls(path, shared, writable=writable)
+        except lmdb.NotFoundError:  # whoever makes it has not got that far: LMDB lets one of us do it first
+            _OPEN.pop(path).env.close()
+            cls.open(path, map_bytes, writable=True).close()
+            return cls.open(path, map_bytes, writable=writable)
+        try:
+            store.root()
+        except Exception:
+            store.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._shared.users > 0:
+            self._shared.users -= 1
+            if self._shared.users == 0:
+                _OPEN.pop(self.path, None)
+                self.env.close()
+
+    def __enter__(self) -> Self:
+        """The store itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def root(self, txn: Any = None) -> Root:
+        """What the store stands at.
+
+        Raises:
+            FormatError: Written by another release (MS-F901).
+        """
+        if txn is None:
+            with self.env.begin() as own:
+                return self.root(own)
+        raw = txn.get(_ROOT)
+        if raw is None:
+            return Root()
+        root = _DECODE(raw)
+        if root.format != FORMAT:
+            raise unknown_format(root.format)
+        return root
+
+    def folded_offset(self) -> int:
+        """The log offset that has been folded."""
+        return self.root().offset
+
+    def wait_for(self, offset: int, timeout_s: float) -> bool:
+        """Wait until ``offset`` has been folded; whether it has been within ``timeout_s``."""
+        deadline = time.monotonic() + timeout_s
+        pause_s = 0.000_1
+        while self.folded_offset() < offset:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, 0.002)
+        return True
+
+    def check_readers(self) -> int:
+        """Free the slots of processes that died while reading; how many there were."""
+        return int(self.env.reader_check())
+
+    @contextmanager
+    def write(self) -> Iterator[tuple[Any, Root]]:
+        """One transaction: what the store stands at, to be changed in place; committed at the end, durable once it is.
+
+        Raises:
+            BackPressureError: The map or the disk is full (MS-F302).
+        """
+        if not self.writable:
+            raise RefusedError("MS-F301", "the online store is open for reading only", where=str(self.path))
+        try:
+            with self.env.begin(write=True) as txn:
+                root = self.root(txn)
+                root.commits += 1
+                yield txn, root
+                txn.put(_ROOT, _ENCODE(root))
+        except (lmdb.MapFullError, lmdb.DiskError) as error:
+            raise BackPressureError(
+                "MS-F302",
+                f"the online store is full: {error}",
+                where=str(self.path),
+                hint="raise limits.state_map_bytes in mainspring.toml, or free disk",
+            ) from error
+
+    def drop(self, view: int, txn: Any) -> None:
+        """Remove every key of a view."""
+        prefix = _VIEW.pack(view)
+        for database in (self.heads, self.blocks):
+            with txn.cursor(database) as cursor:
+                found = cursor.set_range(prefix)
+                while found and cursor.key()[:4] == prefix:
+                    found = cursor.delete()
+
+
+def _environment(path: Path, map_bytes: int, *, writable: bool) -> Any:
+    env = lmdb.open(
+        str(path),
+        map_size=map_bytes,
+        max_dbs=4,
+        max_readers=_READERS,
+        readonly=not writable,
+        metasync=False,  # a power cut may take the last commits, whole: the log has them
+        readahead=False,
+        mode=0o600,
+    )
+    env.reader_check()
+    return env
+
+
+def head_key(view: int, key: bytes) -> bytes:
+    """Where a key's head is."""
+    return _VIEW.pack(view) + key
+
+
+@dataclass(slots=True)
+class KeyBlocks:
+    """Sealed blocks of one key in a transaction."""
+
+    store: OnlineStore
+    txn: Any
+    head: bytes
+
+    def load(self, number: int) -> np.ndarray:
+        """Events of a block: int64[3 + C, n]."""
+        return self.read(number)[1]
+
+    def read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Summaries and events of a block.
+
+        Raises:
+            UnavailableError: It is gone, so the file is damaged (MS-F303).
+        """
+        raw = self.txn.get(self.head + _NUMBER.pack(number), db=self.store.blocks)
+        if raw is None:
+            raise UnavailableError(
+                "MS-F303",
+                f"block {number} of a key is missing",
+                where=str(self.store.path),
+                hint=REBUILD,
+            )
+        return unpack_block(raw)
+
+    def save(self, number: int, raw: bytes) -> None:
+        """Store a block."""
+        self.txn.put(self.head + _NUMBER.pack(number), raw, db=self.store.blocks)
+
+    def drop(self, number: int) -> None:
+        """Forget a block."""
+        self.txn.delete(self.head + _NUMBER.pack(number), db=self.store.blocks)

@@ -1,0 +1,88 @@
+"""Put a definitions file in force: plan, check, decide."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from mainspring.catalog import Catalog, Plan, plan
+from mainspring.core import Config, content_hash
+from mainspring.core.run import door_pid
+from mainspring.definitions import Project, load_project
+from mainspring.events.log import Log
+from mainspring.loop.desk import open_desk
+from mainspring.loop.ledger import reload_gateway
+
+
+def plan_project(config: Config, project: Project) -> Plan:
+    """What an apply of ``project`` would change, and what it costs in events to replay."""
+    with Catalog.open(config.catalog_url) as catalog:
+        return plan(catalog.definitions(), project.describe(), _stored(config))
+
+
+def apply_project(config: Config, *, now_us: int, actor: str, reason: str = "") -> Plan:
+    """Put the project's definitions file in force.
+
+    The decision is an event like any other. The intake and the gateway read the definitions again; the worker fills new
+    feature views from history, when it hears of it or when it starts. The tracking store's tables are made, once. An
+    apply that changes nothing writes nothing.
+
+    Args:
+        config: The project's settings.
+        now_us: The moment of the decision.
+        actor: Who decides.
+        reason: Why.
+
+    Returns:
+        What was changed.
+
+    Raises:
+        DefinitionError: The definitions file says something that cannot be.
+        RefusedError: It would break a contract (MS-C030).
+    """
+    project = load_project(config.definitions)
+    found = plan_project(config, project)
+    found.check()
+    _prepare_tracking(config)
+    if not found.changes:
+        return found
+    description = project.describe()
+    with open_desk(config, project) as desk:
+        desk.ledger.decide(
+            "apply",
+            f"apply-{content_hash(description)}-{now_us}",
+            now_us,
+            actor=actor,
+            reason=reason or f"{len(found.changes)} changes",
+            numbers=description,
+        )
+        _tell_the_doors(config)
+    return found
+
+
+def _stored(config: Config) -> dict[str, int]:
+    """How many events each source has had."""
+    if not _exists(config.log_path):
+        return {}
+    with Log.open(config.log_path, config.limits.log_map_bytes) as log:
+        return {source: counts.accepted for source, counts in log.counts().items()}
+
+
+def _tell_the_doors(config: Config) -> None:
+    """Have the intake read the definitions again, and the gateway its routes."""
+    pid = door_pid(config.run, "intake")
+    if pid is not None:
+        os.kill(pid, signal.SIGHUP)
+    reload_gateway(config)
+
+
+def _prepare_tracking(config: Config) -> None:
+    """Make the tracking store's tables: some seconds the first time, and not in the middle of a training."""
+    from mainspring.training.tracking import Tracking
+
+    Tracking(config.tracking_url, config.home / "mlruns").create_schema()
+
+
+def _exists(folder: Path) -> bool:
+    return (folder / "data.mdb").exists()

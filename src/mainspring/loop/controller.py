@@ -1,0 +1,326 @@
+"""The controller: at each boundary of time it judges, decides and starts what is due. It holds no truth of its own.
+
+What it knows is in the log and the catalog; a controller that is killed and started again goes on at the boundary it
+had reached, and a decision that it had already written is not written again, because its id is made of what and when.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection
+
+import polars as pl
+
+from mainspring.catalog import Catalog, Version
+from mainspring.core import Clock, Config, to_iso
+from mainspring.definitions import LOSSES, ModelDef, Project
+from mainspring.definitions.values import DAY_US
+from mainspring.events.history import History
+from mainspring.events.log import Log
+from mainspring.events.system import PREDICTION
+from mainspring.loop import incidents, judging, rollouts
+from mainspring.loop.ledger import Ledger
+from mainspring.loop.outcomes import Outcomes
+from mainspring.loop.pipelines import Pipelines
+from mainspring.loop.schedule import boundaries, retrain_is_due
+from mainspring.models import Package, load
+from mainspring.monitoring import Reference
+from mainspring.rollout import RolloutState, judge, plan_of
+from mainspring.training import load as load_dataset
+
+LOOK_US = 1_800_000_000
+MIN_DRIFT_ROWS = 200
+PATIENCE_US = 7 * DAY_US
+"""After a training the rule "when worse" waits this long: what it trained has to be judged first."""
+_log = logging.getLogger(__name__)
+
+
+class Controller:
+    """Judges every model of a project at its boundaries, and moves its releases.
+
+    Args:
+        config: The project's settings.
+        project: Its definitions.
+        clock: Where the time comes from.
+        log: Read-only, for the quarantine.
+        history: Lake and log tail; used by this thread only.
+        catalog: The projection of decisions.
+        ledger: Writes decisions.
+        pipelines: Runs trainings.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        project: Project,
+        clock: Clock,
+        log: Log,
+        history: History,
+        catalog: Catalog,
+        ledger: Ledger,
+        pipelines: Pipelines,
+    ) -> None:
+        self._config = config
+        self._project = project
+        self._clock = clock
+        self._log = log
+        self._history = history
+        self._catalog = catalog
+        self._ledger = ledger
+        self._pipelines = pipelines
+        self._outcomes = {name: Outcomes(model, history) for name, model in project.models.items()}
+        self._tracks: dict[str, judging.Track] = {}
+        self._packages: dict[str, Package] = {}
+        self._references: dict[str, dict[str, Reference]] = {}
+        self._ready = self._ready_versions()
+        self._looked_us = (clock.now_us() - 1) // LOOK_US * LOOK_US
+        self._judged_us = {name: self._last_judged(name) for name in project.models}
+
+    def run_due(self, now_us: int, news: Collection[str] = ()) -> None:
+        """Do everything that is due up to ``now_us``: looks at the feeds, then each model's boundaries in order.
+
+        Args:
+            now_us: The moment.
+            news: Kinds of the decisions that have come since the last call.
+        """
+        if "version" in news:
+            self._ready = self._ready_versions()
+        due = boundaries(self._looked_us, now_us, LOOK_US)
+        if not due:
+            return
+        self._looked_us = due[-1]
+        self._look_at_feeds(due[-1])
+        self._release_what_is_ready(now_us)
+        for model in self._project.models.values():
+            for at_us in boundaries(self._judged_us[model.name], now_us, model.monitor.every_us):
+                self._judge(model, at_us)
+                self._judged_us[model.name] = at_us
+
+    def _last_judged(self, model: str) -> int:
+        """The boundary that was judged last; without one, the last boundary before now."""
+        done = self._catalog.decisions("performance", model=model, limit=1)
+        every_us = self._project.models[model].monitor.every_us
+        return done[0].at_us if done else (self._clock.now_us() - 1) // every_us * every_us
+
+    def _look_at_feeds(self, at_us: int) -> None:
+        left = any(count.quarantined > count.mended for count in self._log.counts().values())
+        waiting = Counter(held.source for held in self._log.quarantined()) if left else Counter()
+        open_now = self._catalog.incidents(is_open=True)
+        for change in incidents.feed_changes(waiting, open_now, at_us):
+            numbers = dict(change.numbers)
+            if change.kind == "incident_close":
+                # What was mended became known a moment ago, and has to be known by the close for its labels to count.
+                numbers["closed_us"] = max(at_us, self._newest_us(change.source) + 1)
+            self._ledger.decide(
+                change.kind,
+                f"{change.kind}-{change.incident_id}",
+                at_us,
+                subject=change.incident_id,
+                reason=change.reason,
+                numbers=numbers,
+            )
+
+    def _newest_us(self, source: str) -> int:
+        """When the newest event of a source became known."""
+        newest = self._history.frame(source)["_known_at"].dt.epoch("us").max()
+        return int(newest) if isinstance(newest, int) else 0
+
+    def _judge(self, model: ModelDef, at_us: int) -> None:
+        """One boundary of one model: outcomes, performance, drift, rollout, and whether to train again."""
+        self._history.catch_up()
+        outcomes = self._outcomes[model.name]
+        outcomes.advance(at_us, self._catalog.holds(model.label.source.name))
+        champion = self._catalog.champion(model.name)
+        if champion is None:
+            return
+        package = self._package(champion)
+        said = self._rollout(model, outcomes.all(), at_us)
+        numbers, worse = self._performance(model, champion, package, outcomes, at_us)
+        self._drift(model, champion, package, at_us)
+        self._retrain_if_due(model, champion, at_us, worse)
+        # Last, because it says that this boundary is done: a worker that dies before it is followed by one that does
+        # all of it again, and writes nothing twice.
+        self._ledger.decide(
+            "performance",
+            f"performance-{model.name}-{at_us}",
+            at_us,
+            model=model.name,
+            subject=champion.version,
+            reason=worse or "judged on the labels that became mature",
+            numbers=numbers | ({"rollout": said} if said else {}),
+        )
+
+    def _performance(
+        self, model: ModelDef, champion: Version, package: Package, outcomes: Outcomes, at_us: int
+    ) -> tuple[dict[str, object], str]:
+        """The numbers since the last boundary, and why the model is worse than it was, or nothing."""
+        loss = LOSSES[model.task][0]
+        track = self._tracks.get(model.name)
+        if track is None or track.package.version != package.version:
+            track = self._tracks[model.name] = judging.Track(package)
+            track.advance(outcomes, at_us - model.monitor.every_us)
+        fresh, so_far = track.advance(outcomes, at_us)
+        numbers: dict[str, object] = {"rows": 0, "version": champion.version}
+        if len(fresh.y):
+            numbers |= judging.performance(model.task, fresh, loss)
+        why = ""
+        rule = model.monitor.retrain.worse
+        if rule is not None and len(so_far.y):
+            found = judging.worse(so_far, rule[0], rule[1], champion.metrics)
+            numbers |= {"shrunk_by": found.shrunk_by, "shrunk_by_lower": max(found.shrunk_by_lower, -1e9)}
+            if found.worse:
+                why = (
+                    f"{rule[0]}: the advantage over the {rule[2]} has shrunk by {found.shrunk_by:.4f} "
+                    f"(at least {found.shrunk_by_lower:.4f}, {rule[1]:g} allowed) since evaluation"
+                )
+        return numbers, why
+
+    def _drift(self, model: ModelDef, champion: Version, package: Package, at_us: int) -> None:
+        after = pl.from_epoch(pl.lit(at_us - model.monitor.every_us), "us").dt.replace_time_zone("UTC")
+        until = pl.from_epoch(pl.lit(at_us), "us").dt.replace_time_zone("UTC")
+        served = self._history.frame(PREDICTION.name).filter(
+            (pl.col("_time") > after)
+            & (pl.col("_time") <= until)
+            & (pl.col("model") == model.name)
+            & (pl.col("version") == champion.version)
+        )
+        if served.height < MIN_DRIFT_ROWS:
+            return
+        report = judging.drift(package, self._reference(model, champion, package), served["features"].to_list())
+        incident_id = f"drift-{model.name}-{champion.version}"
+        is_open = any(one.incident_id == incident_id for one in self._catalog.incidents(is_open=True))
+        if report.flagged:
+            strongest = max(report.flagged, key=lambda name: report.features[name].psi)
+            reason = f"{len(report.flagged)} of {len(report.features)} inputs drifted, most of all {strongest}"
+            numbers = judging.drift_numbers(report)
+            self._ledger.decide(
+                "drift",
+                f"drift-{model.name}-{at_us}",
+                at_us,
+                model=model.name,
+                subject=champion.version,
+                reason=reason,
+                numbers=numbers,
+            )
+            if not is_open and incident_id not in {one.incident_id for one in self._catalog.incidents()}:
+                opened = numbers | {"kind": "drift", "column": strongest}
+                self._ledger.decide(
+                    "incident_open",
+                    f"incident_open-{incident_id}",
+                    at_us,
+                    model=model.name,
+                    subject=incident_id,
+                    reason=reason,
+                    numbers=opened,
+                )
+
+    def _rollout(self, model: ModelDef, matured: pl.DataFrame, at_us: int) -> str:
+        """Judge the rollout that is under way and do what it says; returns the judge's reason, also to stay."""
+        rollout = self._catalog.rollout(model.name)
+        if rollout is None:
+            return ""
+        plan = plan_of(model.rollout)
+        frame = self._history.frame(PREDICTION.name).filter(pl.col("rollout") == rollout.rollout_id)
+        predictions = frame.sort("_offset").unique("unit", keep="first", maintain_order=True)
+        units = matured.filter(pl.col("rollout") == rollout.rollout_id) if matured.height else matured
+        evidence = rollouts.gather(plan, rollout.challenger, predictions, units)
+        state = RolloutState(
+            "paused" if rollout.state == "paused" else rollout.stage,
+            rollout.started_at_us,
+            rollout.entered_at_us,
+            rollout.exposure_us(at_us),
+            model.label.horizon_us,
+        )
+        decision = judge(plan, state, evidence, at_us)
+        if decision.action == "stay":
+            return decision.reason
+        kind = "stage" if decision.action == "advance" else decision.action
+        numbers = decision.numbers | {"version": rollout.challenger, "stage": decision.to_stage}
+        if kind == "stage":
+            numbers["weight"] = plan.challenger_weight(decision.to_stage)
+        self._ledger.decide(
+            kind,
+            f"{kind}-{rollout.rollout_id}-{at_us}",
+            at_us,
+            model=model.name,
+            subject=rollout.challenger,
+            reason=decision.reason,
+            numbers=numbers,
+        )
+        if kind in ("promote", "rollback"):
+            self._close_drift(model, at_us)
+        return decision.reason
+
+    def _close_drift(self, model: ModelDef, at_us: int) -> None:
+        """A drift incident is about one release's reference; it ends when another release serves."""
+        champion = self._catalog.champion(model.name)
+        for one in self._catalog.incidents(is_open=True):
+            if (
+                one.kind == "drift"
+                and one.model == model.name
+                and champion is not None
+                and champion.version not in one.incident_id
+            ):
+                reason = f"version {champion.version} serves; it was trained on newer data"
+                self._ledger.decide(
+                    "incident_close",
+                    f"incident_close-{one.incident_id}",
+                    at_us,
+                    model=model.name,
+                    subject=one.incident_id,
+                    reason=reason,
+                )
+
+    def _retrain_if_due(self, model: ModelDef, champion: Version, at_us: int, worse: str) -> None:
+        """Start a training when the rule says so; not while a rollout is under way or labels are held."""
+        if self._catalog.rollout(model.name) is not None or self._pipelines.is_running(model.name):
+            return
+        if any(closed is None for _, closed in self._catalog.holds(model.label.source.name)):
+            return
+        tried = self._catalog.decisions("retrain", model=model.name, limit=1)
+        began_us = max([champion.at_us, *(one.at_us for one in tried)])
+        reason = worse if worse and at_us - began_us >= PATIENCE_US else ""
+        every_us = model.monitor.retrain.every_us
+        if not reason and retrain_is_due(began_us, at_us, every_us):
+            reason = f"the schedule asks for a training every {(every_us or 0) // DAY_US} days"
+        if not reason:
+            return
+        self._pipelines.retrain(model.name, at_us, reason)
+
+    def _release_what_is_ready(self, now_us: int) -> None:
+        """Release trained versions whose gates are met once their pipeline's declared duration has passed."""
+        for version in [v for v in self._ready if v.numbers["release_at_us"] <= now_us]:
+            self._ready.remove(version)
+            reason = f"every gate is met by the version trained at {to_iso(version.at_us)}"
+            self._ledger.decide(
+                "release",
+                f"release-{version.model}-{version.version}",
+                version.numbers["release_at_us"],
+                model=version.model,
+                subject=version.version,
+                reason=reason,
+                numbers={"version": version.version, "metrics": version.metrics, "views": version.views},
+            )
+
+    def _ready_versions(self) -> list[Version]:
+        """Versions that the controller may release, now or later: trained by a pipeline, gates met, not released."""
+        return [
+            v
+            for name in self._project.models
+            for v in self._catalog.versions(name)
+            if v.state == "candidate" and v.passed and v.numbers.get("release_at_us") is not None
+        ]
+
+    def _package(self, version: Version) -> Package:
+        if version.version not in self._packages:
+            self._packages[version.version] = load(self._config.located(version.path))
+        return self._packages[version.version]
+
+    def _reference(self, model: ModelDef, version: Version, package: Package) -> dict[str, Reference]:
+        if version.version not in self._references:
+            found = self._catalog.dataset(model.name, version.dataset or "")
+            rows = load_dataset(self._config.located(found.path if found is not None else ""))
+            made = judging.references(package, rows.frame, rows.time_us, model.monitor.every_us)
+            self._references = {version.version: made}
+        return self._references[version.version]

@@ -1,0 +1,164 @@
+"""Decisions are events: said once, durable in the log, then projected to the catalog and told to the gateways."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from mainspring.catalog import Catalog
+from mainspring.core import BackPressureError, Config, UnavailableError, WallClock, to_datetime
+from mainspring.core.run import internal_token, read_door
+from mainspring.events.client import IntakeClient
+from mainspring.events.contract import Contract
+from mainspring.events.history import History
+from mainspring.events.log import Draft, Log
+from mainspring.events.system import DECISION
+
+ROUTING_KINDS = frozenset({"release", "stage", "promote", "rollback", "pause", "resume"})
+RETRY_S = 0.5
+RELOAD_TIMEOUT_S = 30.0
+_log = logging.getLogger(__name__)
+
+
+class Ledger:
+    """Writes decisions through the intake and projects every decision of the log, whoever wrote it.
+
+    Args:
+        config: The project's settings.
+        catalog: Where decisions are projected to.
+        history: Reads the log; used by one thread only.
+        stop: Set when the process has to end.
+        alone: Where no intake is running, write the log as its one writer: for commands on a system that is down.
+    """
+
+    def __init__(
+        self, config: Config, catalog: Catalog, history: History, stop: threading.Event, *, alone: bool = False
+    ) -> None:
+        self._config = config
+        self._catalog = catalog
+        self._history = history
+        self._stop = stop
+        self._alone = alone
+        self._seen = 0
+        self._news: set[str] = set()
+
+    def decide(
+        self,
+        kind: str,
+        decision_id: str,
+        at_us: int,
+        *,
+        model: str | None = None,
+        subject: str | None = None,
+        actor: str = "controller",
+        reason: str = "",
+        numbers: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Say a decision once: the same ``decision_id`` a second time, after a crash, changes nothing.
+
+        Waits while the intake is away, until the process has to end.
+
+        Raises:
+            UnavailableError: The process was told to stop while the intake was away.
+        """
+        if self._catalog.knows(decision_id):
+            return
+        row = decision_row(kind, decision_id, at_us, model, subject, actor, reason, numbers)
+        while True:
+            url = read_door(self._config.run, "intake")
+            try:
+                if url is None and self._alone:
+                    self._write_alone(row)
+                    break
+                with self._client(url) as client:
+                    client.post_internal([(DECISION.name, row)])
+                break
+            except (UnavailableError, BackPressureError):
+                if self._stop.wait(RETRY_S):
+                    raise
+        self.project()
+
+    def _client(self, url: str | None) -> IntakeClient:
+        if url is None:
+            raise UnavailableError("MS-L110", "no intake is running", hint="mainspring intake")
+        return IntakeClient(url, internal_token(self._config.run))
+
+    def _write_alone(self, row: dict[str, Any]) -> None:
+        with Log.open(self._config.log_path, self._config.limits.log_map_bytes, writable=True) as log:
+            log.append([Draft(DECISION, Contract(DECISION).check(row))], WallClock())
+
+    def follow(self, history: History) -> None:
+        """Read the log through another history from now on: the definitions have changed."""
+        self._history = history
+
+    def news(self) -> frozenset[str]:
+        """Project, and say which kinds of decisions have come since the last call, whoever wrote them."""
+        self.project()
+        kinds, self._news = frozenset(self._news), set()
+        return kinds
+
+    def project(self) -> None:
+        """Project the decisions that have come since the last call.
+
+        Whoever projects first, each process hears of every decision once, and a replay changes nothing twice.
+        Gateways are told when routes may have changed.
+        """
+        self._history.catch_up()
+        decisions = self._history.frame(DECISION.name)
+        fresh = decisions.filter(decisions["_offset"] > self._seen).sort("_offset")
+        if fresh.is_empty():
+            return
+        rows = fresh.to_dicts()
+        self._catalog.project([(row["_offset"], row) for row in rows])
+        self._seen = int(rows[-1]["_offset"])
+        kinds = {str(row["kind"]) for row in rows}
+        self._news |= kinds
+        if ROUTING_KINDS & kinds:
+            reload_gateway(self._config)
+
+
+def decision_row(
+    kind: str,
+    decision_id: str,
+    at_us: int,
+    model: str | None,
+    subject: str | None,
+    actor: str,
+    reason: str,
+    numbers: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The row of the ``_decision`` source."""
+    return {
+        "decision_id": decision_id,
+        "decided_at": to_datetime(at_us),
+        "kind": kind,
+        "model": model,
+        "subject": subject,
+        "actor": actor,
+        "reason": reason,
+        "numbers": msgspec.json.encode(dict(numbers or {}), order="sorted").decode(),
+    }
+
+
+def reload_gateway(config: Config) -> bool:
+    """Have the gateway swap to the present routes now rather than at its next look; False when none answers."""
+    url = read_door(config.run, "gateway")
+    if url is None:
+        return False
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=RELOAD_TIMEOUT_S)
+    try:
+        headers = {"Authorization": f"Bearer {internal_token(config.run)}"}
+        connection.request("POST", "/internal/reload", headers=headers)
+        return connection.getresponse().status == 200
+    except OSError as error:
+        _log.warning("the gateway did not reload: %s", error)
+        return False
+    finally:
+        connection.close()

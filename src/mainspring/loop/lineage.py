@@ -1,0 +1,222 @@
+"""From a prediction back to all that it came from: version, run, training set, feature values, events, definitions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+
+from mainspring.catalog import Catalog, Dataset, Definition, Version
+from mainspring.core import NotFoundError, from_datetime, to_iso
+from mainspring.definitions import Aggregate, ViewDef, view_from
+from mainspring.definitions.expressions import parse
+from mainspring.events.history import History
+from mainspring.events.system import PREDICTION
+from mainspring.features.status import Status
+
+MOST_EVENTS = 20
+
+
+@dataclass(frozen=True)
+class EventRef:
+    """An event, where to find it again."""
+
+    offset: int
+    id: str | None
+    time_us: int
+
+
+@dataclass(frozen=True)
+class FeatureLineage:
+    """One feature value of a prediction and what it was made of.
+
+    Attributes:
+        value: As the model saw it; None is null.
+        status: ``present``, ``missing``, ``expired`` …
+        inputs: Columns of the request, for a feature of the request.
+        view: Feature view and its version, for a feature of a view.
+        key: The entity's key.
+        window: From (included) and until (excluded) when events counted, in microseconds; None is the beginning.
+        events: How many events were in the window and known, and the latest of them.
+    """
+
+    name: str
+    value: Any
+    status: str
+    inputs: dict[str, Any]
+    view: str | None = None
+    view_version: str | None = None
+    function: str | None = None
+    source: str | None = None
+    source_version: str | None = None
+    key: dict[str, Any] | None = None
+    window: tuple[int | None, int] | None = None
+    event_count: int = 0
+    events: tuple[EventRef, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """All that one prediction came from.
+
+    Attributes:
+        prediction: The logged row.
+        request: The row of the request's event; None when the request had no id.
+        model: Definition of the model that its version was trained by.
+    """
+
+    prediction: dict[str, Any]
+    version: Version
+    dataset: Dataset | None
+    model: Definition | None
+    request: dict[str, Any] | None
+    features: tuple[FeatureLineage, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The lineage as JSON; instants are ISO 8601."""
+        return {
+            "prediction": self.prediction,
+            "version": asdict(self.version),
+            "dataset": None if self.dataset is None else asdict(self.dataset),
+            "definition": None
+            if self.model is None
+            else {"name": self.model.name, "version": self.model.version, "since": to_iso(self.model.first_at_us)},
+            "request": self.request,
+            "features": [_feature_json(one) for one in self.features],
+        }
+
+
+def trace(catalog: Catalog, history: History, prediction_id: str) -> Lineage:
+    """Walk from a prediction to all that it came from, by the definitions of the version that answered.
+
+    Args:
+        catalog: Caught up.
+        history: Caught up.
+        prediction_id: As the gateway answered it.
+
+    Raises:
+        NotFoundError: No such prediction (MS-L150), or the catalog lacks its definitions (MS-L151).
+    """
+    found = history.frame(PREDICTION.name).filter(pl.col("prediction_id") == prediction_id)
+    if found.is_empty():
+        hint = "predictions are in the log some milliseconds after their answer; ids look like k3f9-7"
+        raise NotFoundError("MS-L150", f"no prediction {prediction_id!r} is logged", hint=hint)
+    prediction = found.to_dicts()[0]
+    version = catalog.version(prediction["model"], prediction["version"])
+    model = catalog.definition("models", version.model, version.definition or "")
+    if model is None:
+        what = f"the catalog has no definition {version.definition} of model {version.model}"
+        raise NotFoundError("MS-L151", what, hint="mainspring apply")
+    request = _request(history, model.description["request"]["name"], prediction["request_id"])
+    values, codes = json.loads(prediction["features"]), json.loads(prediction["status"] or "[]")
+    described = model.description["features"]
+    codes = codes or [Status.PRESENT] * len(described)
+    views = _views(catalog, version)
+    lines = []
+    for feature, value, code in zip(described, values, codes, strict=False):
+        status = Status(code).name.lower()
+        if value is None and code == Status.PRESENT:
+            status = Status.MISSING.name.lower()
+        view = views.get(feature.get("view", ""))
+        if view is None:
+            lines.append(FeatureLineage(feature["name"], value, status, _inputs(feature, request)))
+        else:
+            lines.append(_of_view(feature["name"], value, status, view, prediction, request, history))
+    return Lineage(
+        prediction | {"features": values, "status": codes},
+        version,
+        catalog.dataset(version.model, version.dataset or ""),
+        model,
+        request,
+        tuple(lines),
+    )
+
+
+def _request(history: History, source: str, request_id: str | None) -> dict[str, Any] | None:
+    if request_id is None:
+        return None
+    found = history.frame(source).filter(pl.col("_id") == request_id).sort("_offset")
+    return found.to_dicts()[0] if found.height else None
+
+
+def _views(catalog: Catalog, version: Version) -> dict[str, ViewDef]:
+    """The views of a version, as it reads them."""
+    found = {name: catalog.definition("views", name, its) for name, its in version.views.items()}
+    return {name: view_from(one.description) for name, one in found.items() if one is not None}
+
+
+def _inputs(feature: Mapping[str, Any], request: Mapping[str, Any] | None) -> dict[str, Any]:
+    text = feature.get("expression")
+    names = [feature["name"]] if text is None else parse(text).meta.root_names()
+    return {name: None if request is None else request.get(name) for name in dict.fromkeys(names)}
+
+
+def _of_view(
+    name: str,
+    value: Any,
+    status: str,
+    view: ViewDef,
+    prediction: Mapping[str, Any],
+    request: Mapping[str, Any] | None,
+    history: History,
+) -> FeatureLineage:
+    aggregate = next(one for one in view.features if view.column(one) == name)
+    until_us = from_datetime(prediction["predicted_at"])
+    reach_us = aggregate.window_us if aggregate.window_us is not None else aggregate.ttl_us
+    from_us = None if reach_us is None else until_us - reach_us
+    key = None if request is None else {column: request.get(column) for column in view.entity}
+    seen = _seen(view, aggregate, key, (from_us, until_us), prediction["folded"], history)
+    latest = seen.sort("_time", "_known_at", "_offset").tail(
+        1 if aggregate.function in ("last", "age") else MOST_EVENTS
+    )
+    refs = (EventRef(r["_offset"], r["_id"], from_datetime(r["_time"])) for r in reversed(latest.to_dicts()))
+    return FeatureLineage(
+        name,
+        value,
+        status,
+        {},
+        view.name,
+        view.version,
+        aggregate.function,
+        view.source.name,
+        view.source.version,
+        key,
+        (from_us, until_us),
+        seen.height,
+        tuple(refs),
+    )
+
+
+def _seen(
+    view: ViewDef,
+    aggregate: Aggregate,
+    key: Mapping[str, Any] | None,
+    window: tuple[int | None, int],
+    folded: int,
+    history: History,
+) -> pl.DataFrame:
+    """Events of the key in the window that had been folded, and that the aggregate looks at."""
+    events = history.frame(view.source.name)
+    if key is None or any(part is None for part in key.values()):
+        return events.clear()  # an unknown key has no events
+    at_us = pl.col("_time").dt.timestamp("us")
+    conditions = [pl.col("_offset") <= folded, at_us < window[1]]
+    conditions += [pl.col(column) == part for column, part in key.items()]
+    if window[0] is not None:
+        conditions.append(at_us >= window[0])
+    if aggregate.where is not None:
+        conditions.append(aggregate.where.expr)
+    if aggregate.value is not None:
+        conditions.append(aggregate.value.expr.is_not_null())
+    return events.filter(conditions)
+
+
+def _feature_json(one: FeatureLineage) -> dict[str, Any]:
+    out = asdict(one)
+    if one.window is not None:
+        out["window"] = [None if end is None else to_iso(end) for end in one.window]
+    out["events"] = [{"offset": e.offset, "id": e.id, "time": to_iso(e.time_us)} for e in one.events]
+    return out

@@ -1,0 +1,102 @@
+"""Predictions joined with their outcomes: a fold over the log, kept in memory and advanced as labels mature.
+
+Only mature units count, in order of maturity. "The labels that have come so far" would be biased, because when a label
+arrives depends on what it says (a late flight lands late).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from mainspring.definitions import ModelDef
+from mainspring.events.history import History
+from mainspring.events.system import PREDICTION
+from mainspring.training.labels import outcomes
+
+_KEPT = (
+    "_offset",
+    "_time",
+    "prediction_id",
+    "version",
+    "variant",
+    "probability",
+    "unit",
+    "folded",
+    "output",
+    "other_version",
+    "other_output",
+    "features",
+    "rollout",
+    "latency_us",
+    "fallback",
+    "error",
+    "other_latency_us",
+    "other_error",
+)
+
+
+class Outcomes:
+    """Matured predictions of one model.
+
+    Each unit (label key) counts once, with its first prediction: a client that asks ten times about one flight has
+    seen one flight.
+    """
+
+    def __init__(self, model: ModelDef, history: History) -> None:
+        self._model = model
+        self._history = history
+        self._seen_offset = 0
+        self._pending: list[pl.DataFrame] = []
+        self._mature: list[pl.DataFrame] = []
+        self._units: set[str] = set()
+        self._key_type = model.label.source.schema[model.label.on]
+
+    def advance(self, now_us: int, holds: Sequence[tuple[int, int | None]]) -> None:
+        """Take in new predictions and move those whose label is mature at ``now_us``.
+
+        Args:
+            now_us: The moment of looking.
+            holds: Spans during which an incident was open on the label's source; None for one still open.
+        """
+        fresh = self._new_predictions()
+        if fresh.height:
+            self._pending.append(fresh)
+        if not self._pending:
+            return
+        pending = pl.concat(self._pending)
+        oldest_us = pending["_time"].dt.epoch("us").min()
+        events = self._history.frame(self._model.label.source.name)
+        events = events.filter(pl.col("_time") >= pl.from_epoch(pl.lit(oldest_us), "us").dt.replace_time_zone("UTC"))
+        units = pending.select(_t=pl.col("_time").dt.epoch("us"), unit=pl.col("unit").cast(self._key_type))
+        judged = outcomes(self._model.label, units, events, now_us, holds)
+        matured = judged["matured"]
+        if matured.any():
+            self._mature.append(pending.filter(matured).hstack(judged.filter(matured).select("mature_at_us", "y")))
+        self._pending = [pending.filter(~matured)]
+
+    def matured(self, after_us: int, until_us: int) -> pl.DataFrame:
+        """Units with an outcome whose label became mature in ``(after_us, until_us]``, with column ``y``."""
+        frame = self.all()
+        if frame.is_empty():
+            return frame
+        return frame.filter((pl.col("mature_at_us") > after_us) & (pl.col("mature_at_us") <= until_us))
+
+    def all(self) -> pl.DataFrame:
+        """All matured units that have an outcome, in order of maturity; an empty frame before the first."""
+        if len(self._mature) > 1:
+            self._mature = [pl.concat(self._mature)]
+        if not self._mature:
+            return pl.DataFrame()
+        return self._mature[0].filter(pl.col("y").is_not_null())
+
+    def _new_predictions(self) -> pl.DataFrame:
+        frame = self._history.frame(PREDICTION.name)
+        fresh = frame.filter((pl.col("_offset") > self._seen_offset) & (pl.col("model") == self._model.name))
+        if frame.height:
+            self._seen_offset = max(self._seen_offset, int(frame["_offset"].max()))  # type: ignore[arg-type]
+        fresh = fresh.select(_KEPT).unique("unit", keep="first", maintain_order=True)
+        fresh = fresh.filter(pl.Series([unit not in self._units for unit in fresh["unit"]], dtype=pl.Boolean))
+        self._units.update(fresh["unit"].to_list())
+        return fresh

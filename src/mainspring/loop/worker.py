@@ -1,0 +1,191 @@
+"""The worker: folds the log into the online store, writes the lake, runs pipelines, the monitor and the controller.
+
+Two threads. One folds, and does nothing else, so that features stay fresh while a model trains. The other follows the
+log for the lake and the monitor, and runs what is due. A second worker on the same project waits for the first one's
+lease.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from mainspring.catalog import Catalog
+from mainspring.core import Clock, Config, SharedClock, UnavailableError, parse_span
+from mainspring.core.run import Lease, internal_token, read_door, remove_door, write_door
+from mainspring.definitions import Project, ViewDef, load_project, view_from
+from mainspring.events.client import IntakeClient
+from mainspring.events.history import History
+from mainspring.events.lake import Lake
+from mainspring.events.log import Log
+from mainspring.events.wake import Wake
+from mainspring.features import Folder, OnlineStore, warm_up
+from mainspring.features.fold import label_of
+from mainspring.loop.controller import Controller
+from mainspring.loop.ledger import Ledger
+from mainspring.loop.pipelines import Pipelines
+
+DOOR = "worker"
+FOLD_BATCH = 5_000
+IDLE_S = 0.05
+LAKE_ROWS = 20_000
+LAKE_EVERY_S = 30.0
+_log = logging.getLogger(__name__)
+
+
+def run_worker(config: Config, project: Project, clock: Clock, stop: threading.Event) -> None:
+    """Work until ``stop`` is set.
+
+    Args:
+        config: The project's settings.
+        project: Its definitions.
+        clock: The wall's, or one that a driver moves.
+        stop: Set by a signal.
+    """
+    config.run.mkdir(parents=True, exist_ok=True)
+    lease = Lease(config.run / "worker.lock")
+    while not lease.acquire(wait=False):
+        if stop.wait(0.2):
+            return
+    try:
+        _Worker(config, project, clock, stop).run()
+    finally:
+        lease.release()
+
+
+class _Worker:
+    """The threads of one worker and what they share."""
+
+    def __init__(self, config: Config, project: Project, clock: Clock, stop: threading.Event) -> None:
+        self._config = config
+        self._project = project
+        self._clock = clock
+        self._stop = stop
+        self._failed: BaseException | None = None
+        self._views_changed = threading.Event()
+        warm_up()
+        self._store = OnlineStore.open(config.state_path, config.limits.state_map_bytes, writable=True)
+        self._catalog = Catalog.open(config.catalog_url)
+
+    def run(self) -> None:
+        folding = threading.Thread(target=self._guarded, args=(self._fold,), name="fold", daemon=True)
+        folding.start()
+        self._guarded(self._control)
+        self._stop.set()
+        folding.join(timeout=10.0)
+        remove_door(self._config.run, DOOR)
+        self._store.close()
+        if self._failed is not None:
+            raise self._failed
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Run a thread's loop; when it fails, the process ends and its supervisor starts another."""
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  whatever it is, `run` raises it
+            self._failed = self._failed or error
+            self._stop.set()
+
+    def _fold(self) -> None:
+        log = Log.open(self._config.log_path, self._config.limits.log_map_bytes)
+        with Wake(self._config.run, "fold") as wake:
+            folder = self._folder(log)
+            is_ready = False
+            while not self._stop.is_set():
+                if self._views_changed.is_set():
+                    self._views_changed.clear()
+                    folder = self._folder(log)
+                records = log.read(self._store.folded_offset(), FOLD_BATCH)
+                if records:
+                    folder.fold(records)
+                    continue
+                if not is_ready:  # what had come before this worker is folded: whoever waits for features may go on
+                    write_door(self._config.run, DOOR, self._config.state_path.as_uri())
+                    is_ready = True
+                wake.wait(IDLE_S)
+
+    def _folder(self, log: Log) -> Folder:
+        """A folder for the view versions that are needed now: new ones are built from history up to where the store is.
+
+        A store that has fallen behind what the log still holds (it was deleted, or left alone for weeks) is built anew.
+        """
+        folder = Folder(needed_views(self._project, self._catalog), self._store)
+        upto = self._store.folded_offset()
+        lost = upto + 1 < log.first_offset()
+        behind = list(folder.layouts) if lost else [label_of(view) for view, _ in folder.behind()]
+        if behind:
+            history = History(self._project, log, Lake(self._config.lake_path))
+            newest = history.catch_up()
+            upto = newest if lost else upto
+            for label in behind:
+                view = folder.layouts[label].view
+                folder.backfill(view, history.frame(view.source.name), upto)
+            folder.skip_to(upto)
+        for label in self._store.root().views.keys() - folder.layouts.keys():
+            folder.drop(label)
+        return folder
+
+    def _control(self) -> None:
+        log = Log.open(self._config.log_path, self._config.limits.log_map_bytes)
+        history = History(self._project, log, Lake(self._config.lake_path))
+        ledger = Ledger(self._config, self._catalog, history, self._stop)
+        pipelines = Pipelines(self._config)
+        pipelines.launch()
+        controller = self._controller(log, history, ledger, pipelines)
+        wake = Wake(self._config.run, "control")
+        flushed_s = time.monotonic()
+        try:
+            while not self._stop.is_set():
+                now_us = self._clock.now_us()
+                news = ledger.news()
+                if "apply" in news:
+                    self._project = load_project(self._config.definitions)
+                    self._views_changed.set()
+                    history.flush()
+                    history = History(self._project, log, Lake(self._config.lake_path))
+                    ledger.follow(history)
+                    controller = self._controller(log, history, ledger, pipelines)
+                controller.run_due(now_us, news)
+                if isinstance(self._clock, SharedClock) and not pipelines.is_running():
+                    self._clock.settle(now_us)
+                if history.offset - history.flushed_offset >= LAKE_ROWS or time.monotonic() - flushed_s >= LAKE_EVERY_S:
+                    history.flush()
+                    self._trim(log, history, now_us)
+                    flushed_s = time.monotonic()
+                wake.wait(IDLE_S)
+            history.flush()
+        finally:
+            wake.close()
+            pipelines.close()
+
+    def _controller(self, log: Log, history: History, ledger: Ledger, pipelines: Pipelines) -> Controller:
+        return Controller(self._config, self._project, self._clock, log, history, self._catalog, ledger, pipelines)
+
+    def _trim(self, log: Log, history: History, now_us: int) -> None:
+        """Let the intake drop what is old, folded and in the lake: a laptop's disk stays in check."""
+        old = log.offset_before(now_us - parse_span(self._config.limits.log_keep))
+        before = min(old, history.flushed_offset, self._store.folded_offset())
+        url = read_door(self._config.run, "intake")
+        if url is None or before <= log.first_offset():
+            return
+        try:
+            with IntakeClient(url, internal_token(self._config.run)) as client:
+                client.post_json("/internal/trim", {"before": before})
+        except UnavailableError as error:
+            _log.warning("the log was not trimmed: %s", error)
+
+
+def needed_views(project: Project, catalog: Catalog) -> list[ViewDef]:
+    """Every feature view version that the definitions name, or that a release which may serve still reads."""
+    views = {(v.name, v.version): v for v in project.views.values()}
+    for route in catalog.routes():
+        for version in (route.champion, route.challenger, route.last_good):
+            if version is None:
+                continue
+            for name, view_version in catalog.version(route.model, version).views.items():
+                definition = catalog.definition("views", name, view_version)
+                if (name, view_version) not in views and definition is not None:
+                    views[name, view_version] = view_from(definition.description)
+    return list(views.values())

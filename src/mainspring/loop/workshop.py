@@ -1,0 +1,202 @@
+"""Where training sets are built and models trained, for the pipelines and for people at the command line alike."""
+
+from __future__ import annotations
+
+import math
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from mainspring.catalog import Catalog
+from mainspring.core import Config, NotFoundError, RefusedError, did_you_mean
+from mainspring.definitions import LOSSES, ModelDef, Project, load_project
+from mainspring.events.history import History
+from mainspring.events.lake import Lake
+from mainspring.events.log import Log
+from mainspring.loop import judging
+from mainspring.loop.ledger import Ledger
+from mainspring.models import load
+from mainspring.training import Candidate, Tracking, TrainingSet, build, sources_of, train
+from mainspring.training import load as load_dataset
+
+
+class Workshop:
+    """Opens what a training reads, and writes down what it yields.
+
+    Args:
+        config: The project's settings.
+        project: Its definitions.
+        log: Read-only.
+        catalog: The projection of decisions.
+    """
+
+    def __init__(self, config: Config, project: Project, log: Log, catalog: Catalog) -> None:
+        self._config = config
+        self._project = project
+        self._log = log
+        self._catalog = catalog
+        self.history = History(project, log, Lake(config.lake_path))
+        self._ledger = Ledger(config, catalog, self.history, threading.Event(), alone=True)
+
+    @classmethod
+    def open(cls, config: Config) -> Workshop:
+        """Open the stores of a project for reading."""
+        project = load_project(config.definitions)
+        log = Log.open(config.log_path, config.limits.log_map_bytes)
+        return cls(config, project, log, Catalog.open(config.catalog_url))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the stores."""
+        self._log.close()
+        self._catalog.close()
+
+    def model(self, name: str) -> ModelDef:
+        """A model by name.
+
+        Raises:
+            NotFoundError: The definitions have none of that name (MS-L120).
+        """
+        if name not in self._project.models:
+            hint = did_you_mean(name, self._project.models)
+            raise NotFoundError("MS-L120", f"no model {name!r}", where=str(self._config.definitions), hint=hint)
+        return self._project.models[name]
+
+    def announce(self, name: str, now_us: int, reason: str) -> None:
+        """Say that a training begins."""
+        self._ledger.decide("retrain", f"retrain-{name}-{now_us}", now_us, model=name, reason=reason)
+
+    def build(self, name: str, now_us: int, actor: str = "controller") -> TrainingSet:
+        """Build the training set of a model as of ``now_us``, and say so.
+
+        Rows of the newest earlier training set with the same feature versions are reused: at their moments nothing can
+        have changed.
+        """
+        model = self.model(name)
+        self.history.catch_up()
+        frames = {source: self.history.frame(source) for source in sources_of(model)}
+        earlier = [one for one in self._catalog.datasets(name) if not one.numbers.get("derived")]
+        built = build(
+            model,
+            frames,
+            self._config.datasets,
+            now_us=now_us,
+            holds=self._catalog.holds(model.label.source.name),
+            reuse=load_dataset(self._config.located(earlier[-1].path)) if earlier else None,
+        )
+        self.record(built, now_us, actor)
+        return built
+
+    def record(self, dataset: TrainingSet, now_us: int, actor: str) -> None:
+        """Say that a training set exists."""
+        meta = dataset.meta
+        self._ledger.decide(
+            "dataset",
+            f"dataset-{meta.model}-{meta.hash}",
+            now_us,
+            model=meta.model,
+            subject=meta.hash,
+            actor=actor,
+            reason=f"{meta.counts.rows} rows" + (f" ({meta.derived})" if meta.derived else ""),
+            numbers=msgspec.to_builtins(meta) | {"path": self._config.stored(dataset.path), "rows": meta.counts.rows},
+        )
+
+    def train(
+        self,
+        name: str,
+        dataset: Path,
+        now_us: int,
+        *,
+        actor: str,
+        reason: str = "",
+        release_at_us: int | None = None,
+    ) -> Candidate:
+        """Train a model on a training set, evaluate, pass the gates, package and register it, and say so.
+
+        Args:
+            name: The model.
+            dataset: Folder of the training set.
+            now_us: The moment of training.
+            actor: Who asked for it.
+            reason: Why.
+            release_at_us: From when on the controller may release it; None leaves that to a person.
+        """
+        model = self.model(name)
+        champion = self._catalog.champion(name)
+        candidate = train(
+            model,
+            load_dataset(dataset),
+            self._config.packages,
+            now_us=now_us,
+            champion=load(self._config.located(champion.path)) if champion is not None else None,
+            tracking=Tracking(self._config.tracking_url, self._config.home / "mlruns"),
+        )
+        metrics = candidate.metrics
+        if candidate.tested is not None:
+            metrics = metrics | judging.advantage_metrics(LOSSES[model.task][0], candidate.tested)
+        self._ledger.decide(
+            "version",
+            f"version-{name}-{candidate.version}",
+            now_us,
+            model=name,
+            subject=candidate.version,
+            actor=actor,
+            reason=reason,
+            numbers={
+                "version": candidate.version,
+                "path": self._config.stored(candidate.path),
+                "run_id": candidate.run_id,
+                "dataset": candidate.dataset,
+                "definition": model.version,
+                "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)},
+                "gates": msgspec.to_builtins(candidate.gates),
+                "view_versions": {view.name: view.version for view in model.views},
+                "seconds": candidate.seconds,
+                "release_at_us": release_at_us,
+            },
+        )
+        return candidate
+
+    def release(
+        self, name: str, version: str, now_us: int, *, actor: str, reason: str = "", force: bool = False
+    ) -> None:
+        """Release a version by hand: into paired shadow, or live at once when nothing serves yet.
+
+        Raises:
+            RefusedError: A gate is not met and ``force`` is not set (MS-L121).
+        """
+        found = self._catalog.version(name, version)
+        if not found.passed and not force:
+            failed = [str(gate.get("gate", gate)) for gate in found.gates if not gate.get("passed", True)]
+            raise RefusedError(
+                "MS-L121",
+                f"version {version} of {name} does not pass its gates",
+                why="; ".join(failed),
+                hint="--force releases it past them",
+            )
+        numbers = {
+            "version": version,
+            "metrics": found.metrics,
+            "views": found.views,
+            "forced": force and not found.passed,
+        }
+        self._ledger.decide(
+            "release",
+            f"release-{name}-{version}-{now_us}",
+            now_us,
+            model=name,
+            subject=version,
+            actor=actor,
+            reason=reason,
+            numbers=numbers,
+        )

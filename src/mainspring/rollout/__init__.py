@@ -1,0 +1,63 @@
+"""How a new release earns its traffic: anytime-valid evidence, the judge. No HTTP, no storage."""
+
+from mainspring.rollout.evidence import (
+    PairedEvidence,
+    at_risk_share,
+    binary_harm_eprocess,
+    block_index,
+    block_lower_bound,
+    block_upper_bound,
+    day_blocks,
+    first_failures,
+    log_rate_evalue,
+    log_sample_ratio_evalue,
+    paired_eprocess,
+    rate_upper_bound,
+)
+from mainspring.rollout.judge import judge
+from mainspring.rollout.losses import LOSSES, Loss, absolute_error, brier, log_loss, loss_named, zero_one
+from mainspring.rollout.plan import (
+    Decision,
+    Evidence,
+    PairedUnits,
+    ProveGuard,
+    RolloutPlan,
+    RolloutState,
+    VetoEvidence,
+    VetoGuard,
+    plan_of,
+    veto_guard,
+)
+
+__all__ = [
+    "LOSSES",
+    "Decision",
+    "Evidence",
+    "Loss",
+    "PairedEvidence",
+    "PairedUnits",
+    "ProveGuard",
+    "RolloutPlan",
+    "RolloutState",
+    "VetoEvidence",
+    "VetoGuard",
+    "absolute_error",
+    "at_risk_share",
+    "binary_harm_eprocess",
+    "block_index",
+    "block_lower_bound",
+    "block_upper_bound",
+    "brier",
+    "day_blocks",
+    "first_failures",
+    "judge",
+    "log_loss",
+    "log_rate_evalue",
+    "log_sample_ratio_evalue",
+    "loss_named",
+    "paired_eprocess",
+    "plan_of",
+    "rate_upper_bound",
+    "veto_guard",
+    "zero_one",
+]

@@ -1,0 +1,143 @@
+"""Micro-batches by tick of the event loop: whatever arrived in this tick is scored together.
+
+No timer and no polling: the first request of a tick asks the loop to call back once what has arrived is read. Batches
+count rows, not requests, and split at the limit; a long request is scored over several ticks, with its neighbours
+between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from mainspring.core.errors import BackPressureError
+from mainspring.core.http import Deferred
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One request's good rows on their way through the queue.
+
+    Attributes:
+        rows: Checked rows.
+        times_us: Moment of each row.
+        places: Where each row's answer goes in ``answers``.
+        answers: JSON of every row of the request; bad rows are answered already.
+        is_list: Whether the request was a list.
+        shows_status: Whether the answer lists the status of each feature.
+        received_s: When the request was whole, on ``time.perf_counter``: a loop's own clock stands still within a tick.
+        deadline_s: When the client no longer wants the answer, on the same clock.
+        failed: Rows that could not be answered.
+    """
+
+    rows: list[tuple[Any, ...]]
+    times_us: list[int]
+    places: Sequence[int]
+    answers: list[bytes]
+    is_list: bool
+    shows_status: bool
+    received_s: float
+    deadline_s: float
+    reply: Deferred = field(default_factory=Deferred)
+    failed: int = 0
+    taken: int = 0
+    left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Rows ``start`` to ``stop`` of a job, in this batch."""
+
+    job: Job
+    start: int
+    stop: int
+
+
+class Batcher:
+    """The bounded queue of one model.
+
+    Args:
+        execute: Scores one batch and answers the jobs that are complete; it raises nothing.
+        expire: Answers a job whose deadline has passed.
+        loop: Calls back at the end of the tick.
+        max_rows: Rows in one batch.
+        max_queued_rows: Rows that may wait; beyond it requests are shed at once rather than answered late.
+    """
+
+    def __init__(
+        self,
+        execute: Callable[[list[Slice]], None],
+        expire: Callable[[Job], None],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        max_rows: int,
+        max_queued_rows: int,
+    ) -> None:
+        self._execute = execute
+        self._expire = expire
+        self._loop = loop
+        self._max_rows = max_rows
+        self._max_queued_rows = max_queued_rows
+        self._jobs: deque[Job] = deque()
+        self._is_due = False
+        self.queued_rows = 0
+
+    def submit(self, job: Job) -> None:
+        """Queue a job for this tick.
+
+        Raises:
+            BackPressureError: Too many rows wait (MS-S105).
+        """
+        rows = len(job.rows)
+        if self.queued_rows and self.queued_rows + rows > self._max_queued_rows:
+            why = f"{self.queued_rows} rows wait for this model"
+            raise BackPressureError("MS-S105", "busy", why=why, hint="try again after Retry-After seconds")
+        job.left = rows
+        self.queued_rows += rows
+        self._jobs.append(job)
+        self._wake()
+
+    def finish(self) -> None:
+        """Score all that waits, now."""
+        while self._jobs:
+            self._run()
+
+    def _wake(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        self._is_due = False
+        batch = self._take()
+        if self._jobs:
+            self._wake()
+        if batch:
+            self._execute(batch)
+
+    def _take(self) -> list[Slice]:
+        """The next batch. A job whose client has gone or whose deadline has passed is left out, and nobody else is."""
+        batch: list[Slice] = []
+        room = self._max_rows
+        now_s = perf_counter()
+        while self._jobs and room:
+            job = self._jobs[0]
+            waiting = len(job.rows) - job.taken
+            if job.reply.cancelled or now_s > job.deadline_s:
+                self._jobs.popleft()
+                self.queued_rows -= waiting
+                if not job.reply.cancelled:
+                    self._expire(job)
+                continue
+            count = min(waiting, room)
+            batch.append(Slice(job, job.taken, job.taken + count))
+            job.taken += count
+            room -= count
+            self.queued_rows -= count
+            if count == waiting:
+                self._jobs.popleft()
+        return batch

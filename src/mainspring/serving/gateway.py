@@ -1,0 +1,394 @@
+"""The gateway process: predictions over HTTP, from a routing snapshot that is swapped by reference.
+
+``POST /predict/{model}`` takes one JSON object, or an array of them, with the columns of the request source; the
+    time may be left out. One in, one out: ``{"prediction", "prediction_id", "model_version", "variant"}``, with
+    ``fallback`` when the assigned model could not answer, and with ``status`` by feature under ``?status=1``. In an
+    array a bad row is answered in its place by ``{"error", "code", "where"}``. ``X-Deadline-Ms`` says how long an
+    answer is wanted (5 s if it does not).
+    200, also when some rows are bad; 400 no JSON, or a time that is not now; 404 no such model; 413 too large; 422
+    every row breaks its contract; 429 with ``Retry-After``, too many rows wait; 503 no model can answer; 504 too late.
+``GET /ready``: 503 until routes are loaded and once it stops. ``GET /health``: who serves, what is wrong.
+``GET /metrics``: Prometheus text.
+``POST /internal/reload`` with the project's internal token: answers once the present routes serve. They are also
+    looked for every 200 ms, and at SIGHUP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import hmac
+import logging
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from mainspring.catalog import Catalog
+from mainspring.core.clock import Clock
+from mainspring.core.config import Config
+from mainspring.core.errors import MainspringError, NotFoundError, RefusedError, UnavailableError
+from mainspring.core.http import Deferred, Limits, Request, Response, Server, error_response, json_response, serve
+from mainspring.core.names import did_you_mean
+from mainspring.core.run import internal_token, read_door, remove_door, write_door
+from mainspring.definitions import Project, load_project
+from mainspring.events.client import IntakeClient
+from mainspring.features import warm_up
+from mainspring.features.reader import Reader
+from mainspring.features.store import OnlineStore
+from mainspring.serving.lane import Lane, LaneLimits, Numbers, Shared
+from mainspring.serving.metrics import ModelMetrics, render
+from mainspring.serving.prediction_log import Intake, PredictionLog
+from mainspring.serving.snapshot import Served, Snapshot, load_snapshot
+from mainspring.serving.spool import Spool, adopt_orphans
+
+DOOR = "gateway"
+POLL_S = 0.2
+RETRY_S = 5.0
+DRAIN_S = 10.0
+SPOOL_BYTES = 1_073_741_824
+TROUBLE_EVERY_S = 10.0
+TROUBLE_LASTS_S = 60.0
+INTAKE_TIMEOUT_S = 5.0
+_PREDICT = "/predict/"
+_log = logging.getLogger(__name__)
+
+
+def run_gateway(config: Config, project: Project, clock: Clock, stop: threading.Event) -> None:
+    """Serve predictions until ``stop`` is set or a SIGTERM or SIGINT comes; then answer what is queued and log it.
+
+    Args:
+        config: The project's settings.
+        project: Its definitions.
+        clock: The wall's, or one that a driver moves.
+        stop: Set by whoever runs this in a thread.
+    """
+    sys.setswitchinterval(0.000_5)  # the prediction log's thread gives the interpreter back to the event loop sooner
+    uvloop.run(_main(config, project, clock, stop))
+
+
+async def _main(config: Config, project: Project, clock: Clock, stop: threading.Event) -> None:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    gateway = Gateway(config, project, clock)
+    if threading.current_thread() is threading.main_thread():
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, gateway.look)
+
+    def wait() -> None:
+        stop.wait()
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            loop.call_soon_threadsafe(stopping.set)
+
+    threading.Thread(target=wait, name="stop", daemon=True).start()
+    try:
+        await gateway.start()
+        await stopping.wait()
+    finally:
+        await gateway.stop(DRAIN_S)
+        stop.set()
+
+
+class Gateway:
+    """The doors and everything behind them, on the running event loop.
+
+    Args:
+        config: The project's settings.
+        project: Its definitions.
+        clock: Where moments come from.
+        limits: Of each model's lane.
+    """
+
+    def __init__(self, config: Config, project: Project, clock: Clock, limits: LaneLimits | None = None) -> None:
+        self._config = config
+        self._project = project
+        self._token = internal_token(config.run)
+        self._numbers = Numbers(secrets.token_hex(5))
+        self._store = OnlineStore.open(config.state_path, config.limits.state_map_bytes)
+        self._reader = Reader((), self._store)
+        self._catalog = Catalog.open(config.catalog_url)
+        self._lanes: dict[str, Lane] = {}
+        self._snapshot: Snapshot | None = None
+        self._loading = asyncio.Lock()
+        self._watcher: asyncio.Task[None] | None = None
+        self._retry_at_s = 0.0
+        self._trouble = ""
+        self._trouble_at_s = self._reported_at_s = 0.0
+        self._store_failures = 0
+        self._is_stopping = False
+        self._server: Server | None = None
+        folder = config.run / "spool"
+        self._spool = Spool(folder, self._numbers.epoch, SPOOL_BYTES)
+        adopt_orphans(folder, self._spool)
+        self._log = PredictionLog(lambda: connect(config.run), self._spool)
+        self._shared = Shared(
+            clock,
+            self._reader,
+            self._log,
+            self._numbers,
+            config.gateway.max_rows,
+            limits or LaneLimits(),
+            self._store_failed,
+        )
+
+    @property
+    def url(self) -> str:
+        """Where the door is."""
+        return self._server.url if self._server is not None else ""
+
+    @property
+    def log(self) -> PredictionLog:
+        """The prediction log."""
+        return self._log
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """What serves now."""
+        return self._snapshot
+
+    async def start(self) -> None:
+        """Open the door, then load: until a snapshot is there, ``/ready`` says 503."""
+        door = self._config.gateway
+        self._server = await serve(self.handle, door.host, door.port, Limits(max_body_bytes=door.max_body_bytes))
+        write_door(self._config.run, DOOR, self._server.url)
+        self._log.start()
+        await asyncio.to_thread(warm_up)
+        await self.reload()
+        gc.collect()
+        gc.freeze()  # a full collection over what has been loaded would cost tens of milliseconds in a request
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def stop(self, timeout_s: float) -> None:
+        """Stop accepting, answer what is queued, send or spool the log."""
+        self._is_stopping = True
+        if self._watcher is not None:
+            self._watcher.cancel()
+        remove_door(self._config.run, DOOR)
+        if self._server is not None:
+            await self._server.drain(timeout_s)
+        for lane in self._lanes.values():
+            lane.finish()
+        if self._log.is_running:
+            await asyncio.to_thread(self._log.stop, timeout_s)
+        else:
+            self._spool.close()
+        self._catalog.close()
+        self._store.close()
+
+    # --- routes ---------------------------------------------------------------------------------------------------
+
+    async def reload(self) -> Snapshot:
+        """Load the catalog's routes and swap; what fails to load leaves what serves in place."""
+        async with self._loading:
+            snapshot = await asyncio.to_thread(self._load)
+            self._swap(snapshot)
+            return snapshot
+
+    def _load(self) -> Snapshot:
+        generation = self._catalog.generation()
+        routes = [route.located(self._config) for route in self._catalog.routes()]
+        self._project = self._definitions()
+        snapshot = load_snapshot(generation, routes, self._project, self._snapshot, Reader((), self._store))
+        for problem in snapshot.problems:
+            _log.warning("%s %s was not loaded: %s", problem.model, problem.version, problem.error)
+        return snapshot
+
+    def _swap(self, snapshot: Snapshot) -> None:
+        """By reference, between two ticks: a batch is scored by the models it started with."""
+        for name, served in snapshot.models.items():
+            lane = self._lanes.get(name)
+            if lane is None:
+                self._lanes[name] = Lane(served, self._shared, ModelMetrics(name))
+            elif lane.served.model.request.version != served.model.request.version:
+                self._lanes[name] = Lane(
+                    served, self._shared, lane.metrics
+                )  # what waits in the old lane is answered by it
+            else:
+                lane.served = served
+        for name in self._lanes.keys() - snapshot.models.keys():
+            del self._lanes[name]
+        self._snapshot = snapshot
+        self._retry_at_s = time.monotonic() + RETRY_S if snapshot.problems else 0.0
+
+    def _definitions(self) -> Project:
+        """The definitions in force: the file is read again once what was applied is no longer what was read here."""
+        applied = _versions(self._catalog.definitions())
+        if not applied or applied == _versions(self._project.describe()):
+            return self._project
+        try:
+            fresh = load_project(self._config.definitions)
+        except MainspringError as error:
+            self._report(f"the definitions stay as they were: {error}")
+            return self._project
+        return fresh if _versions(fresh.describe()) == applied else self._project
+
+    def look(self) -> None:
+        """Load the routes again soon."""
+        self._retry_at_s = time.monotonic()
+
+    async def _watch(self) -> None:
+        """Look for new routes beside whoever tells us of them."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            try:
+                generation = await asyncio.to_thread(self._catalog.generation)
+                is_due = self._retry_at_s and time.monotonic() >= self._retry_at_s
+                if self._snapshot is None or generation != self._snapshot.generation or is_due:
+                    await self.reload()
+            except MainspringError as error:
+                self._report(f"routes cannot be read: {error}")
+            except Exception as error:  # noqa: BLE001  the watch must outlive one bad look; it is reported
+                self._report(f"routes cannot be read: {error!r}")
+
+    def _store_failed(self, error: Exception) -> None:
+        self._store_failures += 1
+        self._report(f"the online store cannot be read: {error!r}")
+
+    def _report(self, trouble: str) -> None:
+        now_s = time.monotonic()
+        if trouble != self._trouble or now_s - self._reported_at_s > TROUBLE_EVERY_S:
+            _log.warning(trouble)
+            self._reported_at_s = now_s
+        self._trouble, self._trouble_at_s = trouble, now_s
+
+    # --- doors ----------------------------------------------------------------------------------------------------
+
+    def handle(self, request: Request) -> Response | Deferred | Any:
+        """Answer one request."""
+        path, method = request.path, request.method
+        if path.startswith(_PREDICT):
+            return self._predict(request) if method == "POST" else _wrong_method("POST")
+        match path:
+            case "/ready" | "/health" | "/metrics":
+                if method not in ("GET", "HEAD"):
+                    return _wrong_method("GET")
+                return {"/ready": self._ready, "/health": self._health, "/metrics": self._metrics}[path]()
+            case "/internal/reload":
+                if method != "POST":
+                    return _wrong_method("POST")
+                self._check_token(request)
+                return self._reload()
+        hint = "POST /predict/MODEL, GET /ready, /health or /metrics"
+        raise NotFoundError("MS-S107", f"there is nothing at {path[:200]!r}", hint=hint)
+
+    def _predict(self, request: Request) -> Response | Deferred:
+        name = request.path[len(_PREDICT) :]
+        lane = self._lanes.get(name)
+        if lane is None:
+            if self._snapshot is None:
+                raise UnavailableError("MS-S108", "the gateway is still loading", hint="GET /ready")
+            raise NotFoundError(
+                "MS-S109", f"no model {name[:100]!r} is served here", hint=did_you_mean(name[:100], self._lanes)
+            )
+        wait = request.headers.get("x-deadline-ms")
+        job = lane.submit(
+            request.body, None if wait is None else _seconds(wait), shows_status="status=1" in request.query.split("&")
+        )
+        return job if isinstance(job, Response) else job.reply
+
+    async def _reload(self) -> Response:
+        snapshot = await self.reload()
+        return json_response(200, {"generation": snapshot.generation, "problems": list(_problems(snapshot))})
+
+    def _ready(self) -> Response:
+        if self._snapshot is None or self._is_stopping:
+            return json_response(503, {"ready": False}, (("Retry-After", "1"),))
+        return json_response(200, {"ready": True, "models": sorted(self._lanes)})
+
+    def _health(self) -> Response:
+        snapshot, log = self._snapshot, self._log
+        problems = list(_problems(snapshot)) if snapshot is not None else []
+        trouble = self._trouble if time.monotonic() - self._trouble_at_s < TROUBLE_LASTS_S else ""
+        is_ok = not (problems or trouble or log.is_away or log.dropped)
+        return json_response(
+            200,
+            {
+                "status": "loading" if snapshot is None else "ok" if is_ok else "degraded",
+                "epoch": self._numbers.epoch,
+                "generation": snapshot.generation if snapshot is not None else None,
+                "models": {name: _shown(lane.served) for name, lane in self._lanes.items()},
+                "problems": problems,
+                "trouble": trouble,
+                "prediction_log": {
+                    "sent": log.sent,
+                    "buffered": log.buffered,
+                    "spooled_bytes": log.spooled_bytes,
+                    "dropped": log.dropped,
+                    "quarantined": log.quarantined,
+                    "away": log.is_away,
+                },
+            },
+        )
+
+    def _metrics(self) -> Response:
+        server = self._server
+        gauges: dict[str, float] = {
+            "ready": float(self._snapshot is not None),
+            "connections": float(len(server.connections) if server is not None else 0),
+            "queued_rows": float(sum(lane.queued_rows for lane in self._lanes.values())),
+            "store_failures": float(self._store_failures),
+            "prediction_log_sent": float(self._log.sent),
+            "prediction_log_buffered": float(self._log.buffered),
+            "prediction_log_spooled_bytes": float(self._log.spooled_bytes),
+            "prediction_log_quarantined": float(self._log.quarantined),
+            "prediction_log_dropped": float(self._log.dropped),
+        }
+        text = render([lane.metrics for lane in self._lanes.values()], gauges)
+        return Response(200, text.encode(), "text/plain; version=0.0.4")
+
+    def _check_token(self, request: Request) -> None:
+        given = request.headers.get("authorization", "").encode("utf-8", "replace")
+        if not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
+            raise RefusedError("MS-S112", "this door is for the project's own processes")
+
+
+def connect(run: Path) -> Intake:
+    """A client of the intake as it runs now.
+
+    Raises:
+        UnavailableError: None runs (MS-S113).
+    """
+    url = read_door(run, "intake")
+    if url is None:
+        raise UnavailableError("MS-S113", "no intake is running", where=str(run), hint="mainspring up")
+    return IntakeClient(url, internal_token(run), INTAKE_TIMEOUT_S)
+
+
+def _versions(described: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    """Version by kind and name of what ``Project.describe`` describes."""
+    return {(kind, name): one["version"] for kind, named in described.items() for name, one in named.items()}
+
+
+def _problems(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+    for one in snapshot.problems:
+        yield {"model": one.model, "version": one.version, "error": one.error, "is_serving": one.is_serving}
+
+
+def _shown(served: Served) -> dict[str, Any]:
+    return {
+        role: scorer.version if scorer is not None else None
+        for role, scorer in (
+            ("champion", served.champion),
+            ("challenger", served.challenger),
+            ("last_good", served.last_good),
+        )
+    } | {"stage": served.route.stage, "weight": served.weight}
+
+
+def _seconds(text: str) -> float | None:
+    """Milliseconds in a header as seconds; None when it holds no sensible number."""
+    return int(text) / 1_000 if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def _wrong_method(allowed: str) -> Response:
+    refused = RefusedError("MS-S114", f"this door takes {allowed}")
+    answer = error_response(refused)
+    return Response(405, answer.body, headers=(("Allow", allowed),))

@@ -1,0 +1,379 @@
+"""One model's lane through the gateway: queue, batch, score, choose, answer, log.
+
+In ramp both models of a pair are scored before the answer; in shadow the challenger is scored in a later tick, so it
+can neither delay nor fail an answer, and the log's record waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import msgspec
+
+from mainspring.core.clock import Clock
+from mainspring.core.errors import MainspringError, UnavailableError
+from mainspring.core.http import Response, error_response
+from mainspring.core.ids import prediction_id
+from mainspring.features.reader import Reader
+from mainspring.serving.batcher import Batcher, Job, Slice
+from mainspring.serving.inference import EXPRESSION, NOT_LOADED, Choice, Scored, Scorer, choose, gather, other_of, run
+from mainspring.serving.layout import PRESENT, Gathered, Row
+from mainspring.serving.metrics import ModelMetrics
+from mainspring.serving.prediction_log import Answered, PredictionLog
+from mainspring.serving.request import RequestReader, error_json
+from mainspring.serving.router import assign
+from mainspring.serving.snapshot import Served
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LaneLimits:
+    """What one model's lane holds at most.
+
+    Attributes:
+        batch_rows: Rows scored at once.
+        queued_rows: Rows that may wait; beyond it requests are shed.
+        shadow_rows: Rows that may wait for a shadow; beyond it they are logged without one.
+        deadline_s: How long a request may wait when its client does not say.
+    """
+
+    batch_rows: int = 1_024
+    queued_rows: int = 20_000
+    shadow_rows: int = 20_000
+    deadline_s: float = 5.0
+
+
+class Numbers:
+    """Prediction ids of one start of a gateway: epoch and sequence, so that a gap is seen."""
+
+    def __init__(self, epoch: str) -> None:
+        self.epoch = epoch
+        self._next = 0
+
+    def take(self) -> str:
+        """The next id."""
+        self._next += 1
+        return prediction_id(self.epoch, self._next)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    """An answered batch on its way to the log.
+
+    Attributes:
+        before_us: Time of each row until the models ran.
+        latencies_us: Time of each row until it was answered.
+    """
+
+    served: Served
+    gathered: Gathered
+    times_us: Sequence[int]
+    ids: Sequence[str]
+    choices: Sequence[Choice]
+    probabilities: Sequence[float]
+    units: Sequence[str]
+    before_us: Sequence[int]
+    latencies_us: Sequence[int]
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What the lanes of a gateway share.
+
+    Attributes:
+        clock: Where moments come from.
+        reader: Of the online store, for the event loop's thread.
+        log: Where answers are logged.
+        numbers: Prediction ids.
+        max_rows: Rows in one request.
+        limits: Of each lane's queue and batch.
+        trouble: Told when the online store cannot be read.
+    """
+
+    clock: Clock
+    reader: Reader
+    log: PredictionLog
+    numbers: Numbers
+    max_rows: int
+    limits: LaneLimits
+    trouble: Callable[[Exception], None]
+
+
+class Lane:
+    """Everything the gateway has for one model. Its ``served`` is replaced when routes change.
+
+    Args:
+        served: Who answers now.
+        shared: What all lanes share.
+        metrics: What is counted.
+    """
+
+    def __init__(self, served: Served, shared: Shared, metrics: ModelMetrics) -> None:
+        limits = shared.limits
+        self.served = served
+        self.limits = limits
+        self.metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._reader = shared.reader
+        self._log = shared.log
+        self._numbers = shared.numbers
+        self._trouble = shared.trouble
+        self._requests = RequestReader(served.model.request, shared.clock, shared.max_rows)
+        self._batcher = Batcher(
+            self._execute, self._expire, self._loop, max_rows=limits.batch_rows, max_queued_rows=limits.queued_rows
+        )
+        self._shadows: deque[_Batch] = deque()
+        self._shadow_rows = 0
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait for an answer."""
+        return self._batcher.queued_rows
+
+    def finish(self) -> None:
+        """Answer, score and log all that waits, now."""
+        self._batcher.finish()
+        while self._shadows:
+            self._shadow()
+
+    def submit(self, body: bytes, deadline_s: float | None, *, shows_status: bool) -> Job | Response:
+        """Queue the rows of a request; its answer comes through the job's ``reply``.
+
+        Returns:
+            The answer itself when no row is good.
+
+        Raises:
+            MainspringError: The request is refused as a whole.
+        """
+        received_s = perf_counter()
+        try:
+            read = self._requests.read(body)
+        except MainspringError as error:
+            self.metrics.reject(_reason(error))
+            raise
+        for bad in read.errors:
+            self.metrics.reject(_reason(bad))
+        if not read.rows:
+            return Response(422 if read.errors else 200, b"[" + b",".join(read.answers) + b"]")
+        wait_s = self.limits.deadline_s if deadline_s is None else deadline_s
+        job = Job(
+            read.rows,
+            read.times_us,
+            read.places,
+            read.answers,
+            read.is_list,
+            shows_status,
+            received_s,
+            received_s + wait_s,
+        )
+        try:
+            self._batcher.submit(job)
+        except MainspringError:
+            self.metrics.reject("shed", len(job.rows))
+            raise
+        return job
+
+    # --- one batch ------------------------------------------------------------------------------------------------
+
+    def _execute(self, slices: list[Slice]) -> None:
+        try:
+            self._score(slices)
+        except Exception:  # noqa: BLE001  a bug must not leave its clients waiting: they are told, and so are we
+            _log.exception("a batch of %s could not be scored", self.metrics.model)
+            broken = error_response(UnavailableError("MS-S111", "the batch could not be scored"))
+            for one in slices:
+                self.metrics.reject("internal", one.stop - one.start)
+                one.job.reply.answer(broken)
+
+    def _score(self, slices: list[Slice]) -> None:
+        served, now_s = self.served, perf_counter
+        rows: list[Row] = []
+        times_us: list[int] = []
+        started_s = now_s()
+        for one in slices:
+            rows += one.job.rows[one.start : one.stop]
+            times_us += one.job.times_us[one.start : one.stop]
+            self.metrics.latency["queue"].observe(started_s - one.job.received_s, one.stop - one.start)
+        gathered, error = gather(rows, times_us, served.views, served.expressions, self._reader)
+        if error is not None:
+            self._trouble(error)
+        read_s = now_s()
+        units = [_text(row[served.unit]) for row in rows]
+        champion = self._run("champion", served.champion, gathered)
+        challenger = None if served.is_shadow else self._run("challenger", served.challenger, gathered)
+        last_good: Scored | None = None
+        if champion is None or champion[1].failed:
+            last_good = self._run("fallback", served.last_good, gathered)
+        assigned = [assign(served.route.salt, unit, served.weight) for unit in units]
+        choices = [choose(to, i, champion, challenger, last_good) for i, (to, _) in enumerate(assigned)]
+        scored_s = now_s()
+        self.metrics.latency["features"].observe(read_s - started_s, len(rows))
+        self.metrics.latency["model"].observe(scored_s - read_s, len(rows))
+        self._count_features(gathered)
+        ids = [self._numbers.take() for _ in rows]
+        latencies = self._answer(slices, choices, ids)
+        before = [int((read_s - s.job.received_s) * 1e6) for s in slices for _ in range(s.start, s.stop)]
+        batch = _Batch(served, gathered, times_us, ids, choices, [p for _, p in assigned], units, before, latencies)
+        if served.is_shadow:
+            self._queue_shadow(batch)
+        else:
+            self._write(batch, None)
+
+    def _run(self, variant: str, scorer: Scorer | None, gathered: Gathered) -> Scored | None:
+        if scorer is None:
+            return None
+        outputs = run(scorer, gathered)
+        metrics = self.metrics.variants[variant]
+        metrics.executions += 1
+        metrics.inferences += len(outputs.values)
+        for reason, _ in outputs.failed.values():
+            metrics.failed(reason)
+        return scorer, outputs
+
+    # --- answers --------------------------------------------------------------------------------------------------
+
+    def _answer(self, slices: list[Slice], choices: list[Choice], ids: list[str]) -> list[int]:
+        """Answer every job that is complete; returns each row's latency in microseconds."""
+        at = 0
+        latencies: list[int] = []
+        finished: list[Job] = []
+        for one in slices:
+            job = one.job
+            for i in range(one.start, one.stop):
+                choice = choices[at]
+                job.answers[job.places[i]] = _answer_json(choice, ids[at], at, shows_status=job.shows_status)
+                if choice.output is None:
+                    job.failed += 1
+                else:
+                    self.metrics.variants[choice.variant].requests += 1
+                at += 1
+            job.left -= one.stop - one.start
+            if not job.left:
+                finished.append(job)
+            taken_us = int((perf_counter() - job.received_s) * 1e6)
+            latencies += [taken_us] * (one.stop - one.start)
+        for job in finished:
+            self.metrics.latency["total"].observe(perf_counter() - job.received_s, len(job.rows))
+            job.reply.answer(_response(job))
+        return latencies
+
+    def _expire(self, job: Job) -> None:
+        self.metrics.reject("deadline", len(job.rows))
+        late = UnavailableError(
+            "MS-S104", "the deadline passed before the request's turn", hint="send less, or wait longer"
+        )
+        job.reply.answer(Response(504, msgspec.json.encode(late.to_dict())))
+
+    # --- the log --------------------------------------------------------------------------------------------------
+
+    def _queue_shadow(self, batch: _Batch) -> None:
+        rows = len(batch.ids)
+        if self._shadow_rows + rows > self.limits.shadow_rows:
+            self.metrics.shadow_skipped += rows
+            self._write(batch, None)
+            return
+        self._shadow_rows += rows
+        self._shadows.append(batch)
+        self._loop.call_soon(self._shadow)
+
+    def _shadow(self) -> None:
+        if not self._shadows:
+            return  # ``finish`` came first
+        batch = self._shadows.popleft()
+        self._shadow_rows -= len(batch.ids)
+        pair: Scored | None = None
+        try:
+            pair = self._run("challenger", batch.served.challenger, batch.gathered)
+        except Exception:  # noqa: BLE001  a shadow's bug is seen, and its batch is logged without it
+            _log.exception("a shadow of %s could not be scored", self.metrics.model)
+            self.metrics.variants["challenger"].failed("internal", len(batch.ids))
+        self._write(batch, pair)
+
+    def _write(self, batch: _Batch, shadow: Scored | None) -> None:
+        served = batch.served
+        contract = self._requests.contract
+        model = served.model.name
+        rollout = served.route.rollout or None
+        missing = served.route.challenger if served.challenger is None else None
+        out: list[Answered] = []
+        for i, choice in enumerate(batch.choices):
+            other = (choice.other_version, choice.other_output, choice.other_error, choice.other_took_us)
+            if served.is_shadow:
+                other = other_of(shadow, i)
+            elif missing is not None:
+                other = (missing, None, NOT_LOADED, None)
+            version, output, error, took_us = other
+            row = batch.gathered.rows[i]
+            request_id = contract.id_of(row)
+            out.append(
+                Answered(
+                    prediction_id=batch.ids[i],
+                    predicted_at_us=batch.times_us[i],
+                    model=model,
+                    version=choice.scorer.version,
+                    variant=choice.variant,
+                    probability=batch.probabilities[i],
+                    unit=batch.units[i],
+                    request_id=request_id,
+                    folded=batch.gathered.folded,
+                    output=choice.output,
+                    other_version=version,
+                    other_output=output,
+                    inputs=choice.inputs,
+                    row=i,
+                    latency_us=batch.latencies_us[i],
+                    fallback=choice.fallback,
+                    error=choice.error,
+                    rollout=rollout,
+                    other_latency_us=None if took_us is None else batch.before_us[i] + took_us,
+                    other_error=error,
+                    request=(contract, row) if request_id is not None else None,
+                )
+            )
+        self._log.put(out)
+
+    def _count_features(self, gathered: Gathered) -> None:
+        for _, status in gathered.blocks:
+            self.metrics.features_read += status.size
+            self.metrics.features_absent += int((status != PRESENT).sum())
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _reason(error: MainspringError) -> str:
+    return {"MS-S101": "malformed", "MS-S102": "too_large", "MS-S103": "moment"}.get(error.code, "contract")
+
+
+def _answer_json(choice: Choice, id: str, row: int, *, shows_status: bool) -> bytes:
+    if choice.output is None:
+        kind = "MS-S106" if choice.error == EXPRESSION else "MS-S110"
+        what = (
+            "no model could score this row"
+            if kind == "MS-S110"
+            else "an expression of the model cannot be computed for this row"
+        )
+        return error_json(UnavailableError(kind, what, where=f"prediction {id}"))
+    text = (
+        f'{{"prediction":{choice.output!r},"prediction_id":"{id}",'
+        f'"model_version":"{choice.scorer.version}","variant":"{choice.variant}"'
+    )
+    if choice.fallback is not None:
+        text += f',"fallback":"{choice.fallback}"'
+    if shows_status:
+        return text.encode() + b',"status":' + msgspec.json.encode(choice.inputs.shown_status(row)) + b"}"
+    return (text + "}").encode()
+
+
+def _response(job: Job) -> Response:
+    body = b"[" + b",".join(job.answers) + b"]" if job.is_list else job.answers[0]
+    if job.failed < len(job.rows):
+        return Response(200, body)
+    return Response(422 if b'"MS-S106"' in job.answers[job.places[0]] else 503, body)

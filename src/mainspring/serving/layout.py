@@ -1,0 +1,186 @@
+"""How the inputs of one packaged model are filled from request rows, feature views and expressions.
+
+A package names its own features, with the versions of their views, so that an old release keeps what it was trained on
+after the definitions file has moved on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from mainspring.core.errors import PackageError
+from mainspring.core.names import did_you_mean
+from mainspring.models.package import Package, PackagedFeature
+
+Row = tuple[Any, ...]
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.uint8]
+
+STATUS = ("present", "missing", "expired", "default", "unavailable", "erased")
+PRESENT, MISSING, EXPIRED, DEFAULT, UNAVAILABLE, ERASED = range(6)
+_ENCODE = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """What a batch's models are fed from, read once for all of them.
+
+    Attributes:
+        rows: Checked request rows.
+        blocks: Values float64[n, F] and status uint8[n, F] of each view of the route.
+        computed: Each expression of the route: float64[n], or a list of n texts.
+        broken: By expression, the rows for which it cannot be computed and why.
+        folded: Offset of the log folded into the state that was read; 0 when it could not be read.
+    """
+
+    rows: Sequence[Row]
+    blocks: Sequence[tuple[Floats, Codes]]
+    computed: Sequence[Any]
+    broken: Mapping[int, Mapping[int, str]]
+    folded: int
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What one model is fed for a batch.
+
+    Attributes:
+        names: The model's columns in its own order.
+        values: float64[n, columns] before rounding to what the model reads; NaN for null and for texts.
+        status: uint8[n, columns], a code of ``STATUS``.
+        numbers: float32[n, number columns].
+        texts: Objects [n, text columns], missing ones written as the package's missing text.
+        written: Texts as they were served, by place in ``names``.
+    """
+
+    names: tuple[str, ...]
+    values: Floats
+    status: Codes
+    numbers: npt.NDArray[np.float32]
+    texts: npt.NDArray[np.object_]
+    written: Mapping[int, Sequence[str | None]]
+
+    @cached_property
+    def _lists(self) -> tuple[list[list[Any]], list[list[int]]]:
+        return self.values.tolist(), self.status.tolist()
+
+    def logged(self, row: int) -> tuple[str, str]:
+        """The row's feature values and status codes as the prediction log keeps them.
+
+        Returns:
+            A JSON array of values, and one of codes that is empty text when all are present.
+        """
+        values, status = self._lists
+        shown = values[row]
+        if self.written:
+            shown = list(shown)
+            for place, texts in self.written.items():
+                shown[place] = texts[row]
+        codes = status[row]
+        return _ENCODE(shown).decode(), _ENCODE(codes).decode() if any(codes) else ""
+
+    def shown_status(self, row: int) -> dict[str, str]:
+        """The row's status by feature, in words."""
+        return {name: STATUS[code] for name, code in zip(self.names, self.status[row].tolist(), strict=True)}
+
+
+class Layout:
+    """Where each input of a package comes from, compiled once.
+
+    Args:
+        package: Names its features and the kinds of its inputs.
+        columns: Place of each column in a request row.
+        views: Place of each view in ``Gathered.blocks``, by name and version, with its feature names.
+        expressions: Place of each expression in ``Gathered.computed``, by its JSON.
+
+    Raises:
+        PackageError: The package wants what the route cannot give (MS-S120).
+    """
+
+    def __init__(
+        self,
+        package: Package,
+        columns: Mapping[str, int],
+        views: Mapping[tuple[str, str], tuple[int, Sequence[str]]],
+        expressions: Mapping[str, int],
+    ) -> None:
+        features, signature = package.meta.features, package.signature
+        self.names = tuple(f.name for f in features)
+        if self.names != tuple(c.name for c in signature.inputs):
+            raise PackageError("MS-S120", "the package's features are not the model's inputs", where=str(package.path))
+        self._missing_text = signature.missing_text
+        self._numbers = np.array([i for i, c in enumerate(signature.inputs) if c.kind == "number"], np.intp)
+        self._texts = [i for i, c in enumerate(signature.inputs) if c.kind == "text"]
+        by_view: dict[int, list[tuple[int, int]]] = {}
+        request: list[tuple[int, int]] = []
+        computed: list[tuple[int, int]] = []
+        for place, feature in enumerate(features):
+            if feature.view:
+                number, names = _known(views, (feature.view, feature.view_version), feature, package)
+                source = {name: i for i, name in enumerate(names)}
+                by_view.setdefault(number, []).append((place, _known(source, feature.feature, feature, package)))
+            elif feature.expression:
+                computed.append((place, _known(expressions, feature.expression, feature, package)))
+            else:
+                request.append((place, _known(columns, feature.column, feature, package)))
+        self._views = [(v, _places(pairs, 0), _places(pairs, 1)) for v, pairs in by_view.items()]
+        numeric = [pair for pair in request if signature.inputs[pair[0]].kind == "number"]
+        self._request = (_places(numeric, 0), [column for _, column in numeric])
+        self._computed = [pair for pair in computed if signature.inputs[pair[0]].kind == "number"]
+        self._text_columns = {place: column for place, column in request if place in self._texts}
+        self._text_computed = {place: number for place, number in computed if place in self._texts}
+        self.expressions = frozenset(number for _, number in computed)
+
+    def fill(self, gathered: Gathered) -> Inputs:
+        """The inputs of every row of a batch."""
+        rows = gathered.rows
+        shape = (len(rows), len(self.names))
+        values, status = np.full(shape, np.nan), np.zeros(shape, np.uint8)
+        for view, to, of in self._views:
+            block, codes = gathered.blocks[view]
+            values[:, to], status[:, to] = block[:, of], codes[:, of]
+        to, columns = self._request
+        if columns:
+            block = np.array([[row[c] for c in columns] for row in rows], np.float64)  # None becomes NaN
+            values[:, to], status[:, to] = block, np.isnan(block)
+        for place, number in self._computed:
+            column = gathered.computed[number]
+            values[:, place], status[:, place] = column, np.isnan(column)
+        written: dict[int, Sequence[str | None]] = {}
+        texts = np.empty((len(rows), len(self._texts)), np.object_)
+        for j, place in enumerate(self._texts):
+            if place in self._text_columns:
+                column = self._text_columns[place]
+                served = [row[column] for row in rows]
+            else:
+                served = gathered.computed[self._text_computed[place]]
+            written[place] = served
+            texts[:, j] = [self._missing_text if text is None else text for text in served]
+            status[:, place] = [MISSING if text is None else PRESENT for text in served]
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, as it was at training
+            numbers = values[:, self._numbers].astype(np.float32)
+        return Inputs(self.names, values, status, numbers, texts, written)
+
+
+def _places(pairs: Sequence[tuple[int, int]], end: int) -> npt.NDArray[np.intp]:
+    return np.array([pair[end] for pair in pairs], np.intp)
+
+
+def _known(known: Mapping[Any, Any], key: Any, feature: PackagedFeature, package: Package) -> Any:
+    try:
+        return known[key]
+    except KeyError:
+        text = key if isinstance(key, str) else " version ".join(key)
+        raise PackageError(
+            "MS-S120",
+            f"feature {feature.name!r} of the package needs {text!r}, which requests do not have",
+            where=str(package.path),
+            hint=did_you_mean(text, [k for k in known if isinstance(k, str)]) or "train the model again",
+        ) from None

@@ -1,0 +1,129 @@
+"""Counters and histograms as Prometheus reads them, without a lookup by label on the way of a request.
+
+Each model and variant has its own objects, found once when a route is loaded. One event loop writes them and the same
+loop renders them, so there are no locks.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+LATENCY_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+PARTS = ("total", "queue", "features", "model")
+
+
+class Histogram:
+    """Counts by upper bound, as Prometheus has them."""
+
+    __slots__ = ("_bounds", "_counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...] = LATENCY_S) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many values were seen."""
+        return sum(self._counts)
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """See ``value``, ``times`` over."""
+        self._counts[bisect_left(self._bounds, value)] += times
+        self.sum += value * times
+
+    def lines(self, name: str, labels: str) -> Iterator[str]:
+        """The lines of the exposition format; ``labels`` is ``a="b",`` and so on, or empty."""
+        below = 0
+        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
+            below += count
+            edge = "+Inf" if bound == float("inf") else repr(bound)
+            yield f'{name}_bucket{{{labels}le="{edge}"}} {below}'
+        yield f"{name}_sum{{{labels.rstrip(',')}}} {self.sum!r}"
+        yield f"{name}_count{{{labels.rstrip(',')}}} {below}"
+
+
+class VariantMetrics:
+    """What one variant of one model has done.
+
+    Attributes:
+        requests: Rows that it answered.
+        inferences: Rows that it scored, those of a shadow included.
+        executions: Runs of the model: mean batch = inferences / executions.
+        failures: Rows by reason of failure.
+    """
+
+    __slots__ = ("executions", "failures", "inferences", "requests")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.inferences = 0
+        self.executions = 0
+        self.failures: dict[str, int] = {}
+
+    def failed(self, reason: str, rows: int = 1) -> None:
+        """Count rows that failed."""
+        self.failures[reason] = self.failures.get(reason, 0) + rows
+
+
+class ModelMetrics:
+    """What the gateway has done for one model."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.variants = {name: VariantMetrics() for name in ("champion", "challenger", "fallback")}
+        self.rejected: dict[str, int] = {}
+        self.latency = {part: Histogram() for part in PARTS}
+        self.features_read = 0
+        self.features_absent = 0
+        self.shadow_skipped = 0
+
+    def reject(self, reason: str, rows: int = 1) -> None:
+        """Count rows that no model was asked about."""
+        self.rejected[reason] = self.rejected.get(reason, 0) + rows
+
+
+_HELP = (
+    ("requests_total", "counter", "Rows answered, by the variant that answered."),
+    ("inferences_total", "counter", "Rows scored, those of a shadow included."),
+    ("executions_total", "counter", "Runs of a model; inferences / executions is the mean batch."),
+    ("failures_total", "counter", "Rows that a variant could not score, by reason."),
+    ("rejected_total", "counter", "Rows that no model was asked about, by reason."),
+    ("features_read_total", "counter", "Feature values read."),
+    ("features_absent_total", "counter", "Feature values read that were not present."),
+    ("shadow_skipped_total", "counter", "Rows that a shadow did not score because it was behind."),
+    ("latency_seconds", "histogram", "Time of a row, by part."),
+)
+
+
+def render(models: list[ModelMetrics], gauges: dict[str, float]) -> str:
+    """The exposition text: every model's metrics, then process-wide ``gauges`` by name."""
+    lines: list[str] = []
+    for name, kind, text in _HELP:
+        lines += [f"# HELP mainspring_{name} {text}", f"# TYPE mainspring_{name} {kind}"]
+        for metrics in models:
+            lines += _lines(f"mainspring_{name}", name, metrics)
+    for name, value in gauges.items():
+        lines += [f"# TYPE mainspring_{name} gauge", f"mainspring_{name} {value:g}"]
+    return "\n".join(lines) + "\n"
+
+
+def _lines(full: str, name: str, metrics: ModelMetrics) -> Iterator[str]:
+    model = f'model="{metrics.model}"'  # names are [a-z0-9_]+, so nothing needs escaping
+    match name:
+        case "requests_total" | "inferences_total" | "executions_total":
+            for variant, one in metrics.variants.items():
+                yield f'{full}{{{model},variant="{variant}"}} {getattr(one, name.removesuffix("_total"))}'
+        case "failures_total":
+            for variant, one in metrics.variants.items():
+                for reason, count in one.failures.items():
+                    yield f'{full}{{{model},variant="{variant}",reason="{reason}"}} {count}'
+        case "rejected_total":
+            for reason, count in metrics.rejected.items():
+                yield f'{full}{{{model},reason="{reason}"}} {count}'
+        case "latency_seconds":
+            for part, histogram in metrics.latency.items():
+                yield from histogram.lines(full, f'{model},part="{part}",')
+        case _:
+            yield f"{full}{{{model}}} {getattr(metrics, name.removesuffix('_total'))}"

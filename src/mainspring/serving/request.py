@@ -1,0 +1,123 @@
+"""A request's body as checked rows: one JSON object, or a list of them in which a bad one spoils nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import msgspec
+
+from mainspring.core.clock import Clock
+from mainspring.core.errors import ContractError, MainspringError, TooLargeError
+from mainspring.core.times import to_iso
+from mainspring.definitions import SourceDef
+from mainspring.events.contract import Contract
+from mainspring.serving.layout import Row
+
+AHEAD_US = 5_000_000
+"""How far a request's time may lie from the clock."""
+TEST_BEHIND_US = 3_600_000_000
+"""How far behind a clock that a driver moves: it moves in ticks."""
+
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class MalformedError(ContractError):
+    """A body that is no JSON, or a moment that is not now."""
+
+    http_status = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of one request.
+
+    Attributes:
+        rows: The good ones, with their time filled in.
+        times_us: Moment of each.
+        places: Where each stands in the request.
+        answers: JSON of every row's answer: of a bad one its error, of a good one nothing yet.
+        errors: Of the bad rows, in order.
+        is_list: Whether the request was a list.
+    """
+
+    rows: list[Row]
+    times_us: list[int]
+    places: list[int]
+    answers: list[bytes]
+    errors: list[MainspringError]
+    is_list: bool
+
+
+class RequestReader:
+    """Reads the requests of one model.
+
+    The request's time may be left out: it is the clock's then.
+    """
+
+    def __init__(self, source: SourceDef, clock: Clock, max_rows: int) -> None:
+        fields = tuple(
+            dataclasses.replace(f, nullable=True, has_default=False) if f.name == source.time else f
+            for f in source.fields
+        )
+        self.contract = Contract(dataclasses.replace(source, fields=fields))
+        self._time = [f.name for f in fields].index(source.time)
+        self._time_name = source.time
+        self._clock = clock
+        self._max_rows = max_rows
+
+    def read(self, body: bytes) -> Rows:
+        """The rows of a body.
+
+        Raises:
+            ContractError: It is no JSON (MS-S101), or a single row breaks its contract.
+            TooLargeError: More rows than a request may have (MS-S102).
+        """
+        now_us = self._clock.now_us()
+        if not body.lstrip(b" \t\r\n").startswith(b"["):
+            row, time_us = self._row(body, now_us)
+            return Rows([row], [time_us], [0], [b""], [], is_list=False)
+        try:
+            parts = _LIST.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise MalformedError("MS-S101", f"the body is no JSON: {error}") from None
+        if len(parts) > self._max_rows:
+            raise TooLargeError("MS-S102", f"{len(parts)} rows; a request has at most {self._max_rows}")
+        found = Rows([], [], [], [b""] * len(parts), [], is_list=True)
+        for place, part in enumerate(parts):
+            try:
+                row, time_us = self._row(part, now_us)
+            except MainspringError as error:
+                found.errors.append(error)
+                found.answers[place] = error_json(error)
+            else:
+                found.rows.append(row)
+                found.times_us.append(time_us)
+                found.places.append(place)
+        return found
+
+    def _row(self, raw: bytes | msgspec.Raw, now_us: int) -> tuple[Row, int]:
+        try:
+            row = self.contract.check_json(memoryview(raw) if isinstance(raw, msgspec.Raw) else raw)
+        except ContractError as error:
+            if error.code == "MS-E101":
+                raise MalformedError("MS-S101", error.what, where=error.where) from None
+            raise
+        time_us = row[self._time]
+        if time_us is None:
+            return (*row[: self._time], now_us, *row[self._time + 1 :]), now_us
+        behind_us = now_us - time_us
+        if not (0 <= behind_us <= TEST_BEHIND_US if self._clock.is_test else -AHEAD_US <= behind_us <= AHEAD_US):
+            raise MalformedError(
+                "MS-S103",
+                f"the request's time is not now, which is {to_iso(now_us)}",
+                where=f"$.{self._time_name}",
+                why="a prediction is made for the present moment",
+                hint=f"leave {self._time_name} out, or POST /events to record the past",
+            )
+        return row, time_us
+
+
+def error_json(error: MainspringError) -> bytes:
+    """A bad row's answer."""
+    return msgspec.json.encode({"error": error.what, "code": error.code, "where": error.where})

@@ -1,0 +1,189 @@
+"""The routing snapshot: an immutable value that says who answers, swapped by reference.
+
+Everything slow or doubtful happens before the swap: reading and checking packages, answering their recorded examples,
+compiling, a first read and a first run. A load that fails leaves what serves in place, and is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mainspring.catalog import Route
+from mainspring.core.errors import MainspringError, NotFoundError, PackageError
+from mainspring.core.names import did_you_mean
+from mainspring.definitions import ModelDef, Project, ViewDef
+from mainspring.definitions.codec import view_from
+from mainspring.features.reader import Reader
+from mainspring.models import package as packages
+from mainspring.models.package import Package
+from mainspring.serving.inference import Expressions, Scorer, gather, run
+from mainspring.serving.layout import Layout, Row
+
+_BLANK = {"str": "", "int": 0, "float": 0.0, "bool": False, "datetime": 0}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that could not be loaded. ``is_serving`` says whether the model is served all the same."""
+
+    model: str
+    version: str
+    error: str
+    is_serving: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """Who answers for one model.
+
+    Attributes:
+        route: As the catalog said.
+        packages: By path, of everything loaded, for the next snapshot to take over.
+        views: Each view that any of the models reads, with the places of its entity's columns in a request row.
+        unit: Place of the label's key in a request row.
+        weight: The challenger's share of the traffic; 0 in shadow.
+        is_shadow: Whether the challenger is scored after the answer.
+    """
+
+    model: ModelDef
+    route: Route
+    packages: Mapping[str, Package]
+    champion: Scorer | None
+    challenger: Scorer | None
+    last_good: Scorer | None
+    views: tuple[tuple[ViewDef, tuple[int, ...]], ...]
+    expressions: Expressions
+    unit: int
+    weight: float
+    is_shadow: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """All that one generation of routes needs to serve."""
+
+    generation: int
+    models: Mapping[str, Served]
+    problems: tuple[Problem, ...]
+
+
+def load_snapshot(
+    generation: int, routes: Iterable[Route], project: Project, before: Snapshot | None, reader: Reader
+) -> Snapshot:
+    """Load what ``routes`` name, as far as it can be loaded.
+
+    Args:
+        generation: Of the routes.
+        routes: From the catalog.
+        project: The definitions.
+        before: The snapshot that serves now; what it has loaded is not loaded again.
+        reader: One of this thread, to warm up with.
+    """
+    served: dict[str, Served] = {}
+    problems: list[Problem] = []
+    for route in routes:
+        old = before.models.get(route.model) if before is not None else None
+        new = _load(route, project, old, problems, reader)
+        if new is not None:
+            served[route.model] = new
+    return Snapshot(generation, served, tuple(problems))
+
+
+def _load(route: Route, project: Project, old: Served | None, problems: list[Problem], reader: Reader) -> Served | None:
+    model = project.models.get(route.model)
+    if model is None:
+        hint = did_you_mean(route.model, project.models)
+        gone = NotFoundError("MS-S121", f"the definitions have no model {route.model!r}", hint=hint)
+        problems.append(Problem(route.model, route.champion, str(gone), is_serving=False))
+        return None
+    wanted = (
+        ("champion", route.champion, route.champion_path),
+        ("challenger", route.challenger, route.challenger_path),
+        ("last_good", route.last_good, route.last_good_path),
+    )
+    loaded: dict[str, tuple[str, Package]] = {}
+    for role, version, path in wanted:
+        if version is None:
+            continue
+        known = old.packages.get(path or "") if old is not None else None
+        try:
+            package = known or _verified(route.model, path)
+            _warm_up(_serve(model, route, {role: (version, package)}), reader)
+        except MainspringError as error:
+            stays = old is not None or role != "champion"
+            problems.append(Problem(route.model, version, str(error), is_serving=stays))
+            if role == "champion" and old is not None:
+                return old
+        else:
+            loaded[role] = (version, package)
+    if not loaded:
+        return None
+    served = _serve(model, route, loaded)
+    _warm_up(served, reader)
+    return served
+
+
+def _verified(model: str, path: str | None) -> Package:
+    if not path:
+        raise PackageError("MS-S122", "the catalog names no package for this version", hint="mainspring train")
+    package = packages.load(Path(path))
+    if package.meta.model != model:
+        raise PackageError("MS-S122", f"the package is of model {package.meta.model!r}, not {model!r}", where=path)
+    package.verify_examples()
+    return package
+
+
+def _serve(model: ModelDef, route: Route, loaded: Mapping[str, tuple[str, Package]]) -> Served:
+    columns = {f.name: i for i, f in enumerate(model.request.fields)}
+    views: dict[tuple[str, str], ViewDef] = {}
+    expressions: dict[str, bool] = {}
+    for _, package in loaded.values():
+        for described in package.meta.views:
+            view = view_from(described)
+            views.setdefault((view.name, view.version), view)
+        for feature in package.meta.features:
+            if feature.expression:
+                expressions.setdefault(feature.expression, feature.kind == "text")
+    order = {key: (i, tuple(f.name for f in view.features)) for i, (key, view) in enumerate(views.items())}
+    numbers = {text: i for i, text in enumerate(expressions)}
+    scorers = {
+        role: Scorer(version, package.runtime, Layout(package, columns, order, numbers))
+        for role, (version, package) in loaded.items()
+    }
+    challenger = scorers.get("challenger")
+    return Served(
+        model=model,
+        route=route,
+        packages={str(package.path): package for _, package in loaded.values()},
+        champion=scorers.get("champion"),
+        challenger=challenger,
+        last_good=scorers.get("last_good"),
+        views=tuple((view, _entity(view, columns, model)) for view in views.values()),
+        expressions=Expressions(tuple(expressions.items()), model.request),
+        unit=columns[model.label.on],
+        weight=route.weight if challenger is not None else 0.0,
+        is_shadow=challenger is not None and route.weight == 0.0,
+    )
+
+
+def _entity(view: ViewDef, columns: Mapping[str, int], model: ModelDef) -> tuple[int, ...]:
+    missing = [name for name in view.entity if name not in columns]
+    if missing:
+        what = f"view {view.name} is of {', '.join(view.entity)}, but requests have no {missing[0]!r}"
+        raise PackageError(
+            "MS-S120", what, where=f"source {model.request.name}", hint=did_you_mean(missing[0], columns)
+        )
+    return tuple(columns[name] for name in view.entity)
+
+
+def _warm_up(served: Served, reader: Reader) -> None:
+    """One blank row through everything, so that nothing is compiled in the middle of a request."""
+    row: Row = tuple(_BLANK[f.kind] for f in served.model.request.fields)
+    gathered, error = gather([row], [0], served.views, served.expressions, reader)
+    if error is not None and isinstance(error, (TypeError, KeyError, IndexError, ValueError)):
+        raise PackageError("MS-S123", f"the features cannot be read: {error!r}", where=served.route.model) from error
+    for scorer in (served.champion, served.challenger, served.last_good):
+        if scorer is not None:
+            run(scorer, gathered)

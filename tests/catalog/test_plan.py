@@ -1,0 +1,152 @@
+"""The plan: the difference between what is in force and what a file says."""
+
+import textwrap
+
+import pytest
+
+from mainspring.catalog import Catalog, plan
+from mainspring.core.errors import RefusedError
+from mainspring.definitions import load_project
+
+FILE = """
+from datetime import datetime
+import mainspring as ms
+
+class Arrived(ms.Source, id="flight_id", time="arrived_at"):
+    flight_id: str
+    carrier: str
+    delay: float
+    arrived_at: datetime
+
+class Wind(ms.Source, time="seen_at"):
+    speed: float
+    carrier: str
+    seen_at: datetime
+
+@ms.feature_view(Arrived, entity="carrier")
+class Carrier:
+    late_3h = ms.mean("delay", window="3h")
+
+@ms.feature_view(Wind, entity="carrier")
+class Sky:
+    speed = ms.sum("speed")
+
+@ms.model(request=Arrived, label=ms.label(Wind, on="carrier", value=ms.col("speed"), within="1d", otherwise=0.0),
+          task="regression", features=[Carrier])
+def gust(train):
+    return None
+"""
+
+
+@pytest.fixture
+def described(tmp_path):
+    def describe(*changes):
+        text = textwrap.dedent(FILE)
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / f"d{len(list(tmp_path.iterdir()))}.py"
+        path.write_text(text)
+        return load_project(path).describe()
+
+    return describe
+
+
+def lines(plan_):
+    return [(line.action, line.kind, line.name) for line in plan_.changes]
+
+
+def test_the_first_plan_adds_everything_and_names_what_to_know(described):
+    first = plan({}, described(), {"arrived": 1000, "wind": 10})
+    assert lines(first) == [
+        ("add", "source", "arrived"),
+        ("add", "source", "wind"),
+        ("add", "view", "carrier"),
+        ("add", "view", "sky"),
+        ("add", "model", "gust"),
+    ]
+    notes = {(line.name, line.text) for line in first.lines if line.action == "note"}
+    assert ("wind", "has no id: a record that is sent twice is counted twice") in notes
+    assert ("sky", "speed has no window: its state is kept since the beginning") in notes
+    assert len(notes) == 2
+    assert first.events == 1010
+    first.check()
+
+
+def test_nothing_changed_is_an_empty_plan(described):
+    again = plan(described(), described(), {"arrived": 1000})
+    assert again.changes == ()
+    assert again.events == 0
+
+
+def test_what_the_catalog_gives_back_is_what_was_applied(described, tmp_path):
+    with Catalog.open(f"sqlite:///{tmp_path / 'catalog.db'}") as catalog:
+        catalog.apply_definitions(described(), 1, "ann")
+        assert catalog.definitions() == described()
+        assert plan(catalog.definitions(), described()).changes == ()
+
+
+def test_a_changed_window_is_a_new_version_that_replays_its_source_alone(described):
+    changed = plan(described(), described(('window="3h"', 'window="4h"')), {"arrived": 1000, "wind": 10})
+    assert lines(changed) == [("change", "view", "carrier"), ("change", "model", "gust")]
+    assert "~ late_3h" in changed.lines[0].text or any("~ late_3h" in line.text for line in changed.lines)
+    assert changed.events == 1000
+
+
+def test_a_removed_view_is_named(described):
+    without = described(
+        ('@ms.feature_view(Wind, entity="carrier")\nclass Sky:\n    speed = ms.sum("speed")\n', ""),
+    )
+    assert ("remove", "view", "sky") in lines(plan(described(), without))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("delay: float", "delay: float\n    gate: str", "column gate is new and has neither a default nor | None"),
+        ("delay: float", "delay: str", "column delay was float and would be str"),
+        ("speed: float", "speed: int", "column speed was float and would be int"),
+        (', id="flight_id"', "", "id was 'flight_id' and would be None"),
+        ('time="arrived_at"', 'time="left_at"', "time was 'arrived_at' and would be 'left_at'"),
+    ],
+)
+def test_a_breaking_contract_change_is_refused_with_the_column_named(described, old, new, text):
+    changes = [(old, new)]
+    if "left_at" in new:
+        changes.append(("    arrived_at: datetime", "    left_at: datetime\n    arrived_at: datetime"))
+    if "str" in new or "int" in new:
+        before = described(('ms.mean("delay"', 'ms.count("delay"'), ('ms.sum("speed"', 'ms.count("speed"'))
+        after = described(('ms.mean("delay"', 'ms.count("delay"'), ('ms.sum("speed"', 'ms.count("speed"'), *changes)
+    else:
+        before, after = described(), described(*changes)
+    refused = plan(before, after)
+    with pytest.raises(RefusedError) as caught:
+        refused.check()
+    assert caught.value.code == "MS-C030"
+    assert text in caught.value.what
+    assert "V2(ms.Source" in caught.value.hint
+
+
+def test_a_column_that_may_be_none_becomes_required_only_under_a_new_name(described):
+    nullable = described(("delay: float", "delay: float | None"))
+    with pytest.raises(RefusedError, match=r"column delay may be None in stored events"):
+        plan(nullable, described()).check()
+    plan(described(), nullable).check()
+
+
+@pytest.mark.parametrize("column", ["gate: str | None", 'gate: str = "A1"'])
+def test_a_new_column_with_a_default_or_none_is_accepted(described, column):
+    changed = plan(described(), described(("delay: float", f"delay: float\n    {column}")))
+    changed.check()
+    assert ("change", "source", "arrived") in lines(changed)
+
+
+def test_an_int_may_become_a_float(described):
+    plan(described(("delay: float", "delay: int")), described()).check()
+
+
+def test_a_model_change_names_what_changed(described):
+    changed = plan(described(), described(("return None", "return 1")))
+    assert [(line.name, line.text) for line in changed.changes] == [
+        ("gust", "function or options changed: the next training uses it")
+    ]

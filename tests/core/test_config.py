@@ -1,0 +1,81 @@
+"""``mainspring.toml``: what it may say, and where things are when it says nothing."""
+
+import pytest
+
+from mainspring.core.config import load_config
+from mainspring.core.errors import ConfigError
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text):
+        (tmp_path / "mainspring.toml").write_text(text)
+        return tmp_path
+
+    return write
+
+
+def test_a_name_is_enough(written):
+    root = written('[project]\nname = "flights"\n')
+    config = load_config(root)
+    assert config.definitions == root / "definitions.py"
+    assert config.log_path == root / ".mainspring" / "log"
+    assert config.state_path == root / ".mainspring" / "state"
+    assert config.lake_path == root / ".mainspring" / "lake"
+    assert config.run == root / ".mainspring" / "run"
+    assert config.catalog_url == f"sqlite:///{root}/.mainspring/catalog.db"
+    assert config.tracking_url.startswith("sqlite:///")
+    assert config.pipelines_url != config.tracking_url != config.catalog_url
+    assert (config.intake.host, config.gateway.host) == ("127.0.0.1", "127.0.0.1")
+
+
+def test_urls_and_doors_may_be_set(written):
+    root = written(
+        '[project]\nname = "a"\nhome = "store"\n[urls]\nlog = "lmdb:events"\nlake = "file:deep/lake"\n'
+        'catalog = "sqlite:////elsewhere/c.db"\n[gateway]\nport = 0\n[limits]\nlog_keep = "2d"\n'
+    )
+    config = load_config(root)
+    assert config.log_path == root / "events"
+    assert config.lake_path == root / "deep" / "lake"
+    assert config.state_path == root / "store" / "state"
+    assert config.catalog_url == "sqlite:////elsewhere/c.db"
+    assert (config.gateway.port, config.limits.log_keep) == (0, "2d")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "MS-C003: mainspring.toml cannot be read"),
+        ("[project]\nname = 3\n", "Expected `str`, got `int` - at `$.project.name`"),
+        ('[project]\nname = "a"\ncolour = "red"\n', "unknown field `colour`"),
+        ('[project]\nname = "a"\n[doors]\n', "unknown field `doors`"),
+        ('[project]\nname = "a"\n[gateway]\nport = "http"\n', "Expected `int`, got `str` - at `$.gateway.port`"),
+        ('[project\nname = "a"\n', "MS-C003"),
+        ('[project]\nname = "My Project"\n', "MS-C001: 'My Project' is not a project name"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_place(written, text, words):
+    with pytest.raises(ConfigError) as caught:
+        load_config(written(text))
+    assert words in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "mainspring.toml").write_bytes(b"[project]\nname = \xff\n")
+    with pytest.raises(ConfigError, match="MS-C003"):
+        load_config(tmp_path)
+
+
+def test_a_folder_without_a_project_says_what_to_do(tmp_path):
+    with pytest.raises(ConfigError, match=r"MS-C002: no mainspring\.toml here") as caught:
+        load_config(tmp_path)
+    assert "mainspring init" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("port", "url"), [("log", "kafka://broker:9092"), ("online", "redis://h"), ("lake", "s3://b/x")]
+)
+def test_a_store_of_a_later_release_is_refused_by_name(written, port, url):
+    config = load_config(written(f'[project]\nname = "a"\n[urls]\n{port} = "{url}"\n'))
+    with pytest.raises(ConfigError, match=f"MS-C004: urls.{port} = '{url}' names a store"):
+        {"log": lambda: config.log_path, "online": lambda: config.state_path, "lake": lambda: config.lake_path}[port]()

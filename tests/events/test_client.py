@@ -1,0 +1,52 @@
+"""The intake's client: it comes back after a closed connection, and says what it was told."""
+
+import lmdb
+import msgspec
+import pytest
+
+from mainspring.core.errors import BackPressureError, UnavailableError
+from mainspring.events.client import IntakeClient
+
+FLIGHT = {"flight_id": "a", "carrier": "UA", "arrived_at": "2013-03-01T11:00:00Z"}
+
+
+def test_nobody_there_is_unavailable_with_the_command_that_helps():
+    with IntakeClient("http://127.0.0.1:9") as client, pytest.raises(UnavailableError, match="mainspring up"):
+        client.post_events("arrived", [FLIGHT])
+
+
+def test_a_connection_that_was_closed_meanwhile_is_opened_again(start, config):
+    with start() as first:
+        client = IntakeClient(first.url)
+        client.post_events("arrived", [FLIGHT])
+        port = int(first.url.rpartition(":")[2])
+    again = _at_port(config, port)
+    with start(again) as second:
+        assert second.url == first.url
+        assert client.post_events("arrived", [FLIGHT])["duplicate"] == 1
+        client.close()
+        assert client.post_events("arrived", [FLIGHT])["duplicate"] == 1
+        client.close()
+
+
+def test_a_log_that_cannot_be_written_is_503_and_unhealthy_until_it_can(running, monkeypatch, capsys):
+    client = running.client()
+
+    def broken(*_):
+        raise lmdb.DiskError("mdb_txn_commit: Input/output error")
+
+    monkeypatch.setattr("mainspring.events.log.Log.append", broken)
+    with pytest.raises(UnavailableError, match="MS-E307") as caught:
+        client.post_events("arrived", [FLIGHT])
+    assert not isinstance(caught.value, BackPressureError)
+    assert "Input/output error" not in str(caught.value)
+    with pytest.raises(UnavailableError):
+        client.get("/health")
+    monkeypatch.undo()
+    assert client.post_events("arrived", [FLIGHT])["accepted"] == 1
+    assert client.get("/health")["status"] == "ok"
+    assert "Input/output error" in capsys.readouterr().err
+
+
+def _at_port(config, port):
+    return msgspec.structs.replace(config, intake=msgspec.structs.replace(config.intake, port=port))

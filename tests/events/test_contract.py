@@ -1,0 +1,162 @@
+"""Contracts: what a row may be, and how a refusal reads."""
+
+import json
+import math
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mainspring.core.errors import ContractError
+from mainspring.core.times import from_datetime
+from mainspring.definitions.values import Constraint, Field, SourceDef
+from mainspring.events.contract import Contract
+
+T = "2013-03-01T12:00:00Z"
+T_US = 1_362_139_200_000_000
+GOOD = {"flight_id": "a", "carrier": "UA", "delay_min": 1.5, "seats": 3, "arrived_at": T}
+
+
+def one(field):
+    return Contract(SourceDef("s", (field, Field("at", "datetime")), time="at"))
+
+
+def refusal(contract, **fields):
+    with pytest.raises(ContractError) as caught:
+        contract.check_json(json.dumps(fields).encode())
+    return caught.value.code, caught.value.where, caught.value.what
+
+
+def test_a_row_is_the_values_in_the_order_of_the_columns_with_times_in_microseconds(arrived):
+    raw = json.dumps(dict(reversed(GOOD.items()))).encode()
+    assert Contract(arrived).check_json(raw) == ("a", "UA", 1.5, 3, T_US)
+
+
+def test_an_absent_column_takes_its_default_or_null_and_is_refused_without_either(weather):
+    contract = Contract(weather)
+    row = contract.check({"origin": "EWR", "observed_at": 1, "published_at": 2})
+    assert row == ("EWR", None, False, 1, 2)
+    with pytest.raises(ContractError, match="missing required field `origin`"):
+        contract.check({"observed_at": 1, "published_at": 2})
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "where", "what"),
+    [
+        ({"delay_min": "late"}, "MS-E102", "$.delay_min", "got `str`"),
+        ({"seats": 1.5}, "MS-E102", "$.seats", "got `float`"),
+        ({"seats": 2**63}, "MS-E102", "$.seats", "9223372036854775807"),
+        ({"seats": -(2**63) - 1}, "MS-E102", "$.seats", "-9223372036854775808"),
+        ({"seats": True}, "MS-E102", "$.seats", "got `bool`"),
+        ({"delay_min": 10**400}, "MS-E102", "$.delay_min", "out of range"),
+        ({"carrier": "ZZ"}, "MS-E103", "$.carrier", "one of 'UA', 'AA', 'DL', got 'ZZ'"),
+        ({"delay_min": 3_001}, "MS-E103", "$.delay_min", "between -120 and 3000"),
+        ({"flight_id": ""}, "MS-E103", "$.flight_id", "1 to 40 characters"),
+        ({"flight_id": None}, "MS-E102", "$.flight_id", "got `null`"),
+        ({"surprise": 1}, "MS-E102", "$", "unknown field `surprise`"),
+        ({"arrived_at": "yesterday"}, "MS-E102", "$.arrived_at", "Invalid RFC3339"),
+        ({"arrived_at": 12}, "MS-E102", "$.arrived_at", "Expected `datetime`, got `int`"),
+        ({"arrived_at": "0001-01-01T00:00:00+10:00"}, "MS-E104", "$.arrived_at", "years 1 to 9999"),
+        ({"arrived_at": "9999-12-31T23:59:59-10:00"}, "MS-E104", "$.arrived_at", "years 1 to 9999"),
+    ],
+)
+def test_a_broken_value_is_refused_with_its_path(arrived, change, code, where, what):
+    found = refusal(Contract(arrived), **(GOOD | change))
+    assert found[:2] == (code, where)
+    assert what in found[2]
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"\xff\xfe", b'{"flight_id": NaN}', b'{"flight_id": "\\ud800"}', b"{} trailing"]
+)
+def test_bytes_that_are_no_json_are_refused(arrived, raw):
+    with pytest.raises(ContractError) as caught:
+        Contract(arrived).check_json(raw)
+    assert caught.value.code in ("MS-E101", "MS-E102")
+
+
+def test_invalid_utf8_inside_a_text_is_refused(arrived):
+    raw = json.dumps(GOOD).encode().replace(b'"a"', b'"\xff\xfe"')
+    with pytest.raises(ContractError) as caught:
+        Contract(arrived).check_json(raw)
+    assert caught.value.code == "MS-E101"
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"flight_id":', b'{"flight_id":['])
+def test_deep_nesting_is_refused_not_a_crash(arrived, opening):
+    with pytest.raises(ContractError):
+        Contract(arrived).check_json(opening * 200_000)
+    with pytest.raises(ContractError):
+        Contract(arrived).check_json(b'{"zz":' + b"[" * 200_000 + b"]" * 200_000 + b"}")
+
+
+def test_nan_is_null_where_null_may_be_and_refused_elsewhere():
+    nullable, strict = one(Field("x", "float", nullable=True)), one(Field("x", "float"))
+    assert nullable.check({"x": math.nan, "at": 0}) == (None, 0)
+    for contract, value in ((strict, math.nan), (strict, math.inf), (nullable, -math.inf)):
+        with pytest.raises(ContractError) as caught:
+            contract.check({"x": value, "at": 0})
+        assert caught.value.code == "MS-E104"
+
+
+def test_a_text_that_cannot_be_stored_is_refused():
+    with pytest.raises(ContractError) as caught:
+        one(Field("x", "str")).check({"x": "a\udcffb", "at": 0})
+    assert (caught.value.code, caught.value.where) == ("MS-E104", "$.x")
+
+
+def test_dates_before_1970_and_in_2999_are_rows(arrived):
+    contract = Contract(arrived)
+    early = contract.check(GOOD | {"arrived_at": "1913-01-01T00:00:00Z"})
+    assert contract.time_of(early) == from_datetime(datetime(1913, 1, 1, tzinfo=UTC)) < 0
+    assert contract.time_of(contract.check(GOOD | {"arrived_at": "2999-01-01T00:00:00Z"})) > T_US
+
+
+def test_an_offset_is_applied_and_a_naive_time_is_utc(arrived):
+    contract = Contract(arrived)
+    for text in (
+        "2013-03-01T12:00:00",
+        "2013-03-01T07:00:00-05:00",
+        datetime(2013, 3, 1, 12, tzinfo=UTC).replace(tzinfo=None),
+        T_US,
+    ):
+        assert contract.time_of(contract.check(GOOD | {"arrived_at": text})) == T_US
+    zone = timezone(timedelta(hours=5, minutes=30))
+    assert contract.time_of(contract.check(GOOD | {"arrived_at": datetime(2013, 3, 1, 17, 30, tzinfo=zone)})) == T_US
+
+
+def test_a_pattern_must_match_the_whole_text():
+    contract = one(Field("x", "str", constraints=(Constraint("pattern", ("[A-Z]{2}[0-9]+",)),)))
+    assert contract.check({"x": "UA12", "at": 0})[0] == "UA12"
+    for text in ("UA12x", "xUA12", "UA12\n"):
+        with pytest.raises(ContractError):
+            contract.check({"x": text, "at": 0})
+
+
+def test_a_range_of_times_holds_for_times():
+    contract = one(Field("x", "datetime", nullable=True, constraints=(Constraint("between", (10, 20)),)))
+    assert contract.check({"x": 20, "at": 0})[0] == 20
+    assert contract.check({"x": None, "at": 0})[0] is None
+    with pytest.raises(ContractError):
+        contract.check({"x": 21, "at": 0})
+
+
+def test_the_id_is_text_also_when_it_is_a_number():
+    source = SourceDef("s", (Field("n", "int"), Field("at", "datetime")), time="at", id="n")
+    contract = Contract(source)
+    assert contract.id_of(contract.check({"n": 7, "at": 0})) == "7"
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5))
+def test_whatever_a_value_is_it_is_a_row_or_a_contract_error(value):
+    for kind in ("str", "int", "float", "bool", "datetime"):
+        contract = one(Field("x", kind, nullable=True))
+        try:
+            (x, _) = contract.check({"x": value, "at": 0})
+        except ContractError as error:
+            x, where = None, error.where
+        else:
+            where = "$"
+        assert where.startswith("$")
+        assert x is None or type(x).__name__ == ("int" if kind == "datetime" else kind)

@@ -1,0 +1,104 @@
+"""The lake: exactly once, in any folder, across schemas and compaction."""
+
+import polars as pl
+import pytest
+
+from mainspring.core.errors import ConfigError
+from mainspring.definitions.expressions import UTC_US
+from mainspring.events.lake import META_SCHEMA, Lake
+
+
+def frame(first, last, **columns):
+    """Rows with the offsets from ``first`` to ``last``."""
+    n = range(first, last + 1)
+    own = {name: values if isinstance(values, list) else [values] * len(n) for name, values in columns.items()}
+    times = [i * 1_000_000 - 5 for i in n]
+    meta = {"_offset": list(n), "_id": [f"f{i}" for i in n], "_time": times, "_known_at": times, "_ingested_at": times}
+    return pl.DataFrame({"x": [float(i) for i in n], **own, **meta}).cast({k: META_SCHEMA[k] for k in meta})
+
+
+@pytest.mark.parametrize("name", ["lake", "a folder with spaces, é, #, ? and 100%"])
+def test_rows_are_written_once_and_read_back_in_order(tmp_path, name):
+    lake = Lake(tmp_path / name)
+    assert (lake.frame("s"), lake.offset("s"), lake.version("s"), lake.sources()) == (None, 0, -1, ())
+    assert lake.append("s", frame(1, 5), 5) == 5
+    assert lake.append("s", frame(1, 5), 5) == 0
+    assert lake.append("s", frame(3, 9), 10) == 4
+    assert (lake.offset("s"), lake.version("s"), lake.sources()) == (10, 1, ("s",))
+    for again in (lake, Lake(tmp_path / name)):
+        assert again.frame("s")["_offset"].to_list() == list(range(1, 10))
+        assert again.frame("s").equals(frame(1, 9))
+
+
+def test_times_before_1970_and_in_2999_survive(tmp_path):
+    rows = frame(1, 2).with_columns(_time=pl.Series([-(10**15), 32_472_144_000_000_000]).cast(UTC_US))
+    lake = Lake(tmp_path)
+    lake.append("s", rows, 2)
+    assert Lake(tmp_path).frame("s").equals(rows)
+
+
+def test_a_new_column_is_null_in_older_rows(tmp_path):
+    lake = Lake(tmp_path)
+    lake.append("s", frame(1, 2), 2)
+    lake.append("s", frame(3, 3, gate="B4"), 3)
+    assert lake.frame("s")["gate"].to_list() == [None, None, "B4"]
+    lake.append("s", frame(4, 4), 4)
+    assert Lake(tmp_path).frame("s")["gate"].to_list() == [None, None, "B4", None]
+
+
+def test_compaction_joins_files_and_changes_no_row(tmp_path):
+    lake = Lake(tmp_path)
+    for i in range(0, 60, 3):
+        lake.append("s", frame(i + 1, i + 3), i + 3)
+    assert lake.compact("s") == 20
+    assert lake.offset("s") == 60
+    assert lake.frame("s").equals(frame(1, 60))
+    assert lake.append("s", frame(61, 61), 61) == 1
+    assert Lake(tmp_path).frame("s").equals(frame(1, 61))
+
+
+def test_another_reader_sees_what_is_written_after_a_refresh(tmp_path):
+    lake = Lake(tmp_path)
+    lake.append("s", frame(1, 2), 2)
+    reader = Lake(tmp_path)
+    assert reader.frame("s").height == 2
+    lake.append("s", frame(3, 4), 4)
+    reader.refresh("s")
+    assert reader.frame("s", columns=["_offset"])["_offset"].to_list() == [1, 2, 3, 4]
+    assert reader.frame("s", since_us=2_999_995)["_offset"].to_list() == [3, 4]
+
+
+def test_a_writer_that_missed_a_commit_of_another_writes_no_row_twice(tmp_path):
+    one, two = Lake(tmp_path), Lake(tmp_path)
+    one.append("s", frame(1, 2), 2)
+    two.append("s", frame(1, 4), 4)
+    assert one.append("s", frame(3, 5), 5) == 1
+    assert two.append("s", frame(3, 5), 5) == 0
+    assert one.append("new", frame(1, 1), 1) == 1
+    assert two.append("new", frame(1, 1), 1) == 0
+    assert Lake(tmp_path).frame("s").equals(frame(1, 5))
+
+
+def test_a_commit_that_lost_a_race_is_made_again_for_what_is_left(tmp_path, monkeypatch):
+    one, two = Lake(tmp_path), Lake(tmp_path)
+    one.append("s", frame(1, 2), 2)
+    two.append("s", frame(1, 2), 2)
+    refresh = one.refresh
+
+    def late(source):
+        refresh(source)
+        two.append("s", frame(1, 4), 4)
+
+    monkeypatch.setattr(one, "refresh", late)
+    assert one.append("s", frame(1, 6), 6) == 2
+    assert Lake(tmp_path).frame("s").equals(frame(1, 6))
+
+
+def test_a_folder_that_the_library_would_misread_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="percent escape"):
+        Lake(tmp_path / "a%20b")
+
+
+def test_a_table_is_named_by_a_name(tmp_path):
+    with pytest.raises(ConfigError):
+        Lake(tmp_path).append("../s", frame(1, 1), 1)

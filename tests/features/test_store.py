@@ -1,0 +1,138 @@
+"""The online store: who may open it, what it refuses, and what readers see."""
+
+import struct
+import threading
+
+import msgspec
+import numpy as np
+import pytest
+from streams import every_aggregate, make_view, record
+
+from mainspring.core.errors import FormatError, RefusedError, UnavailableError
+from mainspring.features.fold import Folder
+from mainspring.features.keys import encode_key
+from mainspring.features.reader import Reader
+from mainspring.features.state import FORMAT, REBUILD, KeyState, pack_block, unpack_block
+from mainspring.features.store import OnlineStore
+
+VIEW = make_view(*every_aggregate(1_000))
+
+
+def read_all(reader, keys, t=50):
+    with reader.snapshot() as snap:
+        return snap.read(VIEW, keys, np.full(len(keys), t))[0][:, 1].tolist()
+
+
+def test_a_store_that_nobody_has_folded_into_can_be_read(tmp_path):
+    with OnlineStore.open(tmp_path / "state", 1 << 24) as store:
+        assert store.folded_offset() == 0
+        with Reader([VIEW], store).snapshot() as snap:
+            values, _ = snap.read(VIEW, [("a",)], np.array([5]))
+        assert np.isnan(values).all()
+
+
+def test_a_reader_may_not_write(tmp_path):
+    with OnlineStore.open(tmp_path / "state", 1 << 24) as store, pytest.raises(RefusedError, match="MS-F301"):
+        Folder([VIEW], store)
+
+
+def test_a_process_that_reads_may_not_open_it_again_to_fold_but_the_other_way_round(tmp_path):
+    with OnlineStore.open(tmp_path / "state", 1 << 24), pytest.raises(RefusedError, match="MS-F301"):
+        OnlineStore.open(tmp_path / "state", 1 << 24, writable=True)
+    with (
+        OnlineStore.open(tmp_path / "state", 1 << 24, writable=True) as store,
+        OnlineStore.open(tmp_path / "state", 1 << 24) as other,
+    ):
+        Folder([VIEW], store).fold([record(1, "a", 1.0, 0)])
+        assert other.folded_offset() == 1
+
+
+def test_the_file_is_the_owners_alone(tmp_path):
+    with OnlineStore.open(tmp_path / "state", 1 << 24):
+        assert (tmp_path / "state" / "data.mdb").stat().st_mode & 0o077 == 0
+
+
+def test_an_unknown_format_is_refused_wherever_it_stands(tmp_path):
+    head = bytearray(KeyState.empty(1).pack())
+    head[0] = FORMAT + 1
+    with pytest.raises(FormatError, match="MS-F901"):
+        KeyState.unpack(bytes(head))
+    block = bytearray(pack_block(np.zeros((4, 2), np.int64)))
+    block[0] = FORMAT + 1
+    with pytest.raises(FormatError, match="MS-F901"):
+        unpack_block(bytes(block))
+    with OnlineStore.open(tmp_path / "state", 1 << 24, writable=True) as store, store.env.begin(write=True) as txn:
+        txn.put(b"root", msgspec.msgpack.encode({"format": FORMAT + 1}))
+    with pytest.raises(FormatError, match=f"MS-F901(?s:.*){REBUILD}"):
+        OnlineStore.open(tmp_path / "state", 1 << 24)
+
+
+def test_a_head_survives_its_bytes():
+    state = KeyState(
+        7, 8, 9, np.arange(16).reshape(2, 8), np.arange(8).reshape(4, 2), np.ones((1, 9)), np.ones((1, 71), np.int64)
+    )
+    again = KeyState.unpack(state.pack())
+    for name in ("next_number", "changed", "rewrites"):
+        assert getattr(again, name) == getattr(state, name)
+    for name in ("sealed", "open", "past", "ints"):
+        assert np.array_equal(getattr(again, name), getattr(state, name))
+
+
+def test_a_missing_block_is_an_error_that_names_the_way_out(store):
+    Folder([VIEW], store).fold([record(i + 1, "a", 1.0, i) for i in range(300)])
+    with store.env.begin(write=True) as txn:
+        txn.drop(store.blocks, delete=False)
+    with pytest.raises(UnavailableError, match=f"MS-F303(?s:.*){REBUILD}"):
+        read_all(Reader([VIEW], store), [("a",)])
+
+
+def test_a_snapshot_stays_at_its_offset_while_the_fold_goes_on(tmp_path):
+    with OnlineStore.open(tmp_path / "state", 1 << 24, writable=True) as store:
+        folder, reader = Folder([VIEW], store), Reader([VIEW], store)
+        folder.fold([record(1, "a", 1.0, 0)])
+        folded = threading.Thread(target=lambda: folder.fold([record(2, "a", 1.0, 1), record(3, "b", 1.0, 1)]))
+        with reader.snapshot() as snap:
+            folded.start()
+            folded.join()
+            values, _ = snap.read(VIEW, [("a",), ("b",)], np.array([50, 50]))
+            assert snap.offset == 1
+        assert values[:, 0].tolist() == [1.0, 0.0]
+        assert read_all(reader, [("a",), ("b",)]) == [2.0, 1.0]
+
+
+def test_a_cache_that_holds_little_answers_the_same(store):
+    folder, little, plenty = Folder([VIEW], store), Reader([VIEW], store, cache_bytes=1), Reader([VIEW], store)
+    records = [record(i + 1, "abc"[i % 3], float(i), i) for i in range(2_000)]
+    keys = [("a",), ("b",), ("c",), ("a",)]
+    for a in range(0, 2_000, 90):
+        folder.fold(records[a : a + 90])
+        assert read_all(little, keys, a + 50) == read_all(plenty, keys, a + 50)
+
+
+def test_waiting_ends_when_the_offset_is_folded_or_time_is_up(store):
+    folder = Folder([VIEW], store)
+    assert not store.wait_for(1, timeout_s=0.0)
+    folding = threading.Thread(target=lambda: folder.fold([record(1, "a", 1.0, 0)]))
+    folding.start()
+    assert store.wait_for(1, timeout_s=30.0)
+    folding.join()
+
+
+def test_different_entities_have_different_keys():
+    entities = [
+        ("a", "bc"),
+        ("ab", "c"),
+        ("abc",),
+        ("",),
+        ("", ""),
+        (1,),
+        ("1",),
+        (True,),
+        (-1,),
+        ("s" * 500,),
+        ("s" * 501,),
+    ]
+    keys = [encode_key(e) for e in entities]
+    assert len(set(keys)) == len(entities)
+    assert all(key is not None and len(key) <= 400 for key in keys)
+    assert struct.unpack(">I", encode_key(("é",))[1:5]) == (2,)

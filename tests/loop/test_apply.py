@@ -1,0 +1,90 @@
+"""Apply: what is in force, and that it is a decision like any other."""
+
+import json
+
+import pytest
+
+from mainspring.catalog import Catalog
+from mainspring.core.errors import RefusedError, UnavailableError
+from mainspring.core.run import read_door
+from mainspring.definitions import load_project
+from mainspring.events.client import IntakeClient
+from mainspring.events.log import Log
+from mainspring.loop.apply import apply_project, plan_project
+from mainspring.loop.supervisor import Supervisor
+
+T0 = 1_700_000_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def no_tracking(monkeypatch):
+    """The tracking store's sixty tables take seconds, and have tests of their own."""
+    monkeypatch.setattr("mainspring.training.tracking.Tracking.create_schema", lambda _: None)
+
+
+def change(config, old, new):
+    text = config.definitions.read_text()
+    assert old in text
+    config.definitions.write_text(text.replace(old, new))
+
+
+def decisions(config):
+    with Log.open(config.log_path, config.limits.log_map_bytes) as log:
+        return [record for record in log.read(0) if record.source == "_decision"]
+
+
+def test_an_apply_is_a_decision_in_the_log_and_the_catalog_follows(config):
+    found = apply_project(config, now_us=T0, actor="ann", reason="first")
+    assert len(found.changes) == 4
+    (record,) = decisions(config)
+    assert record.time_us == T0
+    described = load_project(config.definitions).describe()
+    assert json.loads(record.values[-1]) == described
+    with Catalog.open(config.catalog_url) as catalog:
+        assert catalog.definitions() == described
+        (made,) = catalog.decisions()
+        assert (made.kind, made.actor, made.reason) == ("apply", "ann", "first")
+        assert catalog.definition("models", "tipping", described["models"]["tipping"]["version"]).first_at_us == T0
+
+
+def test_an_apply_that_changes_nothing_writes_nothing(config):
+    apply_project(config, now_us=T0, actor="ann")
+    assert str(apply_project(config, now_us=T0 + 1, actor="ann")) == "nothing changes"
+    assert len(decisions(config)) == 1
+
+
+def test_a_breaking_change_is_refused_and_nothing_is_written(config):
+    apply_project(config, now_us=T0, actor="ann")
+    before = plan_project(config, load_project(config.definitions))
+    change(config, "    tip: float", "    tip: float\n    table: int")
+    with pytest.raises(RefusedError, match=r"MS-C030: source paid: column table is new"):
+        apply_project(config, now_us=T0 + 1, actor="ann")
+    assert len(decisions(config)) == 1
+    assert before.changes == ()
+
+
+def test_a_plan_counts_the_events_that_a_new_view_replays(config):
+    apply_project(config, now_us=T0, actor="ann")
+    with Supervisor(config, ("intake",)), IntakeClient(str(read_door(config.run, "intake"))) as client:
+        rows = [{"ride_id": f"r{i}", "driver": "ann", "tip": 1.0, "paid_at": "2023-01-01T00:00:00Z"} for i in range(7)]
+        assert client.post_events("paid", rows)["accepted"] == 7
+    change(config, 'ms.mean("tip", window="1d")', 'ms.mean("tip", window="2d")')
+    assert plan_project(config, load_project(config.definitions)).events == 7
+
+
+def test_a_running_intake_takes_events_of_a_new_source_at_once(config):
+    apply_project(config, now_us=T0, actor="ann")
+    with Supervisor(config, ("intake",)), IntakeClient(str(read_door(config.run, "intake"))) as client:
+        change(config, "class Paid(", 'class Seen(ms.Source, time="at"):\n    at: datetime\n\n\nclass Paid(')
+        apply_project(config, now_us=T0 + 1, actor="ann")
+        answer = client.post_events("seen", [{"at": "2023-01-01T00:00:00Z"}])
+        assert answer["accepted"] == 1
+    assert len(decisions(config)) == 2
+
+
+def test_a_log_in_use_by_another_writer_is_said(config):
+    apply_project(config, now_us=T0, actor="ann")
+    with Log.open(config.log_path, config.limits.log_map_bytes, writable=True) as writer:
+        assert writer.last_offset() == 1
+        with pytest.raises(UnavailableError, match=r"MS-C010"):
+            Log.open(config.log_path, config.limits.log_map_bytes, writable=True)

@@ -1,0 +1,222 @@
+import asyncio
+import contextlib
+import json
+import os
+import threading
+
+import msgspec
+import numpy as np
+import pytest
+import uvloop
+
+from mainspring.core.errors import ContractError, TooLargeError, UnavailableError
+from mainspring.serving.gateway import connect
+from mainspring.serving.layout import Inputs
+from mainspring.serving.prediction_log import Answered, PredictionLog
+from mainspring.serving.request import RequestReader
+from mainspring.serving.spool import Spool, adopt_orphans
+
+from rides import NOW, ride, until  # isort: skip
+
+
+def answered(world, number, **changes):
+    contract = RequestReader(world.project.sources["ride"], world.clock, 10).contract
+    row = contract.check(ride(number))
+    inputs = Inputs(
+        ("distance_km", "zone"),
+        np.array([[7.5, np.nan]]),
+        np.array([[0, 1]], np.uint8),
+        np.zeros((1, 1), np.float32),
+        np.array([["north"]], object),
+        {1: ["north"]},
+    )
+    whole = {
+        "prediction_id": f"e-{number}", "predicted_at_us": NOW, "model": "late_ride", "version": "v1",
+        "variant": "challenger", "probability": 0.25, "unit": f"r{number}", "request_id": f"r{number}", "folded": 7,
+        "output": 0.5, "other_version": "v0", "other_output": 0.25, "inputs": inputs, "row": 0, "latency_us": 123,
+        "fallback": None, "error": None, "rollout": "d9", "other_latency_us": 150, "other_error": None,
+        "request": (contract, row),
+    }  # fmt: skip
+    return Answered(**(whole | changes))
+
+
+@contextlib.contextmanager
+def started(world, connect, max_bytes=1_000_000, **options):
+    log = PredictionLog(connect, Spool(world.config.run / "spool", "e", max_bytes), every_s=0.001, **options)
+    log.start()
+    try:
+        yield log
+    finally:
+        assert log.stop(10)
+
+
+def test_an_answer_becomes_the_requests_event_and_a_prediction_after_it(world):
+    async def main():
+        async with contextlib.AsyncExitStack() as stack:
+            await world.start_intake(stack)
+            with started(world, lambda: connect(world.config.run)) as log:
+                log.put(
+                    [answered(world, 1), answered(world, 2, request=None, request_id=None, output=None, error="model")]
+                )
+                await until(lambda: log.sent == 2)
+                assert (log.dropped, log.quarantined, log.is_away, log.buffered) == (0, 0, False, 0)
+
+    uvloop.run(main())
+    first, second = world.logged()
+    assert first == {
+        "prediction_id": "e-1", "predicted_at": NOW, "model": "late_ride", "version": "v1", "variant": "challenger",
+        "probability": 0.25, "unit": "r1", "request_id": "r1", "folded": 7, "output": 0.5, "other_version": "v0",
+        "other_output": 0.25, "features": '[7.5,"north"]', "status": "[0,1]", "latency_us": 123, "fallback": None,
+        "error": None, "rollout": "d9", "other_latency_us": 150, "other_error": None,
+    }  # fmt: skip
+    assert (second["output"], second["error"], second["request_id"]) == (None, "model", None)
+    assert [row["ride_id"] for row in world.logged("ride")] == ["r1"]
+
+
+def test_while_the_intake_is_away_answers_wait_on_disk_and_are_sent_in_order_when_it_is_back(world):
+    async def main():
+        with started(world, lambda: connect(world.config.run), max_batch=10) as log:
+            log.put([answered(world, i) for i in range(25)])
+            await until(lambda: log.is_away and log.spooled_bytes and not log.buffered)
+            assert log.sent == 0
+            async with contextlib.AsyncExitStack() as stack:
+                await world.start_intake(stack)
+                log.put([answered(world, i) for i in range(25, 30)])
+                await until(lambda: log.sent == 30 and not log.spooled_bytes)
+                assert not log.is_away
+
+    uvloop.run(main())
+    assert [row["prediction_id"] for row in world.logged()] == [f"e-{i}" for i in range(30)]
+
+
+def test_what_a_stopped_gateway_could_not_send_is_sent_by_the_next_one(world):
+    with started(world, lambda: connect(world.config.run)) as log:
+        log.put([answered(world, i) for i in range(5)])
+    assert (world.config.run / "spool" / "e.spool").exists()
+
+    async def main():
+        async with contextlib.AsyncExitStack() as stack:
+            await world.start_intake(stack)
+            spool = Spool(world.config.run / "spool", "next", 1_000_000)
+            assert adopt_orphans(world.config.run / "spool", spool) == 1
+            log = PredictionLog(lambda: connect(world.config.run), spool)
+            log.start()
+            assert await asyncio.to_thread(log.stop, 10)
+
+    uvloop.run(main())
+    assert len(world.logged()) == 5
+    assert not list((world.config.run / "spool").iterdir())
+
+
+def test_what_is_sent_twice_is_logged_once(world):
+    async def main():
+        async with contextlib.AsyncExitStack() as stack:
+            await world.start_intake(stack)
+            with started(world, lambda: connect(world.config.run)) as log:
+                log.put([answered(world, 1)])
+                log.put([answered(world, 1)])
+                await until(lambda: log.sent == 2)
+
+    uvloop.run(main())
+    assert len(world.logged()) == 1
+    assert len(world.logged("ride")) == 1
+
+
+class _Intake:
+    """An intake whose moods are the point of the test; the real one is used wherever its answers are."""
+
+    def __init__(self, mood=None):
+        self.mood, self.posts = mood, []
+
+    def post_internal(self, events, *, first_wins=False):
+        if self.mood is not None:
+            self.mood(events)
+        self.posts.append(list(events))
+        return {"statuses": ["accepted"] * len(events)}
+
+    def close(self):
+        pass
+
+
+def test_a_post_that_is_too_large_is_halved_until_it_fits(world):
+    def refuse(events):
+        if len(events) > 3:
+            raise TooLargeError("MS-S004", "too large")
+
+    intake = _Intake(refuse)
+    with started(world, lambda: intake) as log:
+        log.put([answered(world, i) for i in range(8)])
+    assert sum(len(post) for post in intake.posts) == 16
+    assert [row["prediction_id"] for post in intake.posts for name, row in post if name == "_prediction"] == [
+        f"e-{i}" for i in range(8)
+    ]
+    assert (log.sent, log.dropped) == (8, 0)
+
+
+def test_what_the_intake_will_never_take_is_counted_and_does_not_hold_up_the_rest(world, caplog):
+    def refuse(events):
+        if any(row.get("prediction_id") == "e-1" for _, row in events):
+            raise ContractError("MS-E202", "no msgpack")
+
+    intake = _Intake(refuse)
+    with started(world, lambda: intake, max_batch=1) as log:
+        log.put([answered(world, i) for i in range(3)])
+    assert (log.sent, log.dropped) == (2, 1)
+    assert "MS-E202" in caplog.text
+
+
+def test_a_full_buffer_drops_and_counts_and_never_blocks(world):
+    gate = threading.Event()
+    intake = _Intake(lambda events: gate.wait())
+    with started(world, lambda: intake, max_buffered=10, max_batch=5) as log:
+        for _ in range(100):
+            log.put([answered(world, 1)])
+        gate.set()
+    assert log.sent + log.dropped == 100
+    assert log.dropped >= 80
+
+
+def test_a_full_spool_drops_and_counts(world):
+    def away():
+        raise UnavailableError("MS-S113", "no intake")
+
+    with started(world, away, max_bytes=3_000, max_batch=1) as log:
+        log.put([answered(world, i) for i in range(20)])
+    assert 0 < log.dropped < 20
+    assert world.config.run.joinpath("spool", "e.spool").stat().st_size <= 3_100
+
+
+def test_a_spool_that_cannot_be_read_does_not_hold_up_what_comes_after(world, caplog):
+    spool = Spool(world.config.run / "spool", "e", 1_000_000)
+    spool.append(b"no msgpack")
+    os.pwrite(spool._handle, b"????", 0)
+    intake = _Intake()
+    log = PredictionLog(lambda: intake, spool, every_s=0.001)
+    log.start()
+    log.put([answered(world, 1)])
+    assert log.stop(10)
+    assert (log.sent, log.dropped) == (1, 1)
+    assert "cannot be read" in caplog.text
+
+
+def test_a_frame_that_cannot_be_read_is_dropped_and_counted(world, caplog):
+    spool = Spool(world.config.run / "spool", "e", 1_000_000)
+    spool.append(b"no msgpack")
+    spool.append(msgspec.msgpack.encode((1, [("_prediction", {"prediction_id": "e-1"})])))
+    intake = _Intake()
+    log = PredictionLog(lambda: intake, spool, every_s=0.001)
+    log.start()
+    assert log.stop(10)
+    assert (log.sent, log.dropped) == (1, 1)
+    assert "a frame of the spool cannot be read" in caplog.text
+
+
+def test_the_record_holds_json_that_others_can_read(world):
+    features, status = answered(world, 1).inputs.logged(0)
+    assert json.loads(features) == [7.5, "north"]
+    assert msgspec.json.decode(status) == [0, 1]
+
+
+def test_no_connection_says_what_to_start(world):
+    with pytest.raises(UnavailableError, match="mainspring up"):
+        connect(world.config.run)
