@@ -1,4 +1,4 @@
-"""The whole loop, six weeks of it, through real processes: what `mainspring demo --quick` shows has to hold."""
+"""The whole loop, seven weeks of it, through real processes: what `mainspring demo --quick` shows has to hold."""
 
 import io
 import re

@@ -37,7 +37,7 @@ def demo(
     """Run the whole loop on a year of real flights.
 
     Args:
-        quick: Six weeks instead of nine months.
+        quick: Seven weeks instead of nine months.
         keep: Leave the system up at the end and print its URLs.
         folder: Where the demo's project is made; one that an earlier demo made is emptied.
         options: Where the project is, and how to answer.
