@@ -2,7 +2,7 @@
 
 import pytest
 
-from mainspring.core.config import load_config
+from mainspring.core.config import FILE_NAME, load_config
 from mainspring.core.errors import ConfigError
 
 
@@ -79,3 +79,19 @@ def test_a_store_of_a_later_release_is_refused_by_name(written, port, url):
     config = load_config(written(f'[project]\nname = "a"\n[urls]\n{port} = "{url}"\n'))
     with pytest.raises(ConfigError, match=f"MS-C004: urls.{port} = '{url}' names a store"):
         {"log": lambda: config.log_path, "online": lambda: config.state_path, "lake": lambda: config.lake_path}[port]()
+
+
+@pytest.mark.parametrize(("named", "read"), [("kept.db", "{root}/kept.db"), ("/srv/kept.db", "/srv/kept.db")])
+def test_the_catalogs_file_is_relative_to_the_project(tmp_path, named, read):
+    (tmp_path / FILE_NAME).write_text(f'[project]\nname = "p"\n[urls]\ncatalog = "sqlite:///{named}"\n')
+    assert load_config(tmp_path).catalog_url == "sqlite:///" + read.format(root=tmp_path)
+
+
+def test_paths_in_the_home_are_written_down_so_that_the_project_may_be_moved(tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / FILE_NAME).write_text('[project]\nname = "p"\n')
+    before = load_config(tmp_path / "old")
+    stored = before.stored(before.packages / "late" / "abc")
+    (tmp_path / "old").rename(tmp_path / "new")
+    after = load_config(tmp_path / "new")
+    assert after.located(stored) == after.packages / "late" / "abc"

@@ -118,8 +118,10 @@ class Config(msgspec.Struct, frozen=True):
 
     @property
     def catalog_url(self) -> str:
-        """SQLAlchemy URL of the catalog."""
-        return self.urls.catalog or f"sqlite:///{self.home / 'catalog.db'}"
+        """SQLAlchemy URL of the catalog; the path of an SQLite file is relative to the project."""
+        url = self.urls.catalog or f"sqlite:///{self.home / 'catalog.db'}"
+        file = url.removeprefix("sqlite:///")
+        return url if file == url else f"sqlite:///{self.root / file}"
 
     @property
     def tracking_url(self) -> str:

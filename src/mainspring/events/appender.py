@@ -216,16 +216,6 @@ class Appender:
         self.last_offset, self._last_known_us, self.served_until_us = offset, last_us, served_us
         return acks
 
-    def discard(self, txn: lmdb.Transaction[bytes], sequences: Sequence[int]) -> int:
-        """Close quarantined records; returns how many were open."""
-        done = 0
-        for sequence in sequences:
-            raw = txn.get(KEY(sequence), db=self._quarantine)
-            if raw is not None and held.from_bytes(raw).status == held.OPEN:
-                self._resolve(txn, sequence, held.DISCARDED, None)
-                done += 1
-        return done
-
     def _target(self, txn: lmdb.Transaction[bytes], source: SourceDef) -> _Target:
         target = self._targets.get(id(source))
         if target is None or target.source is not source:
