@@ -43,6 +43,9 @@ class Airport:
 @ms.feature_view(Departed, entity="carrier")
 class Carrier:
     late_share_2h, late_share_6h = (ms.mean(LATE_OUT, window=w) for w in ("2h", "6h"))
+@ms.feature_view(Arrived, entity=("carrier", "origin"))
+class Base:
+    delay_min_6h = ms.mean("arr_delay_min", window="6h")
 @ms.feature_view(Arrived, entity="dest")
 class Dest:
     delay_min_3h, slack_min_6h = ms.mean("arr_delay_min", window="3h"), ms.mean(SLACK, window="6h")
@@ -64,7 +67,7 @@ class Sky:
 late = ms.label(Arrived, on="flight_id", value=col("arr_delay_min") > 15, within="36h", otherwise=ms.exclude)
 
 @ms.model(request=Scheduled, label=late, task="binary_classification",
-          features=[Airport, Carrier, Dest, Route, Trip, Plane, Sky,
+          features=[Airport, Carrier, Base, Dest, Route, Trip, Plane, Sky,
                     "carrier", "origin", "planned_min", "departs_hhmm"],
           gates=[ms.gate("roc_auc", at_least=0.70), ms.gate("log_loss", beats="champion")],
           rollout=ms.Rollout(shadow="1d", ramp=[0.05, 0.25, 0.5], prove=[ms.guard("log_loss", margin=0.02)],

@@ -56,6 +56,8 @@ def test_the_corrupted_release_is_rolled_back_on_evidence(findings: Findings) ->
     (forced,) = [r for r in findings.rollouts if r.forced]
     assert forced.challenger == findings.demo.corrupted_version
     assert forced.state == "rolled_back"
+    (text,) = [text for _, kind, text in findings.demo.happenings if kind == "corrupted"]
+    assert "a changed feature view (dest)" in text
     assert forced.evidence["log_loss.rollback_e"] >= forced.evidence["rollback.needed_e"]
 
 

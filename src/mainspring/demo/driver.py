@@ -286,9 +286,11 @@ class Driver:
                     force=True,
                 )
         self.demo.corrupted_version = candidate.version
-        self._note(
-            at_us, "corrupted", f"version {candidate.version}, trained on corrupted labels, is pushed past its gates"
-        )
+        before = self._catalog.version(MODEL, self.demo.first_version).views
+        after = self._catalog.version(MODEL, candidate.version).views
+        changed = ", ".join(sorted(name for name, version in after.items() if before.get(name) != version))
+        text = f"version {candidate.version}, trained on corrupted labels and with a changed feature view ({changed}), "
+        self._note(at_us, "corrupted", text + "is pushed past its gates")
 
     def _restore_definitions(self, at_us: int) -> None:
         self.config.definitions.write_text(self._definitions, encoding="utf-8")
