@@ -18,6 +18,7 @@ from scipy import stats
 from mainspring.core.errors import ContractError
 from mainspring.rollout.evidence import block_index, block_lower_bound, block_upper_bound, day_blocks
 from mainspring.rollout.losses import brier, log_loss
+from mainspring.training import evaluate
 
 FloatArray = NDArray[np.float64]
 
@@ -108,18 +109,13 @@ class Worse:
 
 
 def roc_auc(p: ArrayLike, y: ArrayLike) -> float | None:
-    """Probability that a positive is ranked above a negative, ties one half (Mann-Whitney); None with one class only.
+    """Probability that a positive is ranked above a negative, ties one half; None with one class only.
 
     >>> roc_auc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
     0.75
     """
-    positive = np.asarray(y) > 0.5
-    n1 = int(positive.sum())
-    n0 = len(positive) - n1
-    if n1 == 0 or n0 == 0:
-        return None
-    ranks = stats.rankdata(np.asarray(p, dtype=np.float64))
-    return float((ranks[positive].sum() - n1 * (n1 + 1) / 2.0) / (n1 * n0))
+    found = evaluate.roc_auc(np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64))
+    return None if np.isnan(found) else found
 
 
 def calibration(p: ArrayLike, y: ArrayLike, bins: int = 10) -> tuple[CalibrationBin, ...]:
