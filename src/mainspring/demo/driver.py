@@ -45,7 +45,7 @@ DAY_US = 86_400_000_000
 SETTLE_TIMEOUT_S = 300.0
 FOLD_TIMEOUT_S = 60.0
 START_TIMEOUT_S = 90.0
-SLOW_TICKS = 4
+SLOW_TICKS = 2
 """After midnight the driver waits for the worker at this many ticks: what midnight's judging started is released
 then."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import polars as pl
 
@@ -13,6 +13,7 @@ from mainspring.demo.flights import EVENT_TIME, Flights
 
 TICK_US = 1_800_000_000
 ID_COLUMNS = {"scheduled": "flight_id", "departed": "flight_id", "arrived": "flight_id", "weather": "observation_id"}
+_ENCODER = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,5 @@ class _Cut:
         low, high = np.searchsorted(self._times, [start_us, end_us], side="left")
         if low == high:
             return None
-        buffer = io.BytesIO()
-        self._frame.slice(int(low), int(high - low)).write_ndjson(buffer)
-        return Batch(buffer.getvalue(), self._ids[low:high])
+        rows = self._frame.slice(int(low), int(high - low)).to_dicts()
+        return Batch(_ENCODER.encode_lines(rows), self._ids[low:high])

@@ -74,6 +74,7 @@ class Controller:
         self._packages: dict[str, Package] = {}
         self._references: dict[str, dict[str, Reference]] = {}
         self._ready = self._ready_versions()
+        self._feed_is_broken = True  # as far as is known before the first look
         self._looked_us = (clock.now_us() - 1) // LOOK_US * LOOK_US
         self._judged_us = {name: self._last_judged(name) for name in project.models}
 
@@ -106,9 +107,13 @@ class Controller:
     def _look_at_feeds(self, at_us: int) -> None:
         left = any(count.quarantined > count.mended for count in self._log.counts().values())
         waiting = Counter(held.source for held in self._log.quarantined()) if left else Counter()
+        if not waiting and not self._feed_is_broken:
+            return
         open_now = self._catalog.incidents(is_open=True)
+        self._feed_is_broken = any(one.kind == "contract" for one in open_now)
         for change in incidents.feed_changes(waiting, open_now, at_us):
             numbers = dict(change.numbers)
+            self._feed_is_broken = True
             if change.kind == "incident_close":
                 # What was mended became known a moment ago, and has to be known by the close for its labels to count.
                 numbers["closed_us"] = max(at_us, self._newest_us(change.source) + 1)

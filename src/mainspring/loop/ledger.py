@@ -110,11 +110,10 @@ class Ledger:
         Gateways are told when routes may have changed.
         """
         self._history.catch_up()
-        decisions = self._history.frame(DECISION.name)
-        fresh = decisions.filter(decisions["_offset"] > self._seen).sort("_offset")
-        if fresh.is_empty():
+        decisions = self._history.frame(DECISION.name)  # in the order of offsets
+        if decisions.is_empty() or decisions.item(-1, "_offset") <= self._seen:
             return
-        rows = fresh.to_dicts()
+        rows = decisions.filter(decisions["_offset"] > self._seen).to_dicts()
         self._catalog.project([(row["_offset"], row) for row in rows])
         self._seen = int(rows[-1]["_offset"])
         kinds = {str(row["kind"]) for row in rows}

@@ -30,6 +30,8 @@ from mainspring.loop.pipelines import Pipelines
 DOOR = "worker"
 FOLD_BATCH = 5_000
 IDLE_S = 0.05
+PAUSE_S = 0.01
+"""The second thread lets the first fold what both were woken for, and looks at several commits at once."""
 LAKE_ROWS = 20_000
 LAKE_EVERY_S = 30.0
 _log = logging.getLogger(__name__)
@@ -154,7 +156,8 @@ class _Worker:
                     history.flush()
                     self._trim(log, history, now_us)
                     flushed_s = time.monotonic()
-                wake.wait(IDLE_S)
+                if wake.wait(IDLE_S):
+                    self._stop.wait(PAUSE_S)
             history.flush()
         finally:
             wake.close()
