@@ -76,13 +76,23 @@ __all__ = [
     "when_worse",
 ]
 
+_AGGREGATES = ("age", "count", "last", "max", "mean", "min", "std", "sum")
 _HOMES = {"col": "polars", "lit": "polars", "when": "polars"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
-        raise AttributeError(f"module 'mainspring' has no attribute {name!r}")
+        raise AttributeError(f"module 'mainspring' has no attribute {name!r}{_hint(name)}", name=name)
     return getattr(import_module(_HOMES.get(name, "mainspring.definitions")), name)
+
+
+def _hint(name: str) -> str:
+    if name.startswith("_"):  # asked by Python itself, at each import of a submodule too
+        return ""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, __all__, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; aggregates are {', '.join(_AGGREGATES)}"
 
 
 def __dir__() -> list[str]:

@@ -144,6 +144,13 @@ def test_what_cannot_be_done_is_refused_by_name(cli, project, no_tracking, argv,
     assert result.out == ""
 
 
+def test_parity_of_a_model_without_a_view_says_that_there_is_nothing_to_compare(cli, project, no_tracking):
+    change(project, "features=[City, ", "features=[")
+    cli("apply", at=project)
+    result = cli("parity", "is_late", at=project)
+    assert (result.code, result.out) == (0, "is_late has no feature of a view to compare\n")
+
+
 def test_a_decision_that_would_change_nothing_is_not_written(cli, project, no_tracking):
     cli("apply", at=project)
     for command in ("promote", "rollback", "pause", "resume"):

@@ -73,6 +73,7 @@ def test_a_csv_becomes_four_files_that_say_what_it_is(made, tmp_path):
     assert model.label.on == "customer_id"
     said = (tmp_path / "churn" / "definitions.py").read_text()
     assert "# A column that is only known afterwards must not be a feature: move it to ChurnOutcome.\n" in said
+    assert "    pip install pytest\n    python -m pytest\n" in (tmp_path / "churn" / "README.md").read_text()
 
 
 def test_the_test_of_a_new_project_passes_and_fails_when_the_file_changes(made, tmp_path):

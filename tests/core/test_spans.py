@@ -26,14 +26,13 @@ def test_a_span_comes_back_from_its_text(span_us):
         ("1h30m", 5_400_000_000),
         ("250ms", 250_000),
         ("7us", 7),
-        (12, 12),
     ],
 )
 def test_a_span_is_exact(text, span_us):
     assert parse_span(text) == span_us
 
 
-@pytest.mark.parametrize("text", ["", "3", "h", "3 h", "-3h", "3H", "1.5h", "3h ", "three hours", True, None])
+@pytest.mark.parametrize("text", ["", "3", "h", "3 h", "-3h", "3H", "1.5h", "3h ", "three hours", True, None, 3])
 def test_what_is_no_span_is_refused(text):
     with pytest.raises(DefinitionError, match=r"MS-D001: .* is not a span of time"):
         parse_span(text)

@@ -205,7 +205,7 @@ CASES = [
         "MS-D113",
         'class Ride(ms.Source, time="at"):  # <-\n    at: datetime\n    tags: list[str]',
         "Ride.tags has type list[str]",
-        "",
+        "a column for each part",
     ),
     (
         "MS-D113",
@@ -337,7 +337,7 @@ CASES = [
         "MS-D130",
         'ms.label(Done, on="ride", value="minutes", within="0s", otherwise=1)  # <-',
         "within='0s' must be longer than nothing",
-        "",
+        'within="36h"',
     ),
     (
         "MS-D131",
@@ -359,7 +359,7 @@ CASES = [
         "gate 'auc' is not for binary_classification",
         "did you mean 'roc_auc'?",
     ),
-    ("MS-D141", "ms.Rollout(ramp=[0.5, 0.1])  # <-", "must rise between 0 and 1", ""),
+    ("MS-D141", "ms.Rollout(ramp=[0.5, 0.1])  # <-", "must rise between 0 and 1", "ramp=[0.05, 0.25, 0.5]"),
     ("MS-D141", "ms.Rollout(ramp=[0.5, 1.0])  # <-", "must rise between 0 and 1", ""),
     ("MS-D141", "ms.Rollout(alpha=0.7)  # <-", "alpha=0.7 must lie between 0 and 0.5", ""),
     ("MS-D141", 'ms.Rollout(prove=[ms.guard("log_loss")])  # <-', "prove: guard('log_loss') needs margin=", ""),
@@ -444,6 +444,12 @@ CASES = [
         "feature 'minutes' comes from the future",
         "",
     ),
+    (
+        "MS-D104",
+        MODEL.replace('"km"', '"km", Done').format(more=""),
+        "Done is a source, not a feature",
+        "make a feature view of it: @ms.feature_view(Done, entity=…)",
+    ),
     ("MS-D161", "1 / 0  # <-", "does not run: ZeroDivisionError", ""),
     ("MS-D161", "def broken(:  # <-", "does not run: SyntaxError", ""),
     ("MS-D161", "import no_such_module  # <-", "does not run: ModuleNotFoundError", ""),
@@ -513,3 +519,11 @@ def test_what_is_no_description_is_refused(tmp_path):
         source_from({"name": "x"})
     with pytest.raises(FormatError, match=r"MS-D170: no description of a feature view"):
         view_from({"name": "x", "source": {"name": "s", "fields": [], "time": "t", "id": None, "known_at": None}})
+
+
+def test_a_definitions_file_that_ends_the_process_is_an_error_and_no_success(tmp_path):
+    path = tmp_path / "definitions.py"
+    path.write_text("import sys\n\nsys.exit(0)\n")
+    with pytest.raises(DefinitionError, match=r"MS-D161.*SystemExit") as caught:
+        load_project(path)
+    assert caught.value.where == f"{path}:3"

@@ -98,6 +98,24 @@ def test_a_column_that_is_needed_and_not_there_is_named(tmp_path, text, pick, wo
     assert words in caught.value.what
 
 
+@pytest.mark.parametrize(
+    ("text", "pick", "hint"),
+    [
+        ("sale_price,rooms\n1,2\n", Pick(time="at"), "--row-id id makes it of the row's number"),
+        ("sale_price,rooms\n1,2\n", Pick(id="id"), "--row-time at makes it of the row's place"),
+        ("Price,rooms\n1,2\n", MADE, "did you mean 'price'?"),
+        ("sale_price;rooms\n1;2\n", MADE, "the separator is a comma; this header has ';'"),
+    ],
+)
+def test_what_to_do_about_a_column_that_is_not_there_is_said(tmp_path, text, pick, hint):
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(ContractError) as caught:
+        fields(path, pick)
+    assert caught.value.code == "MS-E405"
+    assert caught.value.hint.endswith(hint)
+
+
 def test_an_empty_file_is_an_error(tmp_path):
     (tmp_path / "a.csv").write_text("")
     with pytest.raises(ContractError, match="MS-E401"):

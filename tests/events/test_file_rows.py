@@ -114,6 +114,29 @@ def test_a_file_that_is_wrong_as_a_whole_is_told_before_anything_is_read(write_l
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("header", "hint"),
+    [
+        (HEADER + ",gate", "load only those with --pick"),
+        (HEADER.replace("seats", "gate"), "leave the column out of the file"),
+        (HEADER.replace(",", ";"), "the separator is a comma; this header has ';'"),
+        (HEADER.replace(",", "\t"), "the separator is a comma; this header has tabs"),
+    ],
+)
+def test_a_header_that_does_not_fit_is_told_how_it_would(write_lines, arrived, header, hint):
+    with pytest.raises(ContractError) as caught:
+        read_rows(write_lines("a.csv", header, "x"), arrived)
+    assert caught.value.code == "MS-E402"
+    assert caught.value.hint.endswith(hint)
+
+
+def test_a_file_that_is_no_text_is_told_in_few_words(write_lines, arrived):
+    with pytest.raises(ContractError) as caught:
+        read_rows(write_lines("a.csv", b"\x7fELF" + bytes(range(128, 256)) * 50), arrived)
+    assert len(caught.value.what) < 80
+    assert caught.value.what.startswith("arrived has no column '\\x7fELF")
+
+
 def test_a_parquet_column_of_the_wrong_kind_is_told_at_once(tmp_path, arrived):
     pl.DataFrame({"flight_id": ["a"], "carrier": [1], "arrived_at": [datetime(2013, 3, 1, tzinfo=UTC)]}).write_parquet(
         tmp_path / "a.parquet"

@@ -139,3 +139,13 @@ def test_ctrl_c_stops_everything_that_up_started(config):
 def test_a_process_without_a_name_is_not_known(config):
     with pytest.raises(NotFoundError, match=r"MS-L140: no process is called 'door'"):
         Supervisor(config, ("door",))
+
+
+def test_a_process_that_comes_back_is_found_where_it_was(config):
+    with Supervisor(config, ("intake",)) as supervisor:
+        before, pid = supervisor.urls()["intake"], supervisor.pids()["intake"]
+        supervisor.kill("intake")
+        until(lambda: supervisor.poll() is not None and supervisor.pids().get("intake", pid) != pid)
+        until(lambda: supervisor.urls().get("intake") is not None)
+        assert supervisor.urls()["intake"] == before
+        assert answers(before)

@@ -46,6 +46,9 @@ def parity(model: str, /, *, sample: str = "1%", options: Options = DEFAULT) -> 
         )
         report = check(definition, chosen, history)
     data = report.to_dict() | {"sample": share, "logged": predictions.height}
+    if not definition.views:
+        terminal.answer(options, data, terminal.text(f"{model} has no feature of a view to compare"))
+        return 0
     columns = ("feature", "values", "exact", "within tolerance", "unequal", "missing", "extra")
     rows = [
         (f.name, *(f"{n:,}" for n in (f.values, f.exact, f.within_tolerance, f.unequal, f.missing, f.extra)))

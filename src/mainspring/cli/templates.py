@@ -231,7 +231,10 @@ def _made(table: Table, choice: Choice) -> Sequence[tuple[str, str]]:
 
 
 def _test(table: Table, choice: Choice, folder: Path) -> str:
-    return f'''"""The definitions and the file that they were made from fit together. Run with pytest."""
+    return f'''"""The definitions and the file that they were made from fit together.
+
+Run with ``python -m pytest``, after ``pip install pytest``.
+"""
 
 from itertools import islice
 from pathlib import Path
@@ -284,6 +287,9 @@ Predicts `{choice.target.name}` from `{_said(table.path.name)}`. Made by `mainsp
 Then send each outcome, when it is known, to `http://127.0.0.1:7071/events/{choice.name}_outcome`, and watch
 `mainspring status`: the model is judged on outcomes and trained again by its rule; a new version earns its traffic.
 
-`definitions.py` says what everything is, and `pytest` checks it against the file. `mainspring plan` shows what a change
-would do.
+`definitions.py` says what everything is; `mainspring plan` shows what a change would do. `test_definitions.py` checks
+it against the file. It needs pytest, which does not come with mainspring:
+
+    pip install pytest
+    python -m pytest
 """

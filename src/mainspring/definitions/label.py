@@ -60,7 +60,9 @@ def label(
         raise DefinitionError("MS-D131", f"value= is {frozen.kind}; a label is a bool or a number", where=where)
     within_us, late_us = parse_span(within), parse_span(late)
     if within_us <= 0:
-        raise DefinitionError("MS-D130", f"within={within!r} must be longer than nothing", where=where)
+        raise DefinitionError(
+            "MS-D130", f"within={within!r} must be longer than nothing", where=where, hint='within="36h"'
+        )
     if not isinstance(otherwise, (Exclude, bool, int, float)):
         raise DefinitionError("MS-D131", f"otherwise={otherwise!r} is neither ms.exclude nor a number", where=where)
     return LabelDef(origin, on, frozen, within_us, otherwise, late_us, place)

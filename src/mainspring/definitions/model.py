@@ -79,7 +79,9 @@ def Rollout(  # noqa: N802  reads as the value it makes
     where = str(place_of_caller())
     shares = tuple(float(x) for x in ramp)
     if any(not 0 < x < 1 for x in shares) or list(shares) != sorted(set(shares)):
-        raise DefinitionError("MS-D141", f"ramp={list(ramp)} must rise between 0 and 1", where=where)
+        raise DefinitionError(
+            "MS-D141", f"ramp={list(ramp)} must rise between 0 and 1", where=where, hint="ramp=[0.05, 0.25, 0.5]"
+        )
     if not 0 < alpha < 0.5:
         raise DefinitionError("MS-D141", f"alpha={alpha} must lie between 0 and 0.5", where=where)
     proofs, vetoes = tuple(prove), tuple(veto)
@@ -212,6 +214,13 @@ def _expand(thing: Any, origin: SourceDef, where: str) -> Iterable[Feature]:
             raise _instant(thing, where)
         yield Feature(thing, origin.columns[thing].kind)
         return
+    if isinstance(thing, type) and issubclass(thing, Source):
+        raise DefinitionError(
+            "MS-D104",
+            f"{thing.__name__} is a source, not a feature",
+            where=where,
+            hint=f"make a feature view of it: @ms.feature_view({thing.__name__}, entity=…)",
+        )
     from mainspring.definitions.expressions import expression
 
     frozen = expression(thing, origin.schema, of=f"request {origin.name}", where=where)

@@ -34,7 +34,7 @@ def load_project(path: Path) -> Project:
         spec.loader.exec_module(module)
     except MainspringError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = next(
             (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0
         )

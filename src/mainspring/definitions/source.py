@@ -123,7 +123,11 @@ def _field(cls: type, name: str, hint: Any, where: str) -> Field:
     if hint not in _KINDS:
         known = "str, int, float, bool, datetime, or one of them | None"
         raise DefinitionError(
-            "MS-D113", f"{cls.__name__}.{name} has type {hint}", where=where, why=f"a column is {known}"
+            "MS-D113",
+            f"{cls.__name__}.{name} has type {hint}",
+            where=where,
+            why=f"a column is {known}",
+            hint="make a column for each part of a list or a dict, or a str that holds the whole",
         )
     kind = _KINDS[hint]
     for constraint in constraints:

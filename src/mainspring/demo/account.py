@@ -11,7 +11,7 @@ import polars as pl
 
 @dataclass
 class Account:
-    """The sender's own book: every event it sent and how it was answered."""
+    """The sender's own book: every event it sent and how it was answered; ``loaded`` of them in a batch, as history."""
 
     sent: Counter[str] = field(default_factory=Counter)
     accepted: Counter[str] = field(default_factory=Counter)
@@ -20,6 +20,7 @@ class Account:
     predictions: int = 0
     failed_requests: int = 0
     mended: int = 0
+    loaded: int = 0
     ids: dict[str, set[str]] = field(default_factory=dict)
     latencies_ms: list[float] = field(default_factory=list)
 

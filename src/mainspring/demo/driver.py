@@ -24,7 +24,7 @@ from mainspring.definitions import load_project
 from mainspring.demo import flights as data
 from mainspring.demo.display import Display
 from mainspring.demo.mischief import FLIPPED, MEND, Mischief, break_feed, flip_labels
-from mainspring.demo.record import Demo
+from mainspring.demo.record import STREAM, Demo
 from mainspring.demo.stream import ID_COLUMNS, TICK_US, Batch, Tick, ticks
 from mainspring.demo.traffic import Sender
 from mainspring.events.client import IntakeClient
@@ -85,7 +85,7 @@ class Driver:
             self.supervisor.start()
         self._first_release()
         self._wait_ready()
-        with self.demo.step("stream the year"):
+        with self.demo.step(STREAM):
             self._stream(flights)
         return self.demo
 
@@ -118,6 +118,7 @@ class Driver:
         for name, path in files.items():
             counts = ingest_file(self.config, project, path, name, self.clock)
             self.demo.account.sent[name] += counts.rows
+            self.demo.account.loaded += counts.rows
             self.demo.account.accepted[name] += counts.accepted
             self.demo.account.quarantined[name] += counts.quarantined
             self.demo.account.duplicate[name] += counts.duplicate
@@ -139,7 +140,7 @@ class Driver:
     # 2. the stream
 
     def _stream(self, flights: data.Flights) -> None:
-        self.display.stage("April to December, half an hour a tick", total=float(self.end_us - START_US))
+        self.display.stage("from April on, half an hour a tick", total=float(self.end_us - START_US))
         self._intake, self._gateway = (
             Sender(self.supervisor.urls()["intake"], 2),
             Sender(self.supervisor.urls()["gateway"], 4),

@@ -53,6 +53,11 @@ class Findings:
         return replace(self, wall_s=wall_s)
 
     @property
+    def streamed(self) -> int:
+        """Events that were streamed to the intake: all that were sent, less history and requests."""
+        return sum(self.account.sent.values()) - self.account.loaded - len(self.account.latencies_ms)
+
+    @property
     def account(self) -> Account:
         """The sender's book."""
         return self.demo.account

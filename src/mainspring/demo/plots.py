@@ -16,6 +16,8 @@ from mainspring.catalog import Decision, Incident
 from mainspring.definitions.values import DAY_US
 from mainspring.demo.scoreboard import Month
 
+WHOLE_MONTH = 5_000
+"""Flights; a month with fewer has only been begun, and would draw a trend that is none."""
 INK, MUTED, GRID = "#1b1f24", "#6a737d", "#e4e7eb"
 COLOURS = {"served": "#0b6e99", "frozen": "#d97a06", "static": "#8a8f98", "baseline": "#8a8f98"}
 MARKS = {
@@ -28,8 +30,9 @@ MARKS = {
 def by_month(months: Sequence[Month], metric: str, title: str) -> str:
     """One line a contender; ``metric`` is ``roc_auc`` or ``log_loss``."""
     figure, axes = _figure(4.9, 2.9)
+    months = [month for month in months if month.rows >= WHOLE_MONTH] or months
     ticks = list(range(len(months)))
-    for name in ("static", "frozen", "served"):
+    for name in ("static", "served", "frozen"):
         values = [getattr(m, metric)[name] for m in months]
         pairs = [(x, v) for x, v in zip(ticks, values, strict=True) if v is not None]
         axes.plot(
@@ -37,6 +40,7 @@ def by_month(months: Sequence[Month], metric: str, title: str) -> str:
             [v for _, v in pairs],
             color=COLOURS[name],
             linewidth=2,
+            linestyle="--" if name == "frozen" else "-",
             marker="o",
             markersize=4,
             label=name,

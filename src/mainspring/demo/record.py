@@ -11,6 +11,8 @@ from pathlib import Path
 from mainspring.core import Config
 from mainspring.demo.account import Account
 
+STREAM = "stream the flights"
+
 
 @dataclass
 class Demo:

@@ -50,6 +50,9 @@ def run_demo(folder: Path, *, quick: bool, keep: bool, console: Console) -> Find
                     + ", ".join(f"{n} {u}" for n, u in driver.supervisor.urls().items())
                 )
                 driver.supervisor.watch()
+        except KeyboardInterrupt:
+            console.print(f"stopped: nothing is left running; the project is in {folder}", highlight=False)
+            raise
         finally:
             driver.supervisor.stop()
             signal.signal(signal.SIGTERM, before)

@@ -20,7 +20,7 @@ import msgspec
 from mainspring.core.errors import ContractError
 from mainspring.core.names import did_you_mean, snake_case
 from mainspring.definitions.values import Field, SourceDef
-from mainspring.events.file_rows import FileRow, read_rows
+from mainspring.events.file_rows import FileRow, quoted, read_rows, separator_hint
 
 ROW_ZERO_US = 946_684_800_000_000  # 2000-01-01: long ago, and later than 1970
 HOUR_US = 3_600_000_000
@@ -108,11 +108,20 @@ def _matched(headers: Sequence[str], path: Path, source: SourceDef, pick: Pick) 
     if missing:
         raise ContractError(
             "MS-E405",
-            f"the file has no column {', '.join(map(repr, missing[:8]))} for {source.name}",
+            f"the file has no column {quoted(missing)} for {source.name}",
             where=str(path),
-            hint=did_you_mean(missing[0], by_name),
+            hint=separator_hint(headers, path) or _missing_hint(missing, by_name, source),
         )
     return found
+
+
+def _missing_hint(missing: Sequence[str], headers: Iterable[str], source: SourceDef) -> str:
+    hints = [did_you_mean(missing[0], (header for header in headers if len(header) <= 40))]
+    if source.id is not None and source.id in missing and source.columns[source.id].kind == "str":
+        hints.append(f"--row-id {source.id} makes it of the row's number")
+    if source.time in missing:
+        hints.append(f"--row-time {source.time} makes it of the row's place")
+    return "; ".join(filter(None, hints))
 
 
 def _csv(path: Path, source: SourceDef, pick: Pick) -> Iterator[FileRow]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 
 from mainspring.core.errors import ContractError
-from mainspring.core.times import from_datetime
+from mainspring.core.times import from_datetime, to_iso
 from mainspring.definitions.values import Constraint, Field, SourceDef
 
 Row = tuple[Any, ...]
@@ -51,7 +51,7 @@ class Contract:
 
         Raises:
             ContractError: No JSON (MS-E101); a field is missing, unknown or of another type (MS-E102); a value breaks a
-                constraint (MS-E103) or lies out of bounds (MS-E104).
+                constraint (MS-E103) or lies out of bounds (MS-E104); the event's time lies before 1970 (MS-E107).
         """
         try:
             found = self._decoder.decode(raw)
@@ -106,6 +106,11 @@ class Contract:
                     values[i] = check(value)
                 except _OutOfBoundsError as error:
                     raise ContractError(error.code, str(error), where=f"$.{name}") from None
+        time_us = values[self._time]  # None in a request that leaves its moment to the gateway's clock
+        if time_us is not None and time_us < 0:
+            why = "an unset clock writes 1970 and times before it; other columns may hold earlier dates"
+            what = f"Expected an event time from 1970 on, got {to_iso(time_us)}"
+            raise ContractError("MS-E107", what, where=f"$.{self.source.time}", why=why)
         return tuple(values)
 
 

@@ -21,6 +21,7 @@ from mainspring.core.times import from_datetime
 from mainspring.definitions.values import SourceDef
 
 _MOST_LINES = 1_000  # that a quoted text of a CSV row may run over
+_NAME_CHARACTERS = 40  # of a column's name that a message quotes
 _csv_field_bytes = 16_777_216
 
 
@@ -82,23 +83,51 @@ def _empty(path: Path) -> ContractError:
     return ContractError("MS-E401", "the file has no rows", where=str(path), hint="check what wrote it")
 
 
+def quoted(columns: Sequence[str]) -> str:
+    """The first eight names for a message, each cut to 40 characters: in a file that is no text they know no end.
+
+    >>> quoted(["a", "b" * 50])
+    "'a', 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb…'"
+    """
+    shown = [repr(name) for name in columns[:8]]
+    return ", ".join(text if len(text) <= _NAME_CHARACTERS + 2 else _cut(text) for text in shown)
+
+
+def _cut(text: str) -> str:
+    return f"{text[: _NAME_CHARACTERS + 1]}…{text[0]}"
+
+
+def separator_hint(columns: Sequence[str], path: Path) -> str:
+    """What to do about a CSV file whose header is one column because another separator is in it; empty for others.
+
+    >>> separator_hint(["id;price"], Path("a.csv"))
+    "the separator is a comma; this header has ';'"
+    """
+    if path.suffix.lower() != ".csv" or len(columns) != 1:
+        return ""
+    found = next((name for sign, name in ((";", "';'"), ("\t", "tabs")) if sign in columns[0]), None)
+    return f"the separator is a comma; this header has {found}" if found else ""
+
+
 def _check_columns(columns: Sequence[str], path: Path, source: SourceDef) -> None:
     known = source.columns
     doubles = sorted({c for c in columns if columns.count(c) > 1})
     if doubles:
-        raise ContractError("MS-E402", f"the file has column {doubles[0]!r} twice", where=str(path))
+        raise ContractError("MS-E402", f"the file has column {quoted(doubles[:1])} twice", where=str(path))
     strange = [c for c in columns if c not in known]
     if strange:
+        more = len(columns) > len(known)
+        other = "load only those with --pick" if more else "leave the column out of the file"
         raise ContractError(
             "MS-E402",
-            f"{source.name} has no column {', '.join(map(repr, strange[:8]))}",
+            f"{source.name} has no column {quoted(strange)}",
             where=str(path),
             why="a column that nobody declared would be lost without a word",
-            hint=did_you_mean(strange[0], known) + ", or leave the column out of the file",
+            hint=separator_hint(columns, path) or f"{did_you_mean(strange[0], known)}, or {other}",
         )
     missing = [f.name for f in source.fields if f.name not in columns and not f.nullable and not f.has_default]
     if missing:
-        raise ContractError("MS-E402", f"the file has no column {', '.join(map(repr, missing[:8]))}", where=str(path))
+        raise ContractError("MS-E402", f"the file has no column {quoted(missing)}", where=str(path))
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------------

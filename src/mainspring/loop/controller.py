@@ -29,7 +29,7 @@ from mainspring.monitoring import Reference
 from mainspring.rollout import RolloutState, judge, plan_of
 from mainspring.training import load as load_dataset
 
-LOOK_US = 1_800_000_000
+LOOK_US = 60_000_000
 MIN_DRIFT_ROWS = 200
 PATIENCE_US = 7 * DAY_US
 """After a training the rule "when worse" waits this long: what it trained has to be judged first."""
@@ -87,11 +87,11 @@ class Controller:
         """
         if "version" in news:
             self._ready = self._ready_versions()
-        due = boundaries(self._looked_us, now_us, LOOK_US)
-        if not due:
+        look_us = now_us // LOOK_US * LOOK_US
+        if look_us <= self._looked_us:
             return
-        self._looked_us = due[-1]
-        self._look_at_feeds(due[-1])
+        self._looked_us = look_us
+        self._look_at_feeds(look_us)
         self._release_what_is_ready(now_us)
         for model in self._project.models.values():
             for at_us in boundaries(self._judged_us[model.name], now_us, model.monitor.every_us):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
+from urllib.parse import urlsplit
 
 from mainspring.core.config import Config
 from mainspring.core.errors import NotFoundError, UnavailableError
@@ -57,6 +58,7 @@ class _Child:
     due_s: float = 0.0
     back_off_s: float = BACK_OFF_S[0]
     starts: int = field(default=0)
+    port: int = 0
 
 
 class Supervisor:
@@ -203,7 +205,9 @@ class Supervisor:
         argv = [sys.executable, "-m", "mainspring", COMMANDS[child.name], "-C", str(self._config.root), "--supervised"]
         if self._clock_file is not None:
             argv += ["--test-clock", str(self._clock_file)]
-        if self._free_ports and child.name in PORTS:
+        if child.port:  # those who knew where it was find it there again
+            argv += ["--port", str(child.port)]
+        elif self._free_ports and child.name in PORTS:
             argv += ["--port", "0"]
         child.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if child.log.exists() and child.log.stat().st_size > LOG_BYTES:
@@ -247,6 +251,8 @@ class Supervisor:
                     raise UnavailableError("MS-L141", what, where=str(child.log), why=why)
             waiting = [name for name in waiting if read_door(self._config.run, name) is None]
             if not waiting:
+                for name, url in self.urls().items():
+                    self._children[name].port = urlsplit(url).port or 0
                 return
             if time.monotonic() > deadline:
                 what = f"{waiting[0]} does not answer after {timeout_s:g} s"
