@@ -38,3 +38,21 @@ def test_a_shared_clock_opened_again_keeps_its_time(tmp_path):
     SharedClock(tmp_path / "clock").set(42)
     assert SharedClock(tmp_path / "clock").now_us() == 42
     assert (tmp_path / "clock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_reader_never_sees_a_half_written_time(tmp_path):
+    path = tmp_path / "clock"
+    clock = SharedClock(path)
+    before, after = 0x0102_0304_0506_0708, 0x7172_7374_7576_7778
+    clock.set(before)
+    code = (
+        "import sys; from pathlib import Path; from mainspring.core.clock import SharedClock;"
+        "c = SharedClock(Path(sys.argv[1])); times = tuple(map(int, sys.argv[2:]));"
+        "[c.set(times[i % 2]) for i in range(3_000_000)]; c.settle(1)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path), str(before), str(after)]) as writer:
+        seen = set()
+        while writer.poll() is None and not clock.settled_us():
+            seen.add(clock.now_us())
+    assert writer.returncode == 0
+    assert seen == {before, after}

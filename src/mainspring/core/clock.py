@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 import time
 from pathlib import Path
 from typing import Protocol
 
-_CELL = struct.Struct("<q")
 _BYTES = 16
 
 
@@ -69,22 +67,24 @@ class SharedClock:
         try:
             if os.fstat(handle).st_size < _BYTES:
                 os.ftruncate(handle, _BYTES)
-            self._cells = mmap.mmap(handle, _BYTES)
+            # A view of whole numbers, because each of them is then written and read at once: `struct.pack_into` clears
+            # the bytes first, and a reader in another process would now and then see 1970.
+            self._cells = memoryview(mmap.mmap(handle, _BYTES)).cast("q")
         finally:
             os.close(handle)
 
     def now_us(self) -> int:
         """Microseconds since 1970 UTC."""
-        return int(_CELL.unpack_from(self._cells, 0)[0])
+        return self._cells[0]
 
     def set(self, now_us: int) -> None:
         """Move to ``now_us``: the driver only."""
-        _CELL.pack_into(self._cells, 0, now_us)
+        self._cells[0] = now_us
 
     def settled_us(self) -> int:
         """Up to where everything due has been done."""
-        return int(_CELL.unpack_from(self._cells, 8)[0])
+        return self._cells[1]
 
     def settle(self, now_us: int) -> None:
         """Say that everything due up to ``now_us`` has been done: the worker only."""
-        _CELL.pack_into(self._cells, 8, now_us)
+        self._cells[1] = now_us
