@@ -13,8 +13,8 @@ from mainspring.cli.options import DEFAULT, Options
 
 app = App(
     name="demo",
-    help_epilogue="""Real processes on free ports, a year of flights out of New York, nine minutes on two cores. A model is
-trained on January to March and released; April to December are streamed. Feeds break, a bad release
+    help_epilogue="""Real processes on free ports, a year of flights out of New York, nine minutes on two cores.
+A model is trained on January to March and released; April to December are streamed. Feeds break, a bad release
 is pushed, the worker is killed: watch what the system does about it. It ends with a report in the
 terminal and as one HTML file.
 
