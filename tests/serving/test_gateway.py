@@ -97,7 +97,7 @@ def test_a_request_without_any_good_row_is_refused_with_the_reason_of_each(world
         (b"", "/predict/late_ride", 400, "MS-S101"),
         (b'{"distance_km": NaN}', "/predict/late_ride", 400, "MS-S101"),
         (json.dumps(ride(distance_km=1e301)).encode(), "/predict/late_ride", 422, "MS-E103"),
-        (json.dumps(ride(asked_at="1969-12-31T23:59:59Z")).encode(), "/predict/late_ride", 400, "MS-S103"),
+        (json.dumps(ride(asked_at="1969-12-31T23:59:59Z")).encode(), "/predict/late_ride", 422, "MS-E107"),
         (json.dumps(ride(asked_at="2999-01-01T00:00:00Z")).encode(), "/predict/late_ride", 400, "MS-S103"),
         (json.dumps(ride(passengers=2**63)).encode(), "/predict/late_ride", 422, "MS-E102"),
         (json.dumps([ride(i) for i in range(501)]).encode(), "/predict/late_ride", 413, "MS-S102"),
