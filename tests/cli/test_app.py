@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -135,7 +136,7 @@ def test_ctrl_c_ends_with_130(monkeypatch, cli):
 
 
 def test_a_reader_that_goes_away_is_no_error(project):
-    line = f"{sys.executable} -m mainspring plan -C {project} | true"
+    line = f"{shlex.quote(sys.executable)} -m mainspring plan -C {shlex.quote(str(project))} | true"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {line}"], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
