@@ -51,6 +51,7 @@ def run_demo(folder: Path, *, quick: bool, keep: bool, console: Console) -> Find
                 )
                 driver.supervisor.watch()
         except KeyboardInterrupt:
+            driver.supervisor.stop()  # first, so that what is said is so
             console.print(f"stopped: nothing is left running; the project is in {folder}", highlight=False)
             raise
         finally:
