@@ -44,7 +44,7 @@ def view(name: str = "spending", windows: dict[str, int] = WINDOWS) -> ViewDef:
     features = [
         Aggregate(f"{function}_{name}", function, x, us) for name, us in windows.items() for function in FUNCTIONS
     ]
-    return ViewDef(name, SOURCE, ("k",), tuple(features))
+    return ViewDef(name, (SOURCE,), ("k",), tuple(features))
 
 
 def data(events: int, moments: int, keys: int) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -252,7 +252,25 @@ CASES = [
     (
         "MS-D115",
         'class Ride(ms.Source, time="at", corrects="n"):  # <-\n    at: datetime\n    n: str',
-        "corrects='n'",
+        "says corrects= and has no id=",
+        "",
+    ),
+    (
+        "MS-D115",
+        'class Ride(ms.Source, id="n", time="at", corrects="op"):  # <-\n    at: datetime\n    n: str',
+        "corrects='op' of ride must be a str column",
+        "ms.one_of(",
+    ),
+    (
+        "MS-D125",
+        '@ms.feature_view(Done, entity="city", using=[Done])  # <-\nclass V:\n    n = ms.count()',
+        "which is no feature view",
+        "",
+    ),
+    (
+        "MS-D126",
+        '@ms.feature_view(Done, entity="city")  # <-\nclass V:\n    n = ms.last_k("minutes", 2)\n    n_1 = ms.count()',
+        "two features of V are named 'n_1'",
         "",
     ),
     (

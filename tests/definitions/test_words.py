@@ -3,7 +3,7 @@
 import pytest
 
 import mainspring as ms
-from mainspring.definitions.values import AGGREGATES
+from mainspring.definitions import AGGREGATES
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def feature(name, function, of=None, window=None, ttl=None, where=None):
 
 def make_view(*features, name="view", entity=("k",)):
     """A view over ``EVENTS``."""
-    return ViewDef(name, EVENTS, tuple(entity), tuple(features))
+    return ViewDef(name, (EVENTS,), tuple(entity), tuple(features))
 
 
 def every_aggregate(window, of="x", suffix=""):

@@ -16,7 +16,7 @@ REQUESTS = SourceDef(
     "asks", (Field("id", "str"), Field("k", "str", nullable=True), Field("at", "datetime")), time="at", id="id"
 )
 VIEW = make_view(*every_aggregate(1_000))
-FEATURES = (Feature("k", "str"), *(Feature(VIEW.column(f), "float", VIEW, f) for f in VIEW.features))
+FEATURES = (Feature("k", "str"), *(Feature(*VIEW.columns_of(f), "float", VIEW, f) for f in VIEW.features))
 LABEL = LabelDef(EVENTS, "k", expression("x", EVENTS.schema, of="events", where="tests"), 10, ms.exclude)
 MODEL = ModelDef(
     "m",

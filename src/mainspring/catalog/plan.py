@@ -106,7 +106,7 @@ def _sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
 def _views(old: Mapping[str, Any], new: Mapping[str, Any], stored: Mapping[str, int]) -> Iterator[Line]:
     before, after = old.get("views", {}), new["views"]
     for name, view in after.items():
-        events = stored.get(view["source"]["name"], 0)
+        events = sum(stored.get(source["name"], 0) for source in view["sources"])
         if name not in before:
             yield Line("add", "view", name, f"{len(view['features'])} features by {', '.join(view['entity'])}", events)
         elif before[name]["version"] != view["version"]:
@@ -179,5 +179,10 @@ def _feature_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iter
     yield from (f"~ {name}" for name in sorted(after.keys() & before.keys()) if after[name] != before[name])
     if old["entity"] != new["entity"]:
         yield f"entity {', '.join(new['entity'])}"
-    if old["source"] != new["source"]:
-        yield f"contract of {new['source']['name']}"
+    if old["sources"] != new["sources"]:
+        known = {source["name"]: source for source in old["sources"]}
+        changed = [s["name"] for s in new["sources"] if known.pop(s["name"], None) != s]
+        yield f"contract of {', '.join([*changed, *known])}"
+    for part in ("derived", "using", "hop_us"):
+        if old.get(part) != new.get(part):
+            yield f"~ {part.removesuffix('_us')}"

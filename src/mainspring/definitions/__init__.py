@@ -1,18 +1,38 @@
 """The words that a definitions file is written in, and the frozen values it becomes. No I/O beyond loading it."""
 
+from mainspring.definitions.aggregates import (
+    age,
+    approx_distinct,
+    count,
+    distinct,
+    ewma,
+    first,
+    last,
+    last_k,
+    max,  # noqa: A004  the field's word for this aggregate
+    mean,
+    min,  # noqa: A004  the field's word for this aggregate
+    quantile,
+    rate,
+    std,
+    sum,  # noqa: A004  the field's word for this aggregate
+    time_since,
+    top_k,
+    trend,
+    var,
+)
 from mainspring.definitions.codec import expression_from, source_from, view_from
-from mainspring.definitions.constraints import between, length, one_of, pattern
+from mainspring.definitions.constraints import between, dim, length, one_of, pattern
 from mainspring.definitions.dataset import Dataset
+from mainspring.definitions.features import AGGREGATES, MOMENT, SOURCE, Aggregate, Feature, ViewDef
 from mainspring.definitions.label import label
 from mainspring.definitions.model import LOSSES, METRICS, Monitor, Rollout, every, gate, guard, model, when_worse
 from mainspring.definitions.project import collect, load_project
-from mainspring.definitions.source import Source
+from mainspring.definitions.source import Source, Table
 from mainspring.definitions.values import (
-    Aggregate,
     Constraint,
     Exclude,
     Expression,
-    Feature,
     Field,
     Gate,
     Guard,
@@ -23,14 +43,16 @@ from mainspring.definitions.values import (
     RetrainRule,
     RolloutDef,
     SourceDef,
-    ViewDef,
     exclude,
 )
-from mainspring.definitions.view import age, count, feature_view, last, max, mean, min, std, sum  # noqa: A004
+from mainspring.definitions.view import feature_view, lookup
 
 __all__ = [
+    "AGGREGATES",
     "LOSSES",
     "METRICS",
+    "MOMENT",
+    "SOURCE",
     "Aggregate",
     "Constraint",
     "Dataset",
@@ -50,30 +72,44 @@ __all__ = [
     "RolloutDef",
     "Source",
     "SourceDef",
+    "Table",
     "ViewDef",
     "age",
+    "approx_distinct",
     "between",
     "collect",
     "count",
+    "dim",
+    "distinct",
     "every",
+    "ewma",
     "exclude",
     "expression_from",
     "feature_view",
+    "first",
     "gate",
     "guard",
     "label",
     "last",
+    "last_k",
     "length",
     "load_project",
+    "lookup",
     "max",
     "mean",
     "min",
     "model",
     "one_of",
     "pattern",
+    "quantile",
+    "rate",
     "source_from",
     "std",
     "sum",
+    "time_since",
+    "top_k",
+    "trend",
+    "var",
     "view_from",
     "when_worse",
 ]

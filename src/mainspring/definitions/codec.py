@@ -6,12 +6,14 @@ after the definitions file has moved on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mainspring.core.errors import FormatError
 from mainspring.core.times import parse_time, to_datetime
-from mainspring.definitions.values import Aggregate, Constraint, Expression, Field, SourceDef, ViewDef
+from mainspring.definitions.features import Aggregate, ViewDef, event_schema
+from mainspring.definitions.values import Constraint, Expression, Field, SourceDef
 
 
 def source_from(described: Mapping[str, Any]) -> SourceDef:
@@ -22,7 +24,8 @@ def source_from(described: Mapping[str, Any]) -> SourceDef:
     """
     try:
         fields = tuple(_field(f) for f in described["fields"])
-        return SourceDef(described["name"], fields, described["time"], described["id"], described["known_at"])
+        name, time, known_at = described["name"], described["time"], described["known_at"]
+        return SourceDef(name, fields, time, described["id"], known_at, corrects=described.get("corrects"))
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError("MS-D170", f"no description of a source: {error!r}") from error
 
@@ -36,9 +39,15 @@ def view_from(described: Mapping[str, Any]) -> ViewDef:
     from polars.exceptions import PolarsError
 
     try:
-        source = source_from(described["source"])
-        features = tuple(_aggregate(f, source) for f in described["features"])
-        return ViewDef(described["name"], source, tuple(described["entity"]), features)
+        sources = tuple(source_from(s) for s in described["sources"])
+        using = tuple(view_from(v) for v in described.get("using", ()))
+        schema = event_schema(sources, using)
+        dims = {f.name: f.dim for source in sources for f in source.fields}
+        features = tuple(_aggregate(f, schema, dims) for f in described["features"])
+        entity, hop_us = tuple(described["entity"]), described.get("hop_us")
+        view = ViewDef(described["name"], sources, entity, features, using=using, hop_us=hop_us)
+        derived = described.get("derived", ())
+        return replace(view, derived=tuple(_derived(derived, view))) if derived else view
     except (KeyError, TypeError, ValueError, PolarsError) as error:
         raise FormatError("MS-D170", f"no description of a feature view: {error!r}") from error
 
@@ -51,10 +60,28 @@ def _field(described: Mapping[str, Any]) -> Field:
     return Field(described["name"], described["kind"], described["nullable"], constraints, default, has_default)
 
 
-def _aggregate(described: Mapping[str, Any], source: SourceDef) -> Aggregate:
-    value, where = (expression_from(described[part], source.schema) for part in ("value", "where"))
-    window_us, ttl_us = described["window_us"], described["ttl_us"]
-    return Aggregate(described["name"], described["function"], value, window_us, ttl_us, where)
+def _aggregate(described: Mapping[str, Any], schema: Mapping[str, Any], dims: Mapping[str, int]) -> Aggregate:
+    value, where = (expression_from(described[part], schema) for part in ("value", "where"))
+    return Aggregate(
+        described["name"],
+        described["function"],
+        value,
+        described["window_us"],
+        described["ttl_us"],
+        where,
+        described.get("k", 1),
+        described.get("q"),
+        described.get("half_life_us"),
+        described.get("per_us"),
+        dims[value.inputs[0]] if value is not None and value.kind == "vector" else 1,
+    )
+
+
+def _derived(described: Iterable[tuple[str, str]], view: ViewDef) -> Iterator[Expression]:
+    for name, text in described:
+        found = expression_from(text, view.own_schema, name)
+        if found is not None:
+            yield found
 
 
 def expression_from(text: str | None, schema: Mapping[str, Any], name: str = "") -> Expression | None:

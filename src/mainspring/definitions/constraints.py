@@ -1,4 +1,4 @@
-"""Row checks that go inside ``Annotated``: a set, a range, a pattern, a length."""
+"""Row checks that go inside ``Annotated``: a set, a range, a pattern, a length, a dimension."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _FITS = {
     "between": ("int", "float", "datetime"),
     "pattern": ("str",),
     "length": ("str",),
+    "dim": ("vector",),
 }
 
 
@@ -39,6 +40,11 @@ def length(low: int, high: int) -> Constraint:
     return Constraint("length", (low, high))
 
 
+def dim(numbers: int) -> Constraint:
+    """The vector has this many numbers, all finite: ``Annotated[list[float], ms.dim(64)]``."""
+    return Constraint("dim", (numbers,))
+
+
 def check_constraint(constraint: Constraint, kind: str, column: str, where: str) -> None:
     """Refuse a constraint that its column's kind cannot meet.
 
@@ -58,6 +64,8 @@ def check_constraint(constraint: Constraint, kind: str, column: str, where: str)
         raise refuse("the values must be there and different")
     if constraint.name in ("between", "length") and not args[0] <= args[1]:
         raise refuse("the low end lies above the high end")
+    if constraint.name == "dim" and not (isinstance(args[0], int) and 1 <= args[0] <= 4_096):
+        raise refuse("a vector has from 1 to 4096 numbers")
     if constraint.name == "pattern":
         try:
             re.compile(args[0])

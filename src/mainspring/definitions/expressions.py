@@ -14,7 +14,7 @@ import polars as pl
 
 from mainspring.core.errors import DefinitionError, FormatError
 from mainspring.core.names import did_you_mean
-from mainspring.definitions.values import Expression, Kind
+from mainspring.definitions.values import Expression, Field, Kind
 
 UTC_US = pl.Datetime("us", "UTC")
 POLARS_TYPES: dict[str, Any] = {
@@ -24,6 +24,30 @@ POLARS_TYPES: dict[str, Any] = {
     "bool": pl.Boolean(),
     "datetime": UTC_US,
 }
+
+
+def polars_type(field: Field) -> Any:
+    """The polars type of a column: of its kind, or an array of as many numbers as a vector has."""
+    return pl.Array(pl.Float64, field.dim) if field.kind == "vector" else POLARS_TYPES[field.kind]
+
+
+def renamed(text: str, columns: Mapping[str, str]) -> str:
+    """An expression's JSON with other JSON in the place of the columns named: a column or a whole expression.
+
+    Args:
+        text: JSON of an expression.
+        columns: JSON of an expression by the column's name; columns that it does not name stay.
+    """
+    found = {name: json.loads(other) for name, other in columns.items()}
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, dict):
+            if set(node) == {"Column"} and node["Column"] in found:
+                return found[node["Column"]]
+            return {key: walk(part) for key, part in node.items()}
+        return [walk(part) for part in node] if isinstance(node, list) else node
+
+    return json.dumps(walk(json.loads(text)), separators=(",", ":"))
 
 
 def parse(text: str) -> pl.Expr:
@@ -49,6 +73,8 @@ def kind_of(dtype: pl.DataType) -> Kind | None:
         return "str"
     if isinstance(dtype, pl.Datetime):
         return "datetime"
+    if isinstance(dtype, pl.Array):
+        return "vector"
     return None
 
 

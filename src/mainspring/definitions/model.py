@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mainspring.core.errors import DefinitionError
 from mainspring.core.names import did_you_mean, is_name
 from mainspring.core.spans import parse_span
+from mainspring.definitions.features import MOMENT, Feature, ViewDef
 from mainspring.definitions.source import Source, place_of_caller
 from mainspring.definitions.values import (
     TASKS,
-    Feature,
+    Expression,
     Gate,
     Guard,
     LabelDef,
@@ -21,7 +23,6 @@ from mainspring.definitions.values import (
     RetrainRule,
     RolloutDef,
     SourceDef,
-    ViewDef,
 )
 from mainspring.definitions.view import source_of
 
@@ -117,7 +118,7 @@ def Monitor(*, every: str = "1d", retrain: RetrainRule | None = None) -> Monitor
     return MonitorDef(parse_span(every), retrain or RetrainRule())
 
 
-def model(
+def model(  # noqa: PLR0913  a model's words, all by keyword
     *,
     request: type[Source],
     label: LabelDef,
@@ -126,9 +127,14 @@ def model(
     gates: Sequence[Gate] = (),
     rollout: RolloutDef | None = None,
     monitor: MonitorDef | None = None,
+    using: Sequence[ViewDef] = (),
     seed: int = 1,
 ) -> Callable[[Callable[[Any], Any]], ModelDef]:
     """Make a function ``train(dataset) -> fitted estimator`` a model.
+
+    A feature is a feature view (all of it), a column of the request, or an expression over columns of the request and
+    of views, such as ``(Card.col("sum_1h") / Card.col("sum_24h")).alias("share")``. Views that only expressions read
+    are named in ``using=``.
 
     Raises:
         DefinitionError: Anything that does not fit together (MS-D102, MS-D150 to MS-D154).
@@ -156,7 +162,11 @@ def model(
         raise DefinitionError(
             "MS-D151", "binary_classification needs a bool label", where=where, why=why, hint="value=col(…) > …"
         )
-    columns = tuple(_features(features, origin, where))
+    views = {view.name: view for view in (*(f for f in features if isinstance(f, ViewDef)), *using)}
+    schema = _schema(views.values(), origin, where)
+    columns = tuple(_features(features, origin, views, schema, where))
+    read = {name.split("__")[0] for f in columns if f.expression for name in f.expression.inputs if "__" in name}
+    read -= {f.view.name for f in columns if f.view is not None}
     _no_label_leak(columns, label, origin, where)
     rollout = rollout or Rollout()
     monitor = monitor or Monitor()
@@ -171,15 +181,42 @@ def model(
         except OSError:  # defined in a session without source
             code = fit.__code__.co_code.hex()
         doc = (fit.__doc__ or "").strip()
-        return ModelDef(name, origin, label, task, columns, tuple(gates), rollout, monitor, fit, code, doc, seed, place)
+        used = tuple(views[view] for view in sorted(read))
+        return ModelDef(
+            name, origin, label, task, columns, tuple(gates), rollout, monitor, fit, code, doc, seed, place, used
+        )
 
     return build
 
 
-def _features(features: Sequence[Any], origin: SourceDef, where: str) -> Iterable[Feature]:
+def _schema(views: Iterable[ViewDef], origin: SourceDef, where: str) -> dict[str, Any]:
+    """Polars types of all that an expression of a model may read: the request, its views' columns, the moment."""
+    from mainspring.definitions.expressions import POLARS_TYPES
+
+    out = dict(origin.schema) | {MOMENT: POLARS_TYPES["datetime"]}
+    for view in views:
+        for key in view.entity:
+            if key not in origin.columns:
+                why = f"feature view {view.name} is for entity {', '.join(view.entity)}"
+                hint = did_you_mean(key, origin.columns)
+                raise DefinitionError(
+                    "MS-D102", f"request {origin.name} has no column {key!r}", where=where, why=why, hint=hint
+                )
+            for source in view.sources:
+                if origin.columns[key].kind != source.columns[key].kind:
+                    raise DefinitionError(
+                        "MS-D153", f"{key!r} has another type in {origin.name} and {source.name}", where=where
+                    )
+        out |= {f"{view.name}__{slot}": dtype for slot, dtype in view.own_schema.items() if slot != MOMENT}
+    return out
+
+
+def _features(
+    features: Sequence[Any], origin: SourceDef, views: Mapping[str, ViewDef], schema: Mapping[str, Any], where: str
+) -> Iterable[Feature]:
     seen: dict[str, Feature] = {}
     for thing in features:
-        for feature in _expand(thing, origin, where):
+        for feature in _expand(thing, origin, views, schema, where):
             if feature.name in seen:
                 hint = 'give one of them another name with .alias("…")'
                 raise DefinitionError("MS-D152", f"two features are named {feature.name!r}", where=where, hint=hint)
@@ -189,30 +226,24 @@ def _features(features: Sequence[Any], origin: SourceDef, where: str) -> Iterabl
     return seen.values()
 
 
-def _expand(thing: Any, origin: SourceDef, where: str) -> Iterable[Feature]:
+def _expand(
+    thing: Any, origin: SourceDef, views: Mapping[str, ViewDef], schema: Mapping[str, Any], where: str
+) -> Iterable[Feature]:
     if isinstance(thing, ViewDef):
-        for key in thing.entity:
-            if key not in origin.columns:
-                why = f"feature view {thing.name} is for entity {', '.join(thing.entity)}"
-                hint = did_you_mean(key, origin.columns)
-                raise DefinitionError(
-                    "MS-D102", f"request {origin.name} has no column {key!r}", where=where, why=why, hint=hint
-                )
-            if origin.columns[key].kind != thing.source.columns[key].kind:
-                raise DefinitionError(
-                    "MS-D153", f"{key!r} has another type in {origin.name} and {thing.source.name}", where=where
-                )
-        for one in thing.features:
-            kind = "int" if one.function == "count" else "float"
-            yield Feature(thing.column(one), kind, view=thing, aggregate=one)  # type: ignore[arg-type]
+        yield from _values(thing)
+        yield from (_derived(thing, one) for one in thing.derived if one.kind != "datetime")
         return
     if isinstance(thing, str):
         if thing not in origin.columns:
             hint = did_you_mean(thing, origin.columns)
             raise DefinitionError("MS-D102", f"request {origin.name} has no column {thing!r}", where=where, hint=hint)
-        if origin.columns[thing].kind == "datetime":
+        kind = origin.columns[thing].kind
+        if kind == "datetime":
             raise _instant(thing, where)
-        yield Feature(thing, origin.columns[thing].kind)
+        if kind == "vector":
+            why = "a model sees a vector of a feature view, number by number"
+            raise DefinitionError("MS-D153", f"feature {thing!r} is a vector", where=where, why=why)
+        yield Feature(thing, kind)
         return
     if isinstance(thing, type) and issubclass(thing, Source):
         raise DefinitionError(
@@ -221,12 +252,51 @@ def _expand(thing: Any, origin: SourceDef, where: str) -> Iterable[Feature]:
             where=where,
             hint=f"make a feature view of it: @ms.feature_view({thing.__name__}, entity=…)",
         )
-    from mainspring.definitions.expressions import expression
+    from mainspring.definitions.expressions import POLARS_TYPES, expression, renamed
 
-    frozen = expression(thing, origin.schema, of=f"request {origin.name}", where=where)
+    own = {_derived_name(view, one.name): one for view in views.values() for one in view.derived}
+    known = dict(schema) | {name: POLARS_TYPES[one.kind] for name, one in own.items()}
+    frozen = expression(thing, known, of=f"request {origin.name}", where=where)
     if frozen.kind == "datetime":
         raise _instant(frozen.name, where)
+    if frozen.kind == "vector":
+        raise DefinitionError("MS-D153", f"feature {frozen.name!r} is a vector", where=where)
+    plain = {f.name: f for view in views.values() for f in _values(view)}
+    if frozen.inputs == (frozen.name,) and thing.meta.is_column() and frozen.name in plain:
+        yield plain[frozen.name]
+        return
+    inlined = {
+        name: _derived(views[name.split("__")[0]], own[name]).expression for name in frozen.inputs if name in own
+    }
+    if inlined:
+        text = renamed(frozen.json, {name: one.json for name, one in inlined.items() if one is not None})
+        deeper = [c for one in inlined.values() if one is not None for c in one.inputs]
+        inputs = tuple(dict.fromkeys([*(c for c in frozen.inputs if c not in own), *deeper]))
+        frozen = Expression(text, frozen.name, frozen.kind, inputs)
     yield Feature(frozen.name, frozen.kind, expression=frozen)
+
+
+def _values(view: ViewDef) -> Iterable[Feature]:
+    """Values of a view that a model can read: all but instants, which only expressions can."""
+    for one in view.features:
+        for name in view.columns_of(one):
+            if one.kind != "datetime":
+                yield Feature(name, one.kind, view=view, aggregate=one)
+
+
+def _derived_name(view: ViewDef, name: str) -> str:
+    return f"{view.name}__{name}"
+
+
+def _derived(view: ViewDef, one: Expression) -> Feature:
+    """A view's own expression as a feature of a model: over ``view__column`` instead of ``column``."""
+    from mainspring.definitions.expressions import renamed
+
+    columns = {c: f"{view.name}__{c}" for c in one.inputs if c != MOMENT}
+    text = renamed(one.json, {c: json.dumps({"Column": full}) for c, full in columns.items()})
+    name = _derived_name(view, one.name)
+    inputs = tuple(columns.get(c, c) for c in one.inputs)
+    return Feature(name, one.kind, expression=Expression(text, name, one.kind, inputs))
 
 
 def _instant(name: str, where: str) -> DefinitionError:

@@ -11,8 +11,9 @@ from typing import Any
 
 from mainspring.core.errors import DefinitionError, MainspringError
 from mainspring.core.ids import content_hash
-from mainspring.definitions.source import Source
-from mainspring.definitions.values import LabelDef, ModelDef, Project, SourceDef, ViewDef
+from mainspring.definitions.features import ViewDef
+from mainspring.definitions.source import Source, Table
+from mainspring.definitions.values import LabelDef, ModelDef, Project, SourceDef
 
 
 def load_project(path: Path) -> Project:
@@ -54,25 +55,31 @@ def collect(module: ModuleType, path: str = "") -> Project:
     views: dict[str, ViewDef] = {}
     models: dict[str, ModelDef] = {}
     for thing in vars(module).values():
-        if isinstance(thing, type) and issubclass(thing, Source) and thing is not Source:
+        if isinstance(thing, type) and issubclass(thing, Source) and thing not in (Source, Table):
             _add(sources, thing.definition, "sources")
         elif isinstance(thing, ViewDef):
-            _add(sources, thing.source, "sources")
-            _add(views, thing, "feature views")
+            _add_view(thing, sources, views)
         elif isinstance(thing, LabelDef):
             _add(sources, thing.source, "sources")
         elif isinstance(thing, ModelDef):
             for source in (thing.request, thing.label.source):
                 _add(sources, source, "sources")
             for view in thing.views:
-                _add(sources, view.source, "sources")
-                _add(views, view, "feature views")
+                _add_view(view, sources, views)
             _add(models, thing, "models")
     if not sources:
         raise DefinitionError(
             "MS-D163", "the definitions file defines no source", where=path, hint="class Name(ms.Source, time=…)"
         )
     return Project(sources, views, models, path)
+
+
+def _add_view(view: ViewDef, sources: dict[str, SourceDef], views: dict[str, ViewDef]) -> None:
+    for source in view.sources:
+        _add(sources, source, "sources")
+    for used in view.using:
+        _add_view(used, sources, views)
+    _add(views, view, "feature views")
 
 
 def _add(into: dict[str, Any], thing: SourceDef | ViewDef | ModelDef, what: str) -> None:

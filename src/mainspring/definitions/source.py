@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 import typing
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from mainspring.core.errors import DefinitionError
@@ -14,7 +14,15 @@ from mainspring.core.spans import parse_span
 from mainspring.definitions.constraints import check_constraint
 from mainspring.definitions.values import Constraint, Field, Kind, Place, SourceDef
 
-_KINDS: dict[Any, Kind] = {str: "str", int: "int", float: "float", bool: "bool", datetime: "datetime"}
+_KINDS: dict[Any, Kind] = {
+    str: "str",
+    int: "int",
+    float: "float",
+    bool: "bool",
+    datetime: "datetime",
+    list[float]: "vector",
+}
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def place_of_caller() -> Place:
@@ -56,13 +64,6 @@ class Source:
         """
         place = place_of_caller()
         where = str(place)
-        if corrects is not None:
-            raise DefinitionError(
-                "MS-D115",
-                f"{cls.__name__} says corrects={corrects!r}, which this release does not have",
-                where=where,
-                why="corrections by id come after the first release; silence here would count a row twice",
-            )
         name = name or snake_case(cls.__name__)
         if not is_name(name):
             raise DefinitionError(
@@ -81,8 +82,21 @@ class Source:
                 )
         if id is not None and (columns[id].kind not in ("str", "int") or columns[id].nullable):
             raise DefinitionError("MS-D112", f"id={id!r} of {name} must be str or int, never None", where=where)
+        if corrects is not None:
+            if corrects not in columns or columns[corrects].kind != "str":
+                raise DefinitionError(
+                    "MS-D115",
+                    f"corrects={corrects!r} of {name} must be a str column",
+                    where=where,
+                    why="it says what an event does to the row with its id",
+                    hint='op: Annotated[str, ms.one_of("insert", "update", "delete")] = "insert"',
+                )
+            if id is None:
+                why = "a correction is located by the id of the row that it corrects"
+                raise DefinitionError("MS-D115", f"{name} says corrects= and has no id=", where=where, why=why)
+        doc = (cls.__doc__ or "").strip()
         cls.definition = SourceDef(
-            name, fields, time, id, known_at, parse_span(dedup), parse_span(future), (cls.__doc__ or "").strip(), place
+            name, fields, time, id, known_at, parse_span(dedup), parse_span(future), doc, place, corrects
         )
 
 
@@ -93,7 +107,7 @@ def _fields(cls: type, where: str) -> typing.Iterator[Field]:
         raise DefinitionError(
             "MS-D113", f"{cls.__name__}: {error}", where=where, hint="import the type it names"
         ) from None
-    hints.pop("definition", None)
+    hints = {name: hint for name, hint in hints.items() if typing.get_origin(hint) is not typing.ClassVar}
     if not hints:
         raise DefinitionError(
             "MS-D113", f"{cls.__name__} has no columns", where=where, hint="annotate them: flight_id: str"
@@ -121,7 +135,7 @@ def _field(cls: type, name: str, hint: Any, where: str) -> Field:
                 continue
         break
     if hint not in _KINDS:
-        known = "str, int, float, bool, datetime, or one of them | None"
+        known = "str, int, float, bool, datetime, or one of them | None; or Annotated[list[float], ms.dim(n)]"
         raise DefinitionError(
             "MS-D113",
             f"{cls.__name__}.{name} has type {hint}",
@@ -130,10 +144,47 @@ def _field(cls: type, name: str, hint: Any, where: str) -> Field:
             hint="make a column for each part of a list or a dict, or a str that holds the whole",
         )
     kind = _KINDS[hint]
+    if kind == "vector" and sum(c.name == "dim" for c in constraints) != 1:
+        why = "a vector has a dimension"
+        hint_of_dim = f"{name}: Annotated[list[float], ms.dim(64)]"
+        raise DefinitionError("MS-D114", f"{cls.__name__}.{name} has no dim", where=where, why=why, hint=hint_of_dim)
     for constraint in constraints:
         check_constraint(constraint, kind, f"{cls.__name__}.{name}", where)
-    has_default = name in vars(cls)
-    default = vars(cls).get(name)
-    if has_default and not (default is None and nullable) and not isinstance(default, hint):
+    home = next((c for c in cls.__mro__ if name in vars(c)), None)
+    has_default = home is not None
+    default = vars(home)[name] if home is not None else None
+    if has_default and not (default is None and nullable) and (kind == "vector" or not isinstance(default, hint)):
         raise DefinitionError("MS-D114", f"default {default!r} of {cls.__name__}.{name} is no {kind}", where=where)
     return Field(name, kind, nullable, tuple(constraints), default, has_default)
+
+
+class Table(Source, time="valid_from", name="table"):
+    """Base of a static table (planes, airports): a source whose latest row for a key holds until the next one.
+
+    A row without ``valid_from`` holds since 1970, so that every moment of history sees it; a row sent later replaces it
+    from when it is known. ``ms.lookup`` makes a feature view of it.
+
+    >>> class Plane(Table, key="tailnum"):
+    ...     tailnum: str
+    ...     seats: int
+    >>> Plane.key, Plane.definition.time
+    ('tailnum', 'valid_from')
+    """
+
+    valid_from: datetime = _BEGINNING
+    key: typing.ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, key: str, name: str | None = None) -> None:
+        """Read the annotations of a table's class.
+
+        Raises:
+            DefinitionError: As for a source; the key is no column (MS-D111).
+        """
+        super().__init_subclass__(time="valid_from", name=name)
+        if key not in cls.definition.columns:
+            hint = did_you_mean(key, cls.definition.columns)
+            where = str(cls.definition.place)
+            raise DefinitionError(
+                "MS-D111", f"{cls.definition.name} has no column {key!r} for key=", where=where, hint=hint
+            )
+        cls.key = key

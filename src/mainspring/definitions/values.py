@@ -14,8 +14,9 @@ from mainspring.core.times import from_datetime, to_iso
 if TYPE_CHECKING:
     import polars as pl
 
-Kind = Literal["str", "int", "float", "bool", "datetime"]
-AGGREGATES = ("count", "sum", "mean", "std", "min", "max", "last", "age")
+    from mainspring.definitions.features import Feature, ViewDef
+
+Kind = Literal["str", "int", "float", "bool", "datetime", "vector"]
 TASKS = ("binary_classification", "regression")
 DAY_US = 86_400_000_000
 
@@ -45,7 +46,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Constraint:
-    """A row check on one column: ``one_of``, ``between``, ``pattern`` or ``length``, with its arguments."""
+    """A row check on one column: ``one_of``, ``between``, ``pattern``, ``length`` or ``dim``, with its arguments."""
 
     name: str
     args: tuple[Any, ...]
@@ -61,6 +62,11 @@ class Field:
     constraints: tuple[Constraint, ...] = ()
     default: Any = None
     has_default: bool = False
+
+    @property
+    def dim(self) -> int:
+        """How many numbers a value of the column is: 1, but for a vector."""
+        return next((int(c.args[0]) for c in self.constraints if c.name == "dim"), 1)
 
     def describe(self) -> dict[str, Any]:
         """The field as JSON, for hashing and for showing."""
@@ -80,6 +86,8 @@ class SourceDef:
         known_at: Column that says when the system could first have known a historical event; event time if None.
         dedup_us: For how long an id is remembered, in microseconds.
         future_us: How far event time may lie after ``known_at`` before the event goes to quarantine.
+        corrects: Column that says what an event does to the row with its id: ``insert``, ``update`` (a full row) or
+            ``delete``; None for a source whose events are never corrected.
     """
 
     name: str
@@ -91,6 +99,7 @@ class SourceDef:
     future_us: int = 300_000_000
     doc: str = ""
     place: Place = field(default=Place(), compare=False)
+    corrects: str | None = None
 
     def describe(self) -> dict[str, Any]:
         """The contract as JSON: what the version is the hash of."""
@@ -100,7 +109,7 @@ class SourceDef:
             "time": self.time,
             "id": self.id,
             "known_at": self.known_at,
-        }
+        } | ({"corrects": self.corrects} if self.corrects else {})
 
     @cached_property
     def version(self) -> str:
@@ -115,9 +124,9 @@ class SourceDef:
     @cached_property
     def schema(self) -> dict[str, Any]:
         """Polars types by column name."""
-        from mainspring.definitions.expressions import POLARS_TYPES
+        from mainspring.definitions.expressions import polars_type
 
-        return {f.name: POLARS_TYPES[f.kind] for f in self.fields}
+        return {f.name: polars_type(f) for f in self.fields}
 
 
 @dataclass(frozen=True)
@@ -135,88 +144,6 @@ class Expression:
         from mainspring.definitions.expressions import parse
 
         return parse(self.json).alias(self.name)
-
-
-@dataclass(frozen=True)
-class Aggregate:
-    """One feature of a view.
-
-    Attributes:
-        name: Name within the view.
-        function: One of ``AGGREGATES``.
-        value: What is aggregated; None for ``count()`` and ``age()``.
-        window_us: Window length; None means since the beginning.
-        ttl_us: A latest value older than this is missing; None means never.
-        where: Only events for which this holds are seen.
-    """
-
-    name: str
-    function: str
-    value: Expression | None = None
-    window_us: int | None = None
-    ttl_us: int | None = None
-    where: Expression | None = None
-
-    def describe(self) -> dict[str, Any]:
-        """The aggregate as JSON, for hashing and for showing."""
-        return {
-            "name": self.name,
-            "function": self.function,
-            "value": self.value.json if self.value else None,
-            "window_us": self.window_us,
-            "ttl_us": self.ttl_us,
-            "where": self.where.json if self.where else None,
-        }
-
-
-@dataclass(frozen=True)
-class ViewDef:
-    """A feature view: aggregates over one source, for one entity.
-
-    Attributes:
-        entity: Columns of the source (and of any request) that name the entity, at least one.
-    """
-
-    name: str
-    source: SourceDef
-    entity: tuple[str, ...]
-    features: tuple[Aggregate, ...]
-    doc: str = ""
-    place: Place = field(default=Place(), compare=False)
-
-    def describe(self) -> dict[str, Any]:
-        """The view as JSON: what the version is the hash of."""
-        return {
-            "name": self.name,
-            "source": self.source.describe(),
-            "entity": list(self.entity),
-            "features": [f.describe() for f in self.features],
-        }
-
-    @cached_property
-    def version(self) -> str:
-        """Content hash of the view and of its source's contract."""
-        return content_hash(self.describe())
-
-    @cached_property
-    def retention_us(self) -> int | None:
-        """The longest window (or ttl) of the view; None when a feature looks back to the beginning."""
-        longest = 0
-        for feature in self.features:
-            reach = feature.window_us if feature.window_us is not None else feature.ttl_us
-            if reach is None:
-                return None
-            longest = max(longest, reach)
-        return longest
-
-    def column(self, feature: Aggregate) -> str:
-        """Column name of a feature in training sets and requests: ``view__feature``."""
-        return f"{self.name}__{feature.name}"
-
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        """Column names of all features, in order."""
-        return tuple(self.column(f) for f in self.features)
 
 
 @dataclass(frozen=True)
@@ -253,27 +180,6 @@ class LabelDef:
             "late_us": self.late_us,
             "otherwise": repr(self.otherwise),
         }
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A column that a model sees: of a view, of the request, or an expression over the request."""
-
-    name: str
-    kind: Kind
-    view: ViewDef | None = None
-    aggregate: Aggregate | None = None
-    expression: Expression | None = None
-
-    def describe(self) -> dict[str, Any]:
-        """The feature as JSON, for hashing and for showing."""
-        out: dict[str, Any] = {"name": self.name, "kind": self.kind}
-        if self.view is not None:
-            out["view"] = self.view.name
-            out["view_version"] = self.view.version
-        if self.expression is not None:
-            out["expression"] = self.expression.json
-        return out
 
 
 @dataclass(frozen=True)
@@ -354,14 +260,14 @@ class ModelDef:
     doc: str = ""
     seed: int = 1
     place: Place = field(default=Place(), compare=False)
+    using: tuple[ViewDef, ...] = ()
 
     @cached_property
     def views(self) -> tuple[ViewDef, ...]:
-        """The feature views that the model reads, each once."""
+        """The feature views that the model reads, each once: its own and those that its expressions use."""
         seen: dict[str, ViewDef] = {}
-        for feature in self.features:
-            if feature.view is not None:
-                seen[feature.view.name] = feature.view
+        for view in (*(f.view for f in self.features if f.view is not None), *self.using):
+            seen[view.name] = view
         return tuple(seen.values())
 
     def describe(self) -> dict[str, Any]:
@@ -374,7 +280,7 @@ class ModelDef:
             "features": [f.describe() for f in self.features],
             "code": content_hash(self.code),
             "seed": self.seed,
-        }
+        } | ({"using": [[v.name, v.version] for v in self.using]} if self.using else {})
 
     @cached_property
     def version(self) -> str:

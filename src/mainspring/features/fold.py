@@ -44,7 +44,8 @@ class Folder:
         self.layouts = {label_of(view): compile_view(view) for view in views}
         sources: dict[str, tuple[SourceDef, list[Layout]]] = {}
         for layout in self.layouts.values():
-            sources.setdefault(layout.view.source.version, (layout.view.source, []))[1].append(layout)
+            (source,) = layout.view.sources
+            sources.setdefault(source.version, (source, []))[1].append(layout)
         self._sources = [SourceLayout(source, layouts) for source, layouts in sources.values()]
         self._heads: dict[bytes, KeyState] = {}  # as of the commit ``_commits``
         self._commits = -1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from mainspring.definitions import SOURCE, ViewDef
 from mainspring.features import kernels as k
 from mainspring.features.layout import Layout, SourceLayout
 
@@ -31,6 +33,17 @@ class Grouped:
         return self.events[3:].view(np.float64)
 
 
+def stream(view: ViewDef, frame_of: Callable[[str], pl.DataFrame]) -> pl.DataFrame:
+    """Events of all of a view's sources as one frame: null in columns that a source does not have.
+
+    Args:
+        view: Whose sources.
+        frame_of: History of a source by its name, such as ``History.frame``.
+    """
+    frames = [frame_of(s.name).with_columns(pl.lit(s.name).alias(SOURCE)) for s in view.sources]
+    return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal")
+
+
 def instants(column: pl.Series) -> np.ndarray:
     """A datetime column as int64 microseconds."""
     return column.cast(pl.Datetime("us")).cast(pl.Int64).to_numpy().astype(np.int64, copy=True)
@@ -52,7 +65,7 @@ def group_events(layout: Layout, frame: pl.DataFrame) -> Grouped:
     codes = codes_of(entity, keys)
     times, knowns = instants(frame["_time"]), instants(frame["_known_at"])
     offsets = frame["_offset"].cast(pl.Int64).to_numpy()
-    (values,) = SourceLayout(view.source, [layout]).values(frame)
+    (values,) = SourceLayout(view.sources[0], [layout]).values(frame)
     before = None
     if not _in_order(times, knowns, offsets):
         before = np.lexsort((offsets, knowns, times))

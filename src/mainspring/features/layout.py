@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 GRACE_US = 3_600_000_000
 LONGEST_US = 1 << 62  # windows and moments are held within it, so that t − w stays an int64
 
-_FUNCTIONS: dict[str, tuple[int, int]] = {
+FUNCTIONS: dict[str, tuple[int, int]] = {
     "count": (k.F_COUNT, k.COUNT),
     "sum": (k.F_SUM, k.SUM),
     "mean": (k.F_MEAN, k.SUM),
@@ -135,7 +135,7 @@ def _compile(view: ViewDef) -> Layout:
         identity = _column_of(feature).identity
         window = k.UNBOUNDED if feature.window_us is None else min(feature.window_us, LONGEST_US)
         ttl = -1 if feature.ttl_us is None else min(feature.ttl_us, LONGEST_US)
-        function, gather = _FUNCTIONS[feature.function]
+        function, gather = FUNCTIONS[feature.function]
         plan.append([places.index(identity), function, windows.index(window), ttl, place, gather])
     plan.sort(key=lambda row: (row[k.P_COLUMN], row[k.P_WINDOW]))
     for row, wider in zip(

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from mainspring.features.history import stream
 from mainspring.features.replay import replay
 from mainspring.features.status import Status
 
@@ -140,7 +141,7 @@ def check(model: ModelDef, predictions: pl.DataFrame, history: Frames) -> Parity
     lagging = np.zeros(linked.height, bool)
     for view in model.views if linked.height else ():
         keys = linked.select(pl.col(f"_{e}").alias(e) for e in view.entity)
-        events = history.frame(view.source.name)
+        events = stream(view, history.frame)
         then, _ = replay(view, events, keys, linked["predicted_at"], known_offset=linked["folded"])
         by_then, _ = replay(view, events, keys, linked["predicted_at"], known_us=linked["_requested"])
         lagging |= ~_same(_seen(then), _seen(by_then)).all(axis=1)

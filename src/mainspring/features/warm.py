@@ -9,7 +9,7 @@ import polars as pl
 
 from mainspring.definitions import Aggregate, Field, SourceDef, ViewDef
 from mainspring.definitions.expressions import expression
-from mainspring.definitions.values import AGGREGATES
+from mainspring.features.layout import FUNCTIONS
 from mainspring.features.replay import replay
 
 
@@ -23,12 +23,12 @@ def warm_up() -> None:
     x = expression("x", source.schema, of="source warm", where=__file__)
     features = tuple(
         Aggregate(f"{name}_{window}", name, None if name == "age" else x, window)
-        for name in AGGREGATES
+        for name in FUNCTIONS
         for window in (10, None)
     )
     at = pl.Series([datetime(1970, 1, 1, tzinfo=UTC)] * 3, dtype=pl.Datetime("us", "UTC"))
     frame = pl.DataFrame({"k": ["a", "a", "b"], "x": [1.0, 2.0, 0.1], "at": at}).with_columns(
         pl.col("at").alias("_time"), pl.col("at").alias("_known_at"), pl.int_range(1, 4).alias("_offset")
     )
-    view = ViewDef("warm", source, ("k",), features)
+    view = ViewDef("warm", (source,), ("k",), features)
     replay(view, frame, frame.select("k"), np.full(3, 5), known_offset=3)

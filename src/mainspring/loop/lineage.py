@@ -163,7 +163,7 @@ def _of_view(
     request: Mapping[str, Any] | None,
     history: History,
 ) -> FeatureLineage:
-    aggregate = next(one for one in view.features if view.column(one) == name)
+    aggregate = next(one for one in view.features if name in view.columns_of(one))
     until_us = from_datetime(prediction["predicted_at"])
     reach_us = aggregate.window_us if aggregate.window_us is not None else aggregate.ttl_us
     from_us = None if reach_us is None else until_us - reach_us
@@ -181,8 +181,8 @@ def _of_view(
         view.name,
         view.version,
         aggregate.function,
-        view.source.name,
-        view.source.version,
+        ", ".join(s.name for s in view.sources),
+        ", ".join(s.version for s in view.sources),
         key,
         (from_us, until_us),
         seen.height,
@@ -199,7 +199,9 @@ def _seen(
     history: History,
 ) -> pl.DataFrame:
     """Events of the key in the window that had been folded, and that the aggregate looks at."""
-    events = history.frame(view.source.name)
+    from mainspring.features.history import stream
+
+    events = stream(view, history.frame)
     if key is None or any(part is None for part in key.values()):
         return events.clear()  # an unknown key has no events
     at_us = pl.col("_time").dt.timestamp("us")

@@ -23,6 +23,7 @@ from mainspring.events.log import Log
 from mainspring.events.wake import Wake
 from mainspring.features import Folder, OnlineStore, warm_up
 from mainspring.features.fold import label_of
+from mainspring.features.history import stream
 from mainspring.loop.controller import Controller
 from mainspring.loop.ledger import Ledger
 from mainspring.loop.pipelines import Pipelines
@@ -123,7 +124,7 @@ class _Worker:
             upto = newest if lost else upto
             for label in behind:
                 view = folder.layouts[label].view
-                folder.backfill(view, history.frame(view.source.name), upto)
+                folder.backfill(view, stream(view, history.frame), upto)
             folder.skip_to(upto)
         for label in self._store.root().views.keys() - folder.layouts.keys():
             folder.drop(label)

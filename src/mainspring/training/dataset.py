@@ -21,7 +21,9 @@ _INSTANT = pl.Datetime("us")
 
 def sources_of(model: ModelDef) -> tuple[str, ...]:
     """Names of the sources whose history a training set of ``model`` is built from."""
-    return tuple(dict.fromkeys([model.request.name, model.label.source.name, *(v.source.name for v in model.views)]))
+    return tuple(
+        dict.fromkeys([model.request.name, model.label.source.name, *(s.name for v in model.views for s in v.sources)])
+    )
 
 
 def build(
@@ -143,8 +145,8 @@ def _features(
             found[feature.name] = _as_seen(column.alias(feature.name), text=feature.kind == "str")
     reused = len(requests) if reuse is not None and model.views else 0
     for view in model.views:
-        earlier = _unchanged(model, view, requests, frames[view.source.name], reuse) if reuse is not None else None
-        values, old = _replayed(view, requests, frames[view.source.name], earlier)
+        earlier = _unchanged(model, view, requests, _stream(view, frames), reuse) if reuse is not None else None
+        values, old = _replayed(view, requests, _stream(view, frames), earlier)
         reused = min(reused, old)
         for i, name in enumerate(view.column_names):
             found[name] = pl.Series(name, values[:, i], dtype=pl.Float32)
@@ -186,7 +188,7 @@ def _unchanged(
     unless history was loaded behind them: rows that such an event could reach are not reused.
     """
     meta = reuse.meta
-    state = meta.sources.get(view.source.name)
+    state = meta.sources.get(view.sources[0].name)
     requested = meta.sources.get(model.request.name)
     same = meta.views.get(view.name) == view.version and set(view.column_names) <= set(meta.features)
     if not same or state is None or requested is None or requested.version != model.request.version:
@@ -206,9 +208,15 @@ def _unchanged(
     return rows, values.astype(np.float32, copy=False)
 
 
+def _stream(view: ViewDef, frames: Frames) -> pl.DataFrame:
+    from mainspring.features.history import stream
+
+    return stream(view, frames.__getitem__)
+
+
 def _states(model: ModelDef, frames: Frames, lake_versions: Mapping[str, int]) -> dict[str, SourceState]:
     versions = {model.request.name: model.request.version, model.label.source.name: model.label.source.version}
-    versions |= {view.source.name: view.source.version for view in model.views}
+    versions |= {s.name: s.version for view in model.views for s in view.sources}
     out = {}
     for name in sources_of(model):
         last = frames[name]["_offset"].max()
