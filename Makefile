@@ -19,7 +19,7 @@ quick := $(if $(filter-out 0,$(QUICK)),--quick)
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.venv/cache/numba
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test pytest lint types imports check reference format bench docs lock clean
+.PHONY: help setup demo test services clients pytest lint types imports check reference format bench docs lock clean
 
 help: ## list every task
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -31,7 +31,13 @@ demo: $(BASE) ## raw events to the closed loop on a year of flights (QUICK=1: a 
 
 test: lint types imports check docs pytest ## everything that must hold: lint, types, import order, repo checks, pages, tests
 
-pytest: $(DEV) ## the tests alone (ARGS="-k window -x")
+services: ## have PostgreSQL and Mosquitto on this machine, for the tests of connectors
+	@bash tools/services.sh
+
+clients: $(DEV) ## install the clients of the V2 protocol that tests run, each in an environment of its own
+	@bash tools/clients.sh
+
+pytest: $(DEV) services clients ## the tests alone (ARGS="-k window -x")
 	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(DEV) ## ruff: every rule, and the format

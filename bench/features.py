@@ -1,19 +1,21 @@
-"""The fold, offline and live: 28 features (count, sum, mean, std, min, max, last over 1 h, 24 h, 7 d, 30 d).
+"""Replay, the offline fold: 28 features (count, sum, mean, std, min, max, last over 1 h, 24 h, 7 d, 30 d), and more.
 
-Offline every contender gets the same columns in memory (DuckDB: a table in memory) and answers the same moments.
-DuckDB takes differences of prefix sums at ASOF joins: 20 of the 28, and not exact. Polars rolls over events and
-moments together: all 28, not exact. Sorting the events by key and time is the floor of most other ways. What they
-answer is compared with ours before it counts.
+Every contender gets the same columns in memory (DuckDB: a table in memory) and answers the same moments; what it says
+is compared with ours before it counts. DuckDB takes differences of prefix sums at ASOF joins: 20 of the 28, and not
+exact. Polars rolls over events and moments together: all 28, not exact. pandas does so too, on a tenth of the events;
+its `merge_asof` answers the latest value alone. Sorting the events by key and time is the floor of most other ways.
 
-Live, the floor beside the fold is LMDB alone reading a value of the same size. 50 records over seven views is one tick
-of `mainspring demo`.
+Then ours alone: from 1 M to 100 M events (the last from a generator through files, in bounded memory), views of 1 to
+1,000 features, and the case that users of Feast complain of: 17,000 rows with 1,000 features in half an hour and 50 GB.
 """
 
 from __future__ import annotations
 
-import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,8 @@ from harness import Bench, take_turns
 
 from mainspring.definitions import Aggregate, Field, SourceDef, ViewDef
 from mainspring.definitions.expressions import expression
-from mainspring.events.record import Record
-from mainspring.features import Folder, OnlineStore, Reader, warm_up
+from mainspring.features import warm_up
+from mainspring.features.crew import THREADS
 from mainspring.features.replay import replay
 
 HOUR_US = 3_600_000_000
@@ -36,7 +38,12 @@ START_US = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 SPAN_US = 90 * 24 * HOUR_US
 OURS = "mainspring replay, 28 exact"
 FLOORS = ("only sorting: DuckDB", "only sorting: Polars", "only sorting: numpy lexsort")
+MEMORY_BYTES = 4 << 30
+VALUES = tuple(f"x{i}" for i in range(20))
 SOURCE = SourceDef("payments", (Field("k", "int"), Field("x", "float"), Field("at", "datetime")), time="at")
+WIDE = SourceDef(
+    "wide", (Field("k", "int"), *(Field(name, "float") for name in VALUES), Field("at", "datetime")), time="at"
+)
 
 
 def view(name: str = "spending", windows: dict[str, int] = WINDOWS) -> ViewDef:
@@ -47,32 +54,41 @@ def view(name: str = "spending", windows: dict[str, int] = WINDOWS) -> ViewDef:
     return ViewDef(name, (SOURCE,), ("k",), tuple(features))
 
 
+def many(features: int) -> ViewDef:
+    """So many features: sums, means, counts, extremes and latest values of up to 20 columns over up to 10 windows."""
+    made = []
+    for i in range(features):
+        name, function, hours = VALUES[i // 5 % 20], ("sum", "mean", "count", "max", "last")[i % 5], 1 << (i // 100)
+        value = expression(name, WIDE.schema, of="source wide", where=__file__)
+        made.append(Aggregate(f"f{i}", function, value, hours * HOUR_US))
+    return ViewDef(f"many_{features}", (WIDE,), ("k",), tuple(made))
+
+
+def keys_of(rng: np.random.Generator, n: int, keys: int) -> np.ndarray:
+    """Zipf with exponent 1: the first key has as many as the next two, and so on."""
+    ends = np.cumsum(1.0 / np.arange(1, keys + 1))
+    return np.searchsorted(ends, rng.random(n) * ends[-1]).astype(np.int64)
+
+
 def data(events: int, moments: int, keys: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Events in order of time and moments in any order; keys are Zipf, amounts log-normal."""
     rng = np.random.default_rng(7)
-    share = 1.0 / np.arange(1, keys + 1)
-    share /= share.sum()
-
-    def frame(n: int, t: np.ndarray) -> pl.DataFrame:
-        return pl.DataFrame({"k": rng.choice(keys, n, p=share).astype(np.int64), "t": t})
-
     t = np.sort(rng.integers(0, SPAN_US, events)) + START_US
-    history = frame(events, t).with_columns(pl.Series("x", rng.lognormal(3, 1, events)))
-    return history, frame(moments, rng.integers(SPAN_US // 4, SPAN_US, moments) + START_US)
+    history = pl.DataFrame({"k": keys_of(rng, events, keys), "t": t, "x": rng.lognormal(3, 1, events)})
+    asked = rng.integers(SPAN_US // 4, SPAN_US, moments) + START_US
+    return history, pl.DataFrame({"k": keys_of(rng, moments, keys), "t": asked})
 
 
-def ours(history: pl.DataFrame, moments: pl.DataFrame) -> Callable[[], np.ndarray]:
+def as_history(events: pl.DataFrame, first_offset: int = 1) -> pl.DataFrame:
+    """The columns that the lake gives to each event."""
     at = pl.col("t").cast(pl.Datetime("us", "UTC"))
-    frame = history.select(
-        "k",
-        "x",
-        at.alias("at"),
-        at.alias("_time"),
-        at.alias("_known_at"),
-        pl.int_range(1, pl.len() + 1).alias("_offset"),
-    )
-    keys, t_us, spending = moments.select("k"), moments["t"].to_numpy(), view()
-    return lambda: replay(spending, frame, keys, t_us, known_us=t_us)[0]
+    offsets = pl.int_range(first_offset, pl.len() + first_offset)
+    return events.select(pl.exclude("t"), at=at, _time=at, _known_at=at, _offset=offsets)
+
+
+def ours(history: pl.DataFrame, moments: pl.DataFrame, asked: ViewDef, **rest: Any) -> Callable[[], np.ndarray]:
+    frame, keys, t_us = as_history(history), moments.select("k"), moments["t"].to_numpy()
+    return lambda: replay(asked, frame, keys, t_us, known_us=t_us, **rest)[0]
 
 
 def in_duckdb(history: pl.DataFrame, moments: pl.DataFrame) -> tuple[Callable[[], pl.DataFrame], Callable[[], object]]:
@@ -146,6 +162,42 @@ def in_polars(history: pl.DataFrame, moments: pl.DataFrame) -> Callable[[], pl.D
     return answer
 
 
+def in_pandas(history: pl.DataFrame, moments: pl.DataFrame) -> Callable[[], pl.DataFrame]:
+    """Events and moments in one frame, rolled by time and group; the latest value by ``merge_asof``."""
+    import pandas as pd
+
+    events = pd.DataFrame({name: history[name].to_numpy() for name in ("k", "t", "x")})
+    asked = pd.DataFrame({"k": moments["k"].to_numpy(), "t": moments["t"].to_numpy(), "row": np.arange(moments.height)})
+
+    def answer() -> pl.DataFrame:
+        both = pd.concat([asked, events]).sort_values(["k", "t", "row"], kind="stable")
+        both["at"] = pd.to_datetime(both["t"], unit="us")
+        groups = both.set_index("at").groupby("k")["x"]
+        latest = latest_in_pandas(events, asked)
+        is_moment = both["row"].notna().to_numpy()
+        rows = both["row"].to_numpy()[is_moment].astype(np.int64)
+        columns: dict[str, np.ndarray] = {}
+        for name, us in WINDOWS.items():
+            rolled = groups.rolling(pd.Timedelta(us, "us"), closed="left")
+            for function in FUNCTIONS[:-1]:
+                out = np.empty(len(asked))
+                out[rows] = getattr(rolled, function)().to_numpy()[is_moment]
+                columns[f"{function}_{name}"] = out
+            columns[f"last_{name}"] = latest["x"].where(latest["t"] - latest["at"] <= us).to_numpy()
+        return pl.DataFrame(columns)
+
+    return answer
+
+
+def latest_in_pandas(events: Any, asked: Any) -> Any:
+    import pandas as pd
+
+    known = events.rename(columns={"t": "at"}).sort_values("at", kind="stable")
+    left = asked.sort_values("t", kind="stable")
+    found = pd.merge_asof(left, known, left_on="t", right_on="at", by="k", allow_exact_matches=False)
+    return found.sort_values("row")
+
+
 def check(bench: Bench, who: str, found: pl.DataFrame, mine: np.ndarray) -> None:
     """Counts, sums, means and extremes of a peer are ours, up to its rounding (its sums cancel: 1e-6)."""
     for place, feature in enumerate(view().features):
@@ -162,120 +214,148 @@ def check(bench: Bench, who: str, found: pl.DataFrame, mine: np.ndarray) -> None
         bench.require(f"{who}: {function} over {window} agrees ({(~same).sum()} differ)", holds=same.mean() > 0.9999)
 
 
-def offline(bench: Bench) -> None:
+def beside_others(bench: Bench) -> None:
     events, moments, keys = (300_000, 30_000, 3_000) if bench.quick else (10_000_000, 1_000_000, 100_000)
     history, asked = data(events, moments, keys)
-    bench.say(f"replay: {events:,} events of {keys:,} keys (Zipf), {moments:,} moments, 28 features")
-    run, (prefix, sort_duckdb), rolling = ours(history, asked), in_duckdb(history, asked), in_polars(history, asked)
+    bench.say(f"replay: {events:,} events of {keys:,} keys (Zipf), {moments:,} moments, 28 features, {THREADS} threads")
+    run = ours(history, asked, view())
+    (prefix, sort_duckdb), rolling = in_duckdb(history, asked), in_polars(history, asked)
     mine = run()
     check(bench, "DuckDB", prefix(), mine)
     check(bench, "Polars", rolling(), mine)
     key, t = history["k"].to_numpy(), history["t"].to_numpy()
+    sorts = (sort_duckdb, lambda: history.sort("k", "t"), lambda: np.lexsort((t, key)))
+    contenders = {OURS: run, "DuckDB prefix + ASOF, 20 of 28": prefix, "Polars rolling, 28": rolling}
     bench.compare(
-        take_turns(
-            {
-                OURS: run,
-                "DuckDB prefix + ASOF, 20 of 28": prefix,
-                "Polars rolling, 28": rolling,
-            }
-            | dict(
-                zip(FLOORS, (sort_duckdb, lambda: history.sort("k", "t"), lambda: np.lexsort((t, key))), strict=True)
-            ),
-            3,
-            warm=False,
-        ),
-        "s",
-        ours=OURS,
-        floors=FLOORS,
+        take_turns(contenders | dict(zip(FLOORS, sorts, strict=True)), 3, warm=False), "s", ours=OURS, floors=FLOORS
     )
+    few_events, few_moments = history[::10], asked[::10]
+    run, rolling = ours(few_events, few_moments, view()), in_pandas(few_events, few_moments)
+    check(bench, "pandas", rolling(), run())
+    name = f"{OURS}, a tenth of it"
+    contenders = {name: run, "pandas groupby rolling, 28, a tenth of it": rolling}
+    bench.compare(take_turns(contenders, 1 if bench.quick else 2, warm=False), "s", ours=name)
 
 
-def records(n: int, history: pl.DataFrame) -> list[Record]:
-    columns = ("k", "x", "at")
-    return [
-        Record(i, SOURCE.name, SOURCE.version, None, t, t, t, (k, x, t), columns)
-        for i, (k, t, x) in enumerate(history.head(n).iter_rows(), 1)
+@dataclass
+class Peak:
+    """Greatest memory seen beyond what there was at the start: ``anonymous`` cannot be written back to a file."""
+
+    anonymous_bytes: int = 0
+    resident_bytes: int = 0
+
+
+@contextmanager
+def peak() -> Iterator[Peak]:
+    """Looks at this process's memory 50 times a second."""
+    found, before, over = Peak(), _memory(), threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.02):
+            now = _memory()
+            found.anonymous_bytes = max(found.anonymous_bytes, now["RssAnon"] - before["RssAnon"])
+            found.resident_bytes = max(found.resident_bytes, now["VmRSS"] - before["VmRSS"])
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _memory() -> dict[str, int]:
+    lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines() if line.endswith(" kB"))
+    return {name.rstrip(":"): int(kilobytes) * 1024 for name, kilobytes, _ in lines}
+
+
+def stream(events: int, keys: int) -> Iterator[pl.DataFrame]:
+    """Years of history, a chunk at a time: never all of it."""
+    rng, done, chunk = np.random.default_rng(8), 0, max(events // 50, 1)
+    while done < events:
+        n = min(chunk, events - done)
+        t = START_US + np.sort(rng.integers(SPAN_US * done // events, SPAN_US * (done + n) // events, n))
+        frame = pl.DataFrame({"k": keys_of(rng, n, keys), "t": t, "x": rng.lognormal(3, 1, n)})
+        yield as_history(frame, done + 1)
+        done += n
+
+
+def growth(bench: Bench) -> None:
+    """A tenth as many moments as events, a hundredth as many keys."""
+    sizes = (30_000, 300_000) if bench.quick else (1_000_000, 10_000_000)
+    for events in sizes:
+        history, asked = data(events, events // 10, events // 100)
+        run = ours(history, asked, view())
+        run()
+        with peak() as seen:
+            found = take_turns({f"{events:,} events in memory": run}, 3, warm=False)
+        bench.compare(found, "events/s", scale=events)
+        bench.add(f"{events:,} events: memory besides them", seen.anonymous_bytes, "bytes")
+    events = 1_000_000 if bench.quick else 100_000_000
+    bound = 64 << 20 if bench.quick else MEMORY_BYTES
+    rng = np.random.default_rng(9)
+    keys = pl.DataFrame({"k": keys_of(rng, events // 10, events // 100)})
+    t_us = rng.integers(SPAN_US // 4, SPAN_US, events // 10) + START_US
+    made_s = time.perf_counter()
+    for _ in stream(events, events // 100):
+        pass
+    made_s = time.perf_counter() - made_s
+    with peak() as seen:
+        started_s = time.perf_counter()
+        values, _ = replay(view(), stream(events, events // 100), keys, t_us, known_us=t_us, memory_bytes=bound)
+        taken_s = time.perf_counter() - started_s - made_s
+    assert values.shape == (events // 10, 28)
+    bench.add(f"{events:,} events through files, {bound >> 20:,} MB", events / taken_s, "events/s")
+    bench.add("the same: seconds, without making the events", taken_s, "s")
+    bench.add("the same: peak of memory that is no file's", seen.anonymous_bytes, "bytes", against=f"{bound:,}")
+    bench.add("the same: peak of all resident pages", seen.resident_bytes, "bytes")
+    bench.require(f"memory bound kept ({seen.anonymous_bytes:,} of {bound:,})", holds=seen.anonymous_bytes <= bound)
+
+
+def wide(events: int, moments: int, keys: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    history, asked = data(events, moments, keys)
+    rng = np.random.default_rng(10)
+    return history.drop("x").with_columns(pl.Series(name, rng.lognormal(3, 1, events)) for name in VALUES), asked
+
+
+def widths(bench: Bench) -> None:
+    events, moments = (50_000, 5_000) if bench.quick else (1_000_000, 100_000)
+    history, asked = wide(events, moments, events // 100)
+    for features in (1, 10, 100, 1_000):
+        run = ours(history, asked, many(features))
+        found = take_turns({f"{features:,} features, {events:,} events, {moments:,} moments": run}, 3)
+        bench.compare(found, "s")
+    history, asked = wide(events, 17_000, events // 100)
+    views = [
+        ViewDef(
+            f"latest_{i}",
+            (WIDE,),
+            ("k",),
+            tuple(Aggregate(name, "last", expression(name, WIDE.schema, of="wide", where=__file__)) for name in VALUES),
+        )
+        for i in range(50)
     ]
-
-
-def live(bench: Bench, folder: Path) -> None:
-    n = 100_000 if bench.quick else 1_000_000
-    history, _ = data(n, 1, n // 100)
-    stream = records(n, history)
-    with OnlineStore.open(folder / "state", 8 << 30, writable=True) as store:
-        spending = view()
-        fold = Folder([spending], store)
-        sizes = (50, 1_000, 5_000)
-        rates: dict[int, list[float]] = {size: [] for size in sizes}
-        at = 0
-        for _ in range(5):
-            for size in sizes:
-                end, started_s, first = at + n // 15, time.perf_counter(), at
-                while at < end:
-                    at = fold.fold(stream[at : min(at + size, end)])
-                rates[size].append((at - first) / (time.perf_counter() - started_s))
-        bench.compare({f"fold, {size} records a transaction": found for size, found in rates.items()}, "events/s")
-        _reads(bench, store, spending, history, stream[at - 1].time_us + 1)
-    _tick(bench, folder, stream)
-
-
-def _reads(bench: Bench, store: OnlineStore, spending: ViewDef, history: pl.DataFrame, now_us: int) -> None:
-    rng = np.random.default_rng(3)
-    asked = history["k"].to_numpy()[rng.integers(0, history.height, 6_400)].tolist()
-    reader = Reader([spending], store)
-    with store.env.begin() as txn:
-        places = [bytes(place) for place, _ in txn.cursor(db=store.heads)]
-    chosen = [places[i] for i in rng.integers(0, len(places), len(asked))]
-
-    def read(size: int) -> None:
-        t_us = np.full(size, now_us, np.int64)
-        for first in range(0, len(asked), size):
-            with reader.snapshot() as snap:
-                snap.read(spending, [(k,) for k in asked[first : first + size]], t_us)
-
-    def get() -> None:
-        with store.env.begin(buffers=True) as txn:
-            for place in chosen:
-                txn.get(place, db=store.heads)
-
-    bench.compare(
-        take_turns(
+    runs = [ours(history, asked, one) for one in views]
+    with peak() as seen:
+        found = take_turns(
             {
-                "read, 1 key a snapshot": lambda: read(1),
-                "read, 32 keys a snapshot": lambda: read(32),
-                "LMDB get alone": get,
+                "17,000 moments x 1,000 features, one view": ours(history, asked, many(1_000)),
+                "17,000 moments x 1,000 features, 50 views of 20 latest values": lambda: [run() for run in runs],
             },
-            5,
-        ),
-        "keys/s",
-        scale=len(asked),
-    )
-
-
-def _tick(bench: Bench, folder: Path, stream: list[Record]) -> None:
-    """One tick of the demo: 50 records, seven views, one durable transaction."""
-    views = [view(f"v{i}", {name: WINDOWS[name]}) for i, name in enumerate([*WINDOWS, *WINDOWS][:7])]
-    with OnlineStore.open(folder / "tick", 4 << 30, writable=True) as store:
-        fold, at, taken = Folder(views, store), 0, []
-        for _ in range(40 if bench.quick else 400):
-            started_s = time.perf_counter()
-            at = fold.fold(stream[at : at + 50])
-            taken.append((time.perf_counter() - started_s) * 1e3)
-    found = sorted(taken[5:])
-    bench.add(
-        "one tick: 50 records, 7 views, durable",
-        found[len(found) // 2],
-        "ms",
-        spread=(found[int(len(found) * 0.9)] - found[len(found) // 10]) / found[len(found) // 2],
-    )
+            1 if bench.quick else 3,
+        )
+    for name, measured in found.items():
+        bench.compare({name: measured}, "s")
+    bench.add("the two: memory besides the events", seen.anonymous_bytes, "bytes")
 
 
 def main() -> None:
-    bench = Bench.start("The fold against DuckDB, Polars and sorting alone; live folds and reads")
+    bench = Bench.start("Replay against DuckDB, Polars, pandas and sorting alone; its growth with events and features")
     warm_up()
-    offline(bench)
-    with tempfile.TemporaryDirectory(prefix="mainspring-bench-") as folder:
-        live(bench, Path(folder))
+    beside_others(bench)
+    growth(bench)
+    widths(bench)
     bench.finish()
 
 

@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 
-from mainspring.catalog import Catalog, plan
+from mainspring.catalog import Catalog, Cost, plan
 from mainspring.core.errors import RefusedError
 from mainspring.definitions import load_project
 
@@ -57,7 +57,7 @@ def lines(plan_):
 
 
 def test_the_first_plan_adds_everything_and_names_what_to_know(described):
-    first = plan({}, described(), {"arrived": 1000, "wind": 10})
+    first = plan({}, described(), {"carrier": Cost(1000), "sky": Cost(10)})
     assert lines(first) == [
         ("add", "source", "arrived"),
         ("add", "source", "wind"),
@@ -66,7 +66,7 @@ def test_the_first_plan_adds_everything_and_names_what_to_know(described):
         ("add", "model", "gust"),
     ]
     notes = {(line.name, line.text) for line in first.lines if line.action == "note"}
-    assert ("wind", "has no id: a record that is sent twice is counted twice") in notes
+    assert ("wind", "has no id: it is not deduplicated, a record that is sent twice is counted twice") in notes
     assert ("sky", "speed has no window: its state is kept since the beginning") in notes
     assert len(notes) == 2
     assert first.events == 1010
@@ -74,7 +74,7 @@ def test_the_first_plan_adds_everything_and_names_what_to_know(described):
 
 
 def test_nothing_changed_is_an_empty_plan(described):
-    again = plan(described(), described(), {"arrived": 1000})
+    again = plan(described(), described(), {})
     assert again.changes == ()
     assert again.events == 0
 
@@ -87,10 +87,30 @@ def test_what_the_catalog_gives_back_is_what_was_applied(described, tmp_path):
 
 
 def test_a_changed_window_is_a_new_version_that_replays_its_source_alone(described):
-    changed = plan(described(), described(('window="3h"', 'window="4h"')), {"arrived": 1000, "wind": 10})
+    changed = plan(described(), described(('window="3h"', 'window="4h"')), {"carrier": Cost(1000)})
     assert lines(changed) == [("change", "view", "carrier"), ("change", "model", "gust")]
     assert "~ late_3h" in changed.lines[0].text or any("~ late_3h" in line.text for line in changed.lines)
     assert changed.events == 1000
+
+
+def test_a_cost_is_said_in_events_time_state_and_models(described):
+    cost = Cost(1000, keys=3, bytes=2_500, seconds=4.2, basis="the newest 20,000 events")
+    changed = plan(described(), described(('window="3h"', 'window="4h"')), {"carrier": cost})
+    (line,) = [one for one in changed.changes if one.kind == "view"]
+    assert line.models == ("gust",)
+    said = "replays 1,000 events in about 4 s into about 2.5 KB of state, 3 keys (from the newest 20,000 events)"
+    assert str(line).endswith(f"; read by gust; {said}")
+    unknown = plan(described(), described(('window="3h"', 'window="4h"')), {"carrier": Cost(1000)})
+    assert "replays 1,000 events in a time that no earlier backfill tells" in str(unknown)
+
+
+def test_a_tally_without_a_window_is_warned_of(described):
+    grows = plan({}, described(('ms.sum("speed")', 'ms.distinct("speed")')))
+    warned = [line for line in grows.lines if line.action == "warn"]
+    assert [(line.kind, line.name) for line in warned] == [("view", "sky")]
+    assert str(warned[0]).startswith("w view sky: speed is a distinct without a window: its state grows")
+    bounded = plan({}, described(('ms.sum("speed")', 'ms.distinct("speed", window="1h")')))
+    assert not [line for line in bounded.lines if line.action == "warn"]
 
 
 def test_a_removed_view_is_named(described):

@@ -95,3 +95,10 @@ def test_paths_in_the_home_are_written_down_so_that_the_project_may_be_moved(tmp
     (tmp_path / "old").rename(tmp_path / "new")
     after = load_config(tmp_path / "new")
     assert after.located(stored) == after.packages / "late" / "abc"
+
+
+def test_tables_of_connectors_are_kept_as_they_are_written(written):
+    root = written('[project]\nname = "a"\n[connect.rides]\nkind = "files"\nurl = "${HOME}/*.csv"\nbatch = 5\n')
+    assert load_config(root).connect == {"rides": {"kind": "files", "url": "${HOME}/*.csv", "batch": 5}}
+    with pytest.raises(ConfigError, match="MS-C001"):
+        load_config(written('[project]\nname = "a"\n[connect.Rides]\nkind = "files"\n'))

@@ -12,6 +12,7 @@ KINDS = {
     "RefusedError": (5, 403, PermissionError),
     "NotFoundError": (6, 404, LookupError),
     "UnavailableError": (7, 503, ConnectionError),
+    "DeadlineError": (7, 504, TimeoutError),
     "BackPressureError": (7, 429, ConnectionError),
     "TooLargeError": (4, 413, ValueError),
     "FormatError": (8, 500, ValueError),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -171,3 +172,59 @@ def test_whatever_a_value_is_it_is_a_row_or_a_contract_error(value):
             where = "$"
         assert where.startswith("$")
         assert x is None or type(x).__name__ == ("int" if kind == "datetime" else kind)
+
+
+# --- vectors ----------------------------------------------------------------------------------------------------------
+
+POINT = Field("point", "vector", nullable=True, constraints=(Constraint("dim", (3,)),))
+
+
+def test_a_vector_is_a_list_of_floats():
+    contract = one(POINT)
+    assert contract.check_json(b'{"point": [1, 2.5, -0.0], "at": "2013-03-01T12:00:00Z"}') == ([1.0, 2.5, -0.0], T_US)
+    assert contract.check({"point": (1, 2, 3), "at": T_US}) == ([1.0, 2.0, 3.0], T_US)
+    assert contract.check({"at": T_US}) == (None, T_US)
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "path", "what"),
+    [
+        ([1.0, 2.0], "MS-E103", "$.point", "Expected a vector of 3 numbers, got 2"),
+        ([], "MS-E103", "$.point", "got 0"),
+        ([1.0, 2.0, 3.0, 4.0], "MS-E103", "$.point", "got 4"),
+        ([1.0, math.nan, 2.0], "MS-E104", "$.point[1]", "Expected a finite `float`, got `nan`"),
+        ([1.0, 2.0, math.inf], "MS-E104", "$.point[2]", "got `inf`"),
+        ([1.0, None, 2.0], "MS-E102", "$.point[1]", "Expected `float`, got `null`"),
+        ([1.0, True, 2.0], "MS-E102", "$.point[1]", "got `bool`"),
+        ("1 2 3", "MS-E102", "$.point", "Expected `array | null`, got `str`"),
+        (1.0, "MS-E102", "$.point", "got `float`"),
+    ],
+    ids=["short", "empty", "long", "nan", "infinite", "null within", "bool within", "text", "number"],
+)
+def test_a_vector_of_another_length_or_of_anything_but_finite_numbers_is_refused_with_its_path(value, code, path, what):
+    with pytest.raises(ContractError, match=re.escape(what)) as caught:
+        one(POINT).check({"point": value, "at": T_US})
+    assert (caught.value.code, caught.value.where) == (code, path)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.floats(allow_nan=False, allow_infinity=False), st.integers(-(2**60), 2**60), st.none(), st.booleans()
+        ),
+        max_size=5,
+    )
+    | st.none()
+)
+def test_a_vector_is_taken_or_refused_alike_as_json_and_as_values(value):
+    contract = one(POINT)
+    said = []
+    for check in (
+        lambda: contract.check_json(json.dumps({"point": value, "at": T}).encode()),
+        lambda: contract.check({"point": value, "at": T_US}),
+    ):
+        try:
+            said.append(check())
+        except ContractError as error:
+            said.append((error.code, error.what, error.where))
+    assert said[0] == said[1]

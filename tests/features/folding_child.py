@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from streams import HOUR_US, every_aggregate, feature, make_view, record
+from streams import HOUR_US, every_aggregate, feature, frame, make_view, record
 
 from mainspring.features.fold import Folder
 from mainspring.features.store import OnlineStore
@@ -34,22 +34,32 @@ def stream(n=60_000):
     ]
 
 
-def fold_for_ever(path, seed):
-    """Fold from where the store stands, in batches of any size, until nothing is left."""
-    records, sizes = stream(), random.Random(seed)
+def history(_view, records):
+    """What a view is replayed from."""
+    return frame(records)
+
+
+def fold_for_ever(child, path, seed):
+    """Fold a child's stream from where the store stands, in batches of any size, until nothing is left."""
+    records, sizes = child.stream(), random.Random(seed)
     with OnlineStore.open(path, MAP_BYTES, writable=True) as store:
-        folder = Folder(make_views(), store)
+        folder = Folder(child.make_views(), store)
         while folder.offset < len(records):
             folder.fold(records[folder.offset : folder.offset + sizes.randint(1, 40)])
 
 
-if __name__ == "__main__":
+def serve(child, path):
+    """Fork a process that folds for each line; print its id, and what ended it."""
     for number, _ in enumerate(sys.stdin):
-        child = os.fork()
-        if child == 0:
+        process = os.fork()
+        if process == 0:
             try:
-                fold_for_ever(Path(sys.argv[1]), number)
+                fold_for_ever(child, Path(path), number)
             finally:
                 os._exit(17)
-        print(child, flush=True)
-        print(os.waitpid(child, 0)[1], flush=True)
+        print(process, flush=True)
+        print(os.waitpid(process, 0)[1], flush=True)
+
+
+if __name__ == "__main__":
+    serve(sys.modules["__main__"], sys.argv[1])

@@ -10,7 +10,7 @@ import pytest
 from streams import every_aggregate, feature, frame, keys_frame, make_view, record
 
 from mainspring.features import warm_up
-from mainspring.features.compiled import DISPATCHERS, cache_folder
+from mainspring.features.compiled import DISPATCHERS, cache_folder, sources_of
 from mainspring.features.fold import Folder
 from mainspring.features.kernels import group
 from mainspring.features.reader import Reader
@@ -42,14 +42,20 @@ def test_a_type_that_was_not_declared_is_an_error_and_not_a_compilation():
 
 
 def test_the_cache_is_named_by_the_content_of_the_sources_and_stays_where_the_user_put_it(monkeypatch, tmp_path):
+    folder_of = cache_folder.__wrapped__
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    mine = cache_folder()
+    mine = folder_of("kernels")
     assert mine.parent == tmp_path
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(mine))  # as a process that we started inherits it
-    assert cache_folder() == mine
+    assert folder_of("tree") != mine
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert cache_folder() == tmp_path / "cache" / "mainspring" / mine.name
+    assert folder_of("kernels") == tmp_path / "cache" / "mainspring" / mine.name
+
+
+def test_a_change_in_whatever_a_kernel_imports_is_another_cache():
+    assert {"kernels", "windows", "tree", "exact", "compiled", "status"} <= sources_of("kernels")
+    assert "kernels" not in sources_of("tree")
+    assert "layout" not in sources_of("kernels")
 
 
 def test_importing_the_package_alone_does_not_import_numba():

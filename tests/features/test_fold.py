@@ -21,7 +21,7 @@ from streams import (
 )
 
 from mainspring.core.errors import BackPressureError, NotFoundError, RefusedError
-from mainspring.features import state
+from mainspring.features import body, state
 from mainspring.features.fold import Folder
 from mainspring.features.layout import GRACE_US
 from mainspring.features.reader import Reader
@@ -79,10 +79,11 @@ def folded(offset):
 
 @pytest.fixture(autouse=True)
 def small_blocks(request, monkeypatch):
-    """Short streams must fill, split and let go of blocks too."""
+    """Short streams must fill, split and let go of blocks and groups too, and be read through hollow leaves."""
     if "small" in request.node.name or "oracle" in request.node.name:
-        monkeypatch.setattr(state, "BLOCK", 3)
-        monkeypatch.setattr(state, "SPLIT", 6)
+        small = state.Sizes(tail=3, keep=1, block=3, fan=2)
+        monkeypatch.setattr(state.Sizes, "of", classmethod(lambda cls, columns: small))
+        monkeypatch.setattr(body, "WHOLE_EVENTS", 4)
 
 
 @given(
@@ -177,7 +178,7 @@ def test_an_event_older_than_every_window_is_counted_and_changes_nothing(store):
         record(2, "a", 5.0, 0, 10 * HOUR_US + 1),
         record(3, "b", 5.0, 0, 10 * HOUR_US + 2),
     ]
-    fold_all(store, VIEWS, records)
+    fold_all(store, VIEWS, records, [1])  # the clock that counts is that of the folds before
     values, _, _ = read_live(store, FINITE, [("a",), ("b",)], [10 * HOUR_US + 1] * 2)
     assert values[:, 0].tolist() == [1.0, 0.0]
     views = store.root().views
@@ -191,8 +192,8 @@ def test_old_blocks_are_let_go_of_and_a_window_without_a_beginning_still_counts_
     records = [record(i + 1, "a", 0.1, i * MINUTE_US) for i in range(n)]
     fold_all(store, VIEWS, records, range(0, n, 100))
     with store.env.begin() as txn:
-        kept = txn.stat(store.blocks)["entries"]
-    assert kept <= 4
+        kept = txn.stat(store.parts)["entries"]
+    assert kept <= 2 * 2 + 3  # sealed blocks of both views, their open blocks and groups, one past
     values, _, _ = read_live(store, BOUNDLESS, [("a",)], [n * MINUTE_US])
     assert values[0, :3].tolist() == [n, 200.0, 0.1]
 
@@ -200,13 +201,13 @@ def test_old_blocks_are_let_go_of_and_a_window_without_a_beginning_still_counts_
 def test_a_late_event_rewrites_the_one_block_it_belongs_to(store):
     records = [record(i + 1, "a", float(i), i * 1_000) for i in range(1_100)]
     fold_all(store, [FINITE], records)
-    with store.env.begin(db=store.blocks) as txn:
+    with store.env.begin(db=store.parts) as txn:
         before = dict(txn.cursor())
     fold_all(store, [FINITE], [*records, record(1_101, "a", 1e6, 300_500, 1_100_000)], [1_100])
-    with store.env.begin(db=store.blocks) as txn:
+    with store.env.begin(db=store.parts) as txn:
         after = dict(txn.cursor())
-    assert len(before) == len(after) == 4
-    assert len(before.items() & after.items()) == 3
+    assert len(before) == len(after) == 4 + 2  # sealed blocks; the open block and the group of their nodes
+    assert len(before.items() & after.items()) == 3 + 1
     values, _, _ = read_live(store, FINITE, [("a",)], [2_000_000])
     assert values[0, 0] == 1_101.0
 
@@ -335,10 +336,10 @@ def test_a_view_that_is_built_anew_leaves_nothing_of_the_old_state(store):
     assert read_live(store, FINITE, [("a",), ("b",)], [5_000] * 2)[0][:, 0].tolist() == [1_000.0, 0.0]
     with store.env.begin() as txn:
         assert txn.stat(store.heads)["entries"] == 1
-        assert txn.stat(store.blocks)["entries"] == 3
+        assert txn.stat(store.parts)["entries"] == 3 + 2
     folder.drop(f"finite@{FINITE.version}")
     with store.env.begin() as txn:
-        assert txn.stat(store.heads)["entries"] == txn.stat(store.blocks)["entries"] == 0
+        assert txn.stat(store.heads)["entries"] == txn.stat(store.parts)["entries"] == 0
 
 
 def test_entities_of_several_columns_and_long_names_are_kept_apart(store):

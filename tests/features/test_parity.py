@@ -15,7 +15,7 @@ from mainspring.features.status import Status
 REQUESTS = SourceDef(
     "asks", (Field("id", "str"), Field("k", "str", nullable=True), Field("at", "datetime")), time="at", id="id"
 )
-VIEW = make_view(*every_aggregate(1_000))
+VIEW = make_view(*every_aggregate(1_000, functions=("count", "sum", "mean", "std", "min", "max", "last", "age")))
 FEATURES = (Feature("k", "str"), *(Feature(*VIEW.columns_of(f), "float", VIEW, f) for f in VIEW.features))
 LABEL = LabelDef(EVENTS, "k", expression("x", EVENTS.schema, of="events", where="tests"), 10, ms.exclude)
 MODEL = ModelDef(
@@ -47,9 +47,12 @@ def world(store, *, known_us=(90, 90), folded=8):
     values, status, offset = read_live(store, VIEW, keys, t_us)
     asks = {
         "_id": ["r0", "r1"],
+        "_offset": [101, 102],
+        "_time": [stamp(t) for t in t_us],
         "_known_at": [stamp(u) for u in known_us],
         "id": ["r0", "r1"],
         "k": [k for (k,) in keys],
+        "at": [stamp(t) for t in t_us],
     }
     rows = []
     for i, (key,) in enumerate(keys):
@@ -71,7 +74,7 @@ def world(store, *, known_us=(90, 90), folded=8):
 
 def test_what_was_served_is_what_a_replay_gives(store):
     report = check(MODEL, *world(store))
-    assert (report.predictions, report.unlinked, report.lagging) == (2, 0, 0)
+    assert (report.predictions, report.unlinked, report.lag.lagging) == (2, 0, 0)
     assert report.values == report.exact == 16
     assert report.exact_share == 1.0
     assert report.different == 0
@@ -115,7 +118,9 @@ def test_a_value_where_replay_has_none_is_extra(store):
 def test_what_the_fold_had_not_seen_in_time_is_lag_skew_and_no_difference(store):
     report = check(MODEL, *world(store, folded=5))
     assert report.exact_share == 1.0
-    assert report.lagging == 1  # the prediction for "a"; a null key has nothing to miss
+    assert report.lag.lagging == 1  # the prediction for "a"; a null key has nothing to miss
+    assert (report.lag.behind, report.lag.most_records) == (2, 3)
+    assert report.lag.most_s == (90 - 50) / 1e6
 
 
 def test_features_served_as_unavailable_or_default_are_not_compared(store):
@@ -144,6 +149,9 @@ def test_no_predictions_are_no_differences():
         schema=dict.fromkeys(("prediction_id", "model", "request_id", "features", "status"), pl.String)
         | {"predicted_at": pl.Datetime("us", "UTC"), "folded": pl.Int64}
     )
-    asks = pl.DataFrame(schema={"_id": pl.String, "_known_at": pl.Datetime("us", "UTC"), "k": pl.String})
+    instant = pl.Datetime("us", "UTC")
+    asks = pl.DataFrame(
+        schema={"_id": pl.String, "_offset": pl.Int64, "_known_at": instant, "_time": instant} | REQUESTS.schema
+    )
     report = check(MODEL, empty, Frames(asks))
-    assert (report.values, report.exact_share) == (0, 1.0)
+    assert (report.values, report.exact_share) == (0, None)

@@ -12,7 +12,7 @@ from mainspring.core.errors import FormatError, RefusedError, UnavailableError
 from mainspring.features.fold import Folder
 from mainspring.features.keys import encode_key
 from mainspring.features.reader import Reader
-from mainspring.features.state import FORMAT, REBUILD, KeyState, pack_block, unpack_block
+from mainspring.features.state import FORMAT, REBUILD, pack_events, unpack_events
 from mainspring.features.store import OnlineStore
 
 VIEW = make_view(*every_aggregate(1_000))
@@ -53,35 +53,30 @@ def test_the_file_is_the_owners_alone(tmp_path):
 
 
 def test_an_unknown_format_is_refused_wherever_it_stands(tmp_path):
-    head = bytearray(KeyState.empty(1).pack())
-    head[0] = FORMAT + 1
+    part = bytearray(pack_events(np.zeros((4, 2), np.int64)))
+    part[0] = FORMAT + 1
     with pytest.raises(FormatError, match="MS-F901"):
-        KeyState.unpack(bytes(head))
-    block = bytearray(pack_block(np.zeros((4, 2), np.int64)))
-    block[0] = FORMAT + 1
-    with pytest.raises(FormatError, match="MS-F901"):
-        unpack_block(bytes(block))
-    with OnlineStore.open(tmp_path / "state", 1 << 24, writable=True) as store, store.env.begin(write=True) as txn:
-        txn.put(b"root", msgspec.msgpack.encode({"format": FORMAT + 1}))
+        unpack_events(bytes(part))
+    with OnlineStore.open(tmp_path / "state", 1 << 24, writable=True) as store:
+        folder = Folder([VIEW], store)
+        folder.fold([record(1, "a", 1.0, 0)])
+        with store.env.begin(write=True, db=store.heads) as txn, txn.cursor() as cursor:
+            assert cursor.first()
+            cursor.put(cursor.key(), bytes([FORMAT + 1]) + cursor.value()[1:])
+        with pytest.raises(FormatError, match="MS-F901"):
+            read_all(Reader([VIEW], store), [("a",)])
+        with pytest.raises(FormatError, match="MS-F901"):
+            folder.fold([record(2, "a", 1.0, 0)])
+        with store.env.begin(write=True) as txn:
+            txn.put(b"root", msgspec.msgpack.encode({"format": FORMAT + 1}))
     with pytest.raises(FormatError, match=f"MS-F901(?s:.*){REBUILD}"):
         OnlineStore.open(tmp_path / "state", 1 << 24)
 
 
-def test_a_head_survives_its_bytes():
-    state = KeyState(
-        7, 8, 9, np.arange(16).reshape(2, 8), np.arange(8).reshape(4, 2), np.ones((1, 9)), np.ones((1, 71), np.int64)
-    )
-    again = KeyState.unpack(state.pack())
-    for name in ("next_number", "changed", "rewrites"):
-        assert getattr(again, name) == getattr(state, name)
-    for name in ("sealed", "open", "past", "ints"):
-        assert np.array_equal(getattr(again, name), getattr(state, name))
-
-
-def test_a_missing_block_is_an_error_that_names_the_way_out(store):
+def test_a_missing_part_is_an_error_that_names_the_way_out(store):
     Folder([VIEW], store).fold([record(i + 1, "a", 1.0, i) for i in range(300)])
     with store.env.begin(write=True) as txn:
-        txn.drop(store.blocks, delete=False)
+        txn.drop(store.parts, delete=False)
     with pytest.raises(UnavailableError, match=f"MS-F303(?s:.*){REBUILD}"):
         read_all(Reader([VIEW], store), [("a",)])
 
@@ -136,3 +131,22 @@ def test_different_entities_have_different_keys():
     assert len(set(keys)) == len(entities)
     assert all(key is not None and len(key) <= 400 for key in keys)
     assert struct.unpack(">I", encode_key(("é",))[1:5]) == (2,)
+
+
+def test_an_older_releases_state_is_refused_to_readers_and_discarded_by_the_process_that_folds(tmp_path):
+    path = tmp_path / "state"
+    with OnlineStore.open(path, 1 << 24, writable=True) as store:
+        Folder([VIEW], store).fold([record(i + 1, "a", 1.0, i) for i in range(300)])
+        with store.env.begin(write=True) as txn:
+            root = msgspec.msgpack.decode(txn.get(b"root"))
+            txn.put(b"root", msgspec.msgpack.encode(root | {"format": FORMAT - 1}))
+            txn.put(b"a", b"block", db=store.env.open_db(b"blocks", txn=txn))
+    with pytest.raises(FormatError, match="MS-F901"):
+        OnlineStore.open(path, 1 << 24)
+    with OnlineStore.open(path, 1 << 24, writable=True) as store:
+        assert store.folded_offset() == 0
+        with store.env.begin() as txn:
+            assert txn.stat(store.heads)["entries"] == txn.stat(store.parts)["entries"] == 0
+            assert txn.get(b"blocks") is None
+        Folder([VIEW], store).fold([record(1, "a", 1.0, 0)])
+        assert read_all(Reader([VIEW], store), [("a",)]) == [1.0]

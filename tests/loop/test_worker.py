@@ -1,19 +1,26 @@
 """One worker works; a second one waits for its lease and takes over when it dies."""
 
+import json
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from mainspring.cli.app import run
 from mainspring.core import Config, to_iso
 from mainspring.core.run import read_door
 from mainspring.events.client import IntakeClient
 from mainspring.features import OnlineStore
 from mainspring.loop.supervisor import Supervisor
+from mainspring.loop.telling import ask_worker
 
 pytestmark = pytest.mark.processes
 T0 = 1_700_000_000_000_000
@@ -70,3 +77,48 @@ def test_a_second_worker_waits_and_takes_over_where_the_first_was_killed(config:
             assert store.wait_for(last, 60.0)
             assert store.folded_offset() == last
         store.close()
+
+
+def test_a_running_worker_builds_a_version_that_is_asked_for_and_tells_of_itself(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mainspring.training.tracking.Tracking.create_schema", lambda _: None)
+
+    def cli(*argv: str) -> dict[str, Any]:
+        capsys.readouterr()
+        code = run([*argv, "--json", "-C", str(config.root)])
+        shown = capsys.readouterr()
+        assert code == 0, shown.err
+        return dict(json.loads(shown.out))
+
+    cli("apply")
+    with Supervisor(config, ("intake", "worker")):
+        send(config, 0, 20)
+        text = config.definitions.read_text()
+        config.definitions.write_text(
+            text.replace('tips_1d = ms.mean("tip", window="1d")', 'top = ms.max("tip", window="9d")')
+        )
+        built = cli("features", "backfill", "driver")
+        assert (built["is_built"], built["events"]) == (True, 20)
+        (view,) = cli("features", "list")["views"]
+        assert (view["version"], view["state"], len(view["older_versions"])) == (built["version"], "serves", 1)
+        fold = cli("status")["fold"]
+        assert (fold["not_serving"], len(fold["views"])) == ([], 2)
+        until(lambda: cli("status")["fold"]["lag_records"] == 0)
+        health = ask_worker(config, "/features")
+        assert health is not None
+        assert [(b["version"], b["is_built"]) for b in health["builds"]] == [(built["version"], True)]
+        samples = {s.name: s for family in metrics(config) for s in family.samples}
+        assert samples["mainspring_fold_lag_records"].value == 0
+        assert samples["mainspring_view_serves"].labels["view"] == "driver"
+        assert samples["mainspring_view_events"].value == 20
+        assert samples["mainspring_view_newest_event_age_seconds"].value > 0
+        refused = urllib.request.Request(f"{read_door(config.run, 'worker')}/metrics", method="POST", data=b"")
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(refused)
+
+
+def metrics(config: Config) -> list[Any]:
+    """What Prometheus reads at the worker's door."""
+    with urllib.request.urlopen(f"{read_door(config.run, 'worker')}/metrics") as answer:
+        return list(text_string_to_metric_families(answer.read().decode()))

@@ -8,8 +8,12 @@ from mainspring.core.errors import BackPressureError
 from mainspring.serving.batcher import Batcher, Job
 
 
+class Reply:
+    cancelled = False
+
+
 def job(name, rows, deadline_s=1e18):
-    return Job([(name, i) for i in range(rows)], [0] * rows, range(rows), [b""] * rows, True, False, 0.0, deadline_s)
+    return Job([(name, i) for i in range(rows)], [0] * rows, Reply(), 0.0, deadline_s)
 
 
 class Recorder:

@@ -142,6 +142,22 @@ def test_requests_of_one_tick_are_one_batch_with_one_run_of_the_model(world):
     world.run(story)
 
 
+def test_metrics_tell_what_was_served_and_how_far_the_fold_is_behind(world):
+    world.live()
+
+    async def story(gateway, client):
+        for i in range(3):
+            assert (await client.predict(ride(i))).status == 200
+        text = (await client.get("/metrics")).body.decode()
+        served = [line for line in text.splitlines() if line.startswith("mainspring_features_served_total{")]
+        assert sum(int(line.split()[-1]) for line in served) > 0
+        assert {line.split('status="')[1].split('"')[0] for line in served} >= {"present", "missing", "unavailable"}
+        assert metric(text, "mainspring_fold_lag_records") >= 0
+        assert metric(text, "mainspring_fold_lag_seconds") >= 0
+
+    world.run(story)
+
+
 def test_a_long_request_is_split_and_answered_whole(world):
     world.live()
 

@@ -154,8 +154,9 @@ def test_expressions_are_what_polars_says_of_the_whole_frame(rows):
         "two": pl.lit(2.0),
     }
     full = [(x, n, s, NOW + i * 37 * MINUTE) for i, (x, n, s) in enumerate(rows)]
-    compiled = Expressions([(e.meta.serialize(format="json"), k == "up") for k, e in exprs.items()], Asked.definition)
-    got, broken = compiled.evaluate(full)
+    compiled = Expressions([e.meta.serialize(format="json") for e in exprs.values()], Asked.definition, ())
+    times_us = np.array([row[3] for row in full], np.int64)
+    got, _, broken = compiled.evaluate(full, times_us, (), {})
     frame = pl.DataFrame(full, schema=Asked.definition.schema | {"at": pl.Int64}, orient="row")
     frame = frame.with_columns(pl.col("at").cast(pl.Datetime("us", "UTC"))).with_columns(**exprs)
     for values, name in zip(got, exprs, strict=True):
@@ -169,11 +170,12 @@ def test_expressions_are_what_polars_says_of_the_whole_frame(rows):
 def test_an_expression_that_cannot_be_computed_for_one_row_leaves_the_others(world):
     source = world.project.sources["ride"]
     strict = COL("driver").str.to_integer(strict=True)
-    compiled = Expressions([(e.meta.serialize(format="json"), False) for e in (strict, COL("distance_km") * 2)], source)
+    compiled = Expressions([e.meta.serialize(format="json") for e in (strict, COL("distance_km") * 2)], source, ())
     rows = rows_of(world, ride(1, driver="12"), ride(2, driver="ann"), ride(3, driver="7"))
-    (number, double), broken = compiled.evaluate(rows)
+    (number, double), (status, _), broken = compiled.evaluate(rows, np.full(3, NOW), (), {})
     assert number[0], number[2] == (12, 7)
     assert double.tolist() == [15, 15, 15]
+    assert status.tolist() == [0, 1, 0]
     assert list(broken) == [0]
     assert list(broken[0]) == [1]
 

@@ -36,3 +36,12 @@ def test_the_text_is_what_prometheus_reads():
     assert found["mainspring_latency_seconds_bucket", None, None, "queue", "0.0025"] == 3
     assert found["mainspring_latency_seconds_bucket", None, None, "queue", "0.001"] == 0
     assert found["mainspring_ready", None, None, None, None] == 1
+
+
+def test_features_are_counted_by_view_and_status():
+    metrics = ModelMetrics("late_ride")
+    metrics.count_features("driver", [5, 1, 0, 0, 2, 0])
+    metrics.count_features("driver", [1, 0, 0, 0, 0, 0])
+    text = render([metrics], {})
+    assert 'mainspring_features_served_total{model="late_ride",view="driver",status="present"} 6' in text
+    assert 'mainspring_features_served_total{model="late_ride",view="driver",status="unavailable"} 2' in text

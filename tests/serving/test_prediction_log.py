@@ -10,9 +10,8 @@ import pytest
 import uvloop
 
 from mainspring.core.errors import ContractError, TooLargeError, UnavailableError
-from mainspring.serving.gateway import connect
 from mainspring.serving.layout import Inputs
-from mainspring.serving.prediction_log import Answered, PredictionLog
+from mainspring.serving.prediction_log import Answered, PredictionLog, connect
 from mainspring.serving.request import RequestReader
 from mainspring.serving.spool import Spool, adopt_orphans
 

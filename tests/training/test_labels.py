@@ -108,6 +108,47 @@ def test_an_outcome_counts_if_it_is_known_before_the_label_is_mature(known, foun
     assert out.row(0) == (True, 115, 1.0 if found else None, found, 1 if found else None)
 
 
+# Versions of one event: (until, minutes) after (known, minutes), each superseding the one before it.
+corrected = st.lists(
+    st.tuples(keys, instants, st.lists(st.tuples(st.integers(0, 9), st.sampled_from([None, 1.0, 9.0]))))
+)
+
+
+@given(st.lists(st.tuples(keys, instants), min_size=1, max_size=6), corrected, st.integers(-20, 60))
+def test_of_an_event_that_is_corrected_the_version_counts_that_was_known_when_the_label_matured(asked, rows, now):
+    definition = label(late="7us")
+    all_rows, untils = [], []
+    for key, time, chain in rows:
+        known = time
+        for n, (delay, minutes) in enumerate(chain):
+            known += delay
+            all_rows.append((key, time, known, minutes))
+            untils.append(known + chain[n + 1][0] if n + 1 < len(chain) else None)
+    frame = events(*all_rows).with_columns(pl.Series("_until_known_at", untils, dtype=pl.Int64).cast(UTC_US))
+    said = outcomes(definition, units(*asked), frame, now).rows()
+    for row, (unit, t) in zip(said, asked, strict=True):
+        mature = t + definition.horizon_us
+        held = [
+            (*r[:2], r[2] if until is None or until >= mature else 10**9, r[3])
+            for r, until in zip(all_rows, untils, strict=True)
+        ]
+        assert row == oracle(definition, unit, t, held, now, [])
+
+
+def test_an_outcome_that_was_taken_back_before_the_label_matured_is_none():
+    happened = events(("a", 105, 105, 9.0), ("a", 105, 109, 1.0))
+    taken_back = pl.Series("_until_known_at", [109, 109], dtype=pl.Int64).cast(UTC_US)  # the second is a delete
+    out = outcomes(label(), units(("a", 100)), happened.with_columns(taken_back), 200)
+    assert out.row(0) == (True, 110, None, False, None)
+
+
+def test_an_outcome_that_is_corrected_after_the_label_matured_stays_what_it_was():
+    happened = events(("a", 105, 105, 9.0), ("a", 105, 110, 1.0))
+    untils = pl.Series("_until_known_at", [110, None], dtype=pl.Int64).cast(UTC_US)
+    out = outcomes(label(), units(("a", 100)), happened.with_columns(untils), 200)
+    assert out.row(0) == (True, 110, 1.0, True, 1)
+
+
 def test_a_label_is_mature_at_its_moment_and_not_before():
     asked, happened = units(("a", 100)), events(("a", 105, 105, 9.0))
     assert outcomes(label(), asked, happened, 109).row(0) == (False, 110, None, False, None)

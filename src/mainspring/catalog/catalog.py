@@ -90,6 +90,11 @@ class Catalog:
         with self._database.read() as connection:
             return definitions.find(connection, kind, name, version)
 
+    def definition_versions(self, kind: str, name: str) -> tuple[Definition, ...]:
+        """Every version of a source, view or model that was ever applied, oldest first."""
+        with self._database.read() as connection:
+            return definitions.versions(connection, kind, name)
+
     def dataset(self, model: str, hash: str) -> Dataset | None:
         """One training set, or None."""
         with self._database.read() as connection:

@@ -29,6 +29,8 @@ KINDS = (
     "drift",
     "performance",
     "parity",
+    "backfill",
+    "backfilled",
     "ingest",
 )
 

@@ -89,3 +89,12 @@ def find(connection: Connection, kind: str, name: str, version: str) -> Definiti
         if row is None
         else Definition(row.kind, row.name, row.version, json.loads(row.body), row.first_at_us, row.actor)
     )
+
+
+def versions(connection: Connection, kind: str, name: str) -> tuple[Definition, ...]:
+    """Every version of one source, view or model that was ever applied, oldest first."""
+    query = select(DEFINITIONS).where(DEFINITIONS.c.kind == kind, DEFINITIONS.c.name == name)
+    return tuple(
+        Definition(r.kind, r.name, r.version, json.loads(r.body), r.first_at_us, r.actor)
+        for r in connection.execute(query.order_by(DEFINITIONS.c.first_at_us, DEFINITIONS.c.version))
+    )

@@ -8,8 +8,40 @@ from typing import Any, Literal
 
 from mainspring.core.errors import RefusedError
 
-Action = Literal["add", "change", "remove", "note", "refuse"]
+Action = Literal["add", "change", "remove", "note", "warn", "refuse"]
+MARKS: dict[Action, str] = {"add": "+", "change": "~", "remove": "-", "note": "i", "warn": "w", "refuse": "!"}
+TALLIES = ("distinct", "approx_distinct", "quantile", "top_k", "last_k")
 _WIDER = {("int", "float")}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a new version of a view costs, as far as it can be told beforehand; None is unknown.
+
+    Attributes:
+        events: Events to replay, from the counts of log and lake.
+        keys: Keys that will have state.
+        bytes: Of their state.
+        seconds: That the backfill takes, at the rate of earlier ones.
+        basis: What keys and bytes are estimated from: ``state`` of an earlier version, or ``history``.
+    """
+
+    events: int
+    keys: int | None = None
+    bytes: int | None = None
+    seconds: float | None = None
+    basis: str = ""
+
+    def __str__(self) -> str:
+        """As a line of a plan says it."""
+        parts = [f"replays {self.events:,} events"]
+        if self.seconds is not None:
+            parts.append(f"in about {self.seconds:,.0f} s" if self.seconds >= 1 else "in less than a second")
+        elif self.events:
+            parts.append("in a time that no earlier backfill tells")
+        if self.bytes is not None and self.keys is not None:
+            parts.append(f"into about {_size(self.bytes)} of state, {self.keys:,} keys (from {self.basis})")
+        return " ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -19,14 +51,27 @@ class Line:
     Attributes:
         kind: ``source``, ``view`` or ``model``.
         text: What changes, or what to know.
-        events: Events that have to be replayed for it.
+        cost: Of a view version that has to be built.
+        models: Models that read the view.
     """
 
     action: Action
     kind: str
     name: str
     text: str
-    events: int = 0
+    cost: Cost | None = None
+    models: tuple[str, ...] = ()
+
+    @property
+    def events(self) -> int:
+        """Events that have to be replayed for it."""
+        return self.cost.events if self.cost is not None else 0
+
+    def __str__(self) -> str:
+        """As one line of text."""
+        touched = f"; read by {', '.join(self.models)}" if self.models and self.action != "add" else ""
+        cost = f"; {self.cost}" if self.cost is not None and self.cost.events else ""
+        return f"{MARKS[self.action]} {self.kind} {self.name}: {self.text}{touched}{cost}"
 
 
 @dataclass(frozen=True)
@@ -52,8 +97,7 @@ class Plan:
 
     def __str__(self) -> str:
         """The plan as lines of text."""
-        marks = {"add": "+", "change": "~", "remove": "-", "note": "i", "refuse": "!"}
-        lines = [f"{marks[one.action]} {one.kind} {one.name}: {one.text}" for one in self.lines]
+        lines = [str(one) for one in self.lines]
         cost = [f"{self.events:,} events are replayed"] if self.events else []
         return "\n".join([*lines, *cost]) or "nothing changes"
 
@@ -74,16 +118,15 @@ class Plan:
             )
 
 
-def plan(old: Mapping[str, Any], new: Mapping[str, Any], stored: Mapping[str, int] | None = None) -> Plan:
+def plan(old: Mapping[str, Any], new: Mapping[str, Any], costs: Mapping[str, Cost] | None = None) -> Plan:
     """What changes between two descriptions of a project.
 
     Args:
         old: What is in force: `Catalog.definitions`.
         new: What the definitions file says: `Project.describe`.
-        stored: How many events each source has, by name: the cost of replaying it.
+        costs: Of each view whose version is new, by its name.
     """
-    stored = stored or {}
-    return Plan((*_sources(old, new), *_views(old, new, stored), *_models(old, new)))
+    return Plan((*_sources(old, new), *_views(old, new, costs or {}), *_models(old, new)))
 
 
 def _sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
@@ -97,27 +140,52 @@ def _sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
             if breaks:
                 yield Line("refuse", "source", name, "; ".join(breaks))
         if source["id"] is None:
-            text = "has no id: a record that is sent twice is counted twice"
+            text = "has no id: it is not deduplicated, a record that is sent twice is counted twice"
             yield Line("note", "source", name, text)
     for name in before.keys() - after.keys():
         yield Line("remove", "source", name, "no longer accepted; what is stored stays")
 
 
-def _views(old: Mapping[str, Any], new: Mapping[str, Any], stored: Mapping[str, int]) -> Iterator[Line]:
+def _views(old: Mapping[str, Any], new: Mapping[str, Any], costs: Mapping[str, Cost]) -> Iterator[Line]:
     before, after = old.get("views", {}), new["views"]
     for name, view in after.items():
-        events = sum(stored.get(source["name"], 0) for source in view["sources"])
+        models = tuple(_readers(name, old, new))
         if name not in before:
-            yield Line("add", "view", name, f"{len(view['features'])} features by {', '.join(view['entity'])}", events)
+            text = f"{len(view['features'])} features by {', '.join(view['entity'])}"
+            yield Line("add", "view", name, text, costs.get(name), models)
         elif before[name]["version"] != view["version"]:
             text = "; ".join(_feature_differences(before[name], view))
-            yield Line("change", "view", name, f"{text} (a new version beside the old one)", events)
+            text += " (a new version beside the old one, which serves until no release reads it)"
+            yield Line("change", "view", name, text, costs.get(name), models)
         for feature in view["features"]:
             if feature["window_us"] is None and feature["ttl_us"] is None:
-                text = f"{feature['name']} has no window: its state is kept since the beginning"
-                yield Line("note", "view", name, text)
+                yield _endless(name, feature)
     for name in before.keys() - after.keys():
-        yield Line("remove", "view", name, "a version that serves and reads it keeps its state")
+        text = "a version that serves and reads it keeps its state"
+        yield Line("remove", "view", name, text, models=tuple(_readers(name, old, new)))
+
+
+def _endless(view: str, feature: Mapping[str, Any]) -> Line:
+    """A feature without a window: most keep a few numbers of the past, a tally keeps every value."""
+    if feature["function"] in TALLIES:
+        text = f"{feature['name']} is a {feature['function']} without a window: its state grows with every event"
+        return Line("warn", "view", view, f"{text}; give it a window")
+    return Line("note", "view", view, f"{feature['name']} has no window: its state is kept since the beginning")
+
+
+def _readers(view: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Models that read a view, as they are defined or as they are in force."""
+    models = {**old.get("models", {}), **new["models"]}
+    for name in models:
+        for side in (old.get("models", {}).get(name), new["models"].get(name)):
+            if side is not None and _reads(side, view):
+                yield name
+                break
+
+
+def _reads(model: Mapping[str, Any], view: str) -> bool:
+    used = {name for name, _ in model.get("using", ())}
+    return view in used | {feature.get("view") for feature in model["features"]}
 
 
 def _models(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
@@ -186,3 +254,11 @@ def _feature_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iter
     for part in ("derived", "using", "hop_us"):
         if old.get(part) != new.get(part):
             yield f"~ {part.removesuffix('_us')}"
+
+
+def _size(n: float) -> str:
+    units = ["B", "KB", "MB", "GB"]
+    while n >= 1_000 and len(units) > 1:
+        n /= 1_000
+        units.pop(0)
+    return f"{n:,.0f} {units[0]}" if units[0] == "B" else f"{n:,.1f} {units[0]}"

@@ -45,6 +45,7 @@ app.command("mainspring.cli.intake:app", name="intake", help="Start the intake: 
 app.command("mainspring.cli.serve:app", name="serve", help="Start the gateway: predictions over HTTP.")
 app.command("mainspring.cli.worker:app", name="worker", help="Start the worker: folds, pipelines, monitor, controller.")
 app.command("mainspring.cli.ingest:app", name="ingest", help="Load a file of events into a source.")
+app.command("mainspring.cli.connect:app", name="connect", help="List, check and run connectors: what brings rows in.")
 app.command("mainspring.cli.dataset:app", name="dataset", help="Build training sets.")
 app.command("mainspring.cli.train:app", name="train", help="Train a model, and release it if asked to.")
 app.command("mainspring.cli.status:app", name="status", help="Show what exists, what serves and what is wrong.")
@@ -55,6 +56,7 @@ app.command(
 )
 app.command("mainspring.cli.pause:app", name="pause", help="Hold a rollout: the champion serves everybody.")
 app.command("mainspring.cli.resume:app", name="resume", help="Let a paused rollout go on.")
+app.command("mainspring.cli.features:app", name="features", help="Feature views: list, show, compare, build.")
 app.command("mainspring.cli.parity:app", name="parity", help="Compare served features with their replay.")
 app.command("mainspring.cli.explain:app", name="explain", help="Walk from a prediction to all that it came from.")
 app.command(

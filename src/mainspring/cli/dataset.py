@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from mainspring.cli import terminal
 from mainspring.cli.options import DEFAULT, Options
@@ -13,26 +13,39 @@ from mainspring.cli.workspace import Workspace
 from mainspring.core.times import to_iso
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from mainspring.training import TrainingSet
 
 app = App(
     name="dataset",
     help_epilogue="""A training set has one row for each past event of the model's request source whose label is mature,
 with every feature as it was known at that moment: a replay of production. The same content has the
-same hash.
+same hash. With --served its rows are past predictions instead, with the values that were served and
+logged, and it says where these differ from a replay.
 
 Examples:
   mainspring dataset build late_flight
+  mainspring dataset build late_flight --served
   mainspring dataset build late_flight --json""",
 )
 
 
 @app.command
-def build(model: str, /, *, options: Options = DEFAULT) -> None:
+def build(
+    model: str,
+    /,
+    *,
+    served: Annotated[bool, Parameter(negative="")] = False,
+    version: str | None = None,
+    options: Options = DEFAULT,
+) -> None:
     """Build the training set of a model as of now.
 
     Args:
         model: Name of the model.
+        served: Of the values that were served with past predictions, rather than of a replay.
+        version: Only of predictions by this version of the model; implies --served.
         options: Where the project is, and how to answer.
     """
     from mainspring.loop.workshop import Workshop
@@ -40,10 +53,17 @@ def build(model: str, /, *, options: Options = DEFAULT) -> None:
     workspace = Workspace(options.project)
     workspace.model(model)
     with Workshop.open(workspace.config) as workshop:
-        terminal.say(options, f"replaying the features of {model} at the moment of each request …")
-        built = workshop.build(model, workspace.clock.now_us(), actor())
+        served = served or version is not None
+        if served:
+            terminal.say(options, f"reading the predictions of {model}, and replaying them to compare …")
+        else:
+            terminal.say(options, f"replaying the features of {model} at the moment of each request …")
+        built = workshop.build(model, workspace.clock.now_us(), actor(), is_served=served, version=version)
     rows = [
-        ("rows", f"{built.meta.counts.rows:,} of {built.meta.counts.units:,} requests"),
+        (
+            "rows",
+            f"{built.meta.counts.rows:,} of {built.meta.counts.units:,} {'predictions' if served else 'requests'}",
+        ),
         ("left out", _left_out(built)),
         ("base rate", f"{built.meta.base_rate:.4f}"),
         ("from", to_iso(built.meta.from_us)),
@@ -51,7 +71,15 @@ def build(model: str, /, *, options: Options = DEFAULT) -> None:
         ("folder", built.path),
     ]
     title = terminal.text(f"training set {built.hash} of {model}", "bold")
-    terminal.answer(options, dataset_json(built), title, terminal.table(("", ""), rows))
+    parts: list[RenderableType] = [title, terminal.table(("", ""), rows)]
+    if built.meta.served:
+        columns = ("feature", "values", "not read when served", "not as replayed then", "not as known at the request")
+        numbers = [
+            (f.name, *(f"{n:,}" for n in (f.compared, f.unread, f.other_at_logged, f.other_at_request)))
+            for f in built.meta.served
+        ]
+        parts.append(terminal.table(columns, numbers))
+    terminal.answer(options, dataset_json(built), *parts)
 
 
 def dataset_json(built: TrainingSet) -> dict[str, Any]:
@@ -68,5 +96,6 @@ def _left_out(built: TrainingSet) -> str:
         "not mature yet": counts.immature,
         "held by an incident": counts.held,
         "without an outcome": counts.excluded,
+        "served with other features": counts.other_features,
     }
     return ", ".join(f"{n:,} {why}" for why, n in parts.items() if n) or "none"

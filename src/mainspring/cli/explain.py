@@ -93,7 +93,13 @@ def _add(features: Tree, one: FeatureLineage) -> None:
     line = f"{one.name} = {value}" + ("" if one.status == "present" else f" ({one.status})")
     node = features.add(terminal.text(line, "" if one.status == "present" else "yellow"))
     if one.view is None:
-        node.add(terminal.text("from the request: " + ", ".join(f"{k} = {_plain(v)}" for k, v in one.inputs.items())))
+        if one.expression is not None:
+            node.add(terminal.text(one.expression))
+        if one.inputs:
+            inputs = ", ".join(f"{k} = {_plain(v)}" for k, v in one.inputs.items())
+            node.add(terminal.text(f"from the request: {inputs}"))
+        for read in one.reads:
+            _add(node, read)
         return
     key = ", ".join(f"{k} = {_plain(v)}" for k, v in (one.key or {}).items()) or "unknown key"
     node.add(

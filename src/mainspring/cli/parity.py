@@ -12,8 +12,10 @@ from mainspring.core.errors import ConfigError, MainspringError
 app = App(
     name="parity",
     help_epilogue="""Takes logged predictions, sampled by a hash of their key, replays their features at their own
-moments and compares. Expected is 100 % exact as the model saw them; the exit code is 1 when a value
-differs. Lag skew, what the fold had not yet seen, is another thing and is reported apart.
+moments, by the definitions of the release that answered, and compares. Expected is 100 % exact as
+the model saw them; the exit code is 1 when a value differs. Lag skew, what the fold had not yet
+seen, is another thing and is reported apart. The worker does the same by itself (`mainspring
+status` shows its incidents).
 
 Examples:
   mainspring parity late_flight
@@ -34,36 +36,44 @@ def parity(model: str, /, *, sample: str = "1%", options: Options = DEFAULT) -> 
     import polars as pl
 
     from mainspring.events.system import PREDICTION
-    from mainspring.features.parity import check
+    from mainspring.features.parity import sampled
+    from mainspring.loop.audit import check_releases
 
     workspace = Workspace(options.project)
     definition = workspace.model(model)
     share = share_of(sample)
-    with workspace.history() as history:
+    with workspace.history() as history, workspace.catalog() as catalog:
         predictions = history.frame(PREDICTION.name).filter(pl.col("model") == model)
-        chosen = predictions.filter(
-            pl.Series([in_sample(unit, share) for unit in predictions["unit"]], dtype=pl.Boolean)
-        )
-        report = check(definition, chosen, history)
+        report = check_releases(definition, catalog, sampled(predictions, share), history)
     data = report.to_dict() | {"sample": share, "logged": predictions.height}
-    if not definition.views:
+    if all(f.view is None and f.expression is None for f in definition.features):
         terminal.answer(options, data, terminal.text(f"{model} has no feature of a view to compare"))
         return 0
-    columns = ("feature", "values", "exact", "within tolerance", "unequal", "missing", "extra")
+    columns = ("feature", "values", "exact", "within tolerance", "unequal", "missing", "extra", "not compared")
     rows = [
-        (f.name, *(f"{n:,}" for n in (f.values, f.exact, f.within_tolerance, f.unequal, f.missing, f.extra)))
+        (
+            f.name,
+            *(f"{n:,}" for n in (f.values, f.exact, f.within_tolerance, f.unequal, f.missing, f.extra, f.not_compared)),
+        )
         for f in report.features
     ]
     parts = [terminal.table(columns, rows, right=columns[1:])]
     if report.examples:
         differ = [(e.prediction_id, e.feature, e.served, e.replayed) for e in report.examples]
         parts.append(terminal.table(("prediction", "feature", "served", "replayed"), differ, title="different"))
-    compared = (
-        f"{report.predictions:,} of {predictions.height:,} predictions replayed: {report.exact:,} of {report.values:,} "
-        f"values exact ({report.exact_share:.4%}), {report.within_tolerance:,} within tolerance, "
-        f"{report.different:,} different"
+    if report.exact_share is None:
+        compared = f"nothing to compare: {report.predictions:,} of {predictions.height:,} predictions are in the sample"
+    else:
+        compared = (
+            f"{report.predictions:,} of {predictions.height:,} predictions replayed: {report.exact:,} of "
+            f"{report.values:,} values exact ({report.exact_share:.4%}), {report.within_tolerance:,} within tolerance, "
+            f"{report.different:,} different"
+        )
+    lag = report.lag
+    lagging = (
+        f"lag skew: {lag.behind:,} predictions were served before something known had been folded, "
+        f"{lag.lagging:,} would have had another feature; at most {lag.most_records:,} records, {lag.most_s:.3f} s"
     )
-    lagging = f"lag skew: {report.lagging:,} predictions were served before something known had been folded"
     lines = [compared, lagging]
     if report.unlinked:
         lines.append(f"{report.unlinked:,} predictions have no stored request, or are of another definition: left out")
@@ -87,10 +97,3 @@ def share_of(text: str) -> float:
     if not 0.0 < share <= 1.0:
         raise ConfigError("MS-C067", f"{text!r} is no share", hint="--sample 1%, up to 100%")
     return share
-
-
-def in_sample(unit: str, share: float) -> bool:
-    """Whether a key belongs to a sample: the same keys each time, and a larger sample holds a smaller one."""
-    from mainspring.core.ids import hash128
-
-    return int.from_bytes(hash128(b"parity", unit.encode())[:8], "big") < share * 2.0**64

@@ -18,15 +18,14 @@ if TYPE_CHECKING:
 app = App(
     name="plan",
     help_epilogue="""Compares the definitions file with what is in force: what is added, changed and removed, what may
-not be changed, what is worth knowing, and how many events a new feature view has to replay. It
-changes nothing.
+not be changed, what is worth knowing, and what a new version of a feature view costs: events to
+replay, time and state. It changes nothing.
 
 Examples:
   mainspring plan
   mainspring plan --json -C my_project""",
 )
-_STYLES = {"add": "green", "change": "yellow", "remove": "red", "note": "dim", "refuse": "bold red"}
-_MARKS = {"add": "+", "change": "~", "remove": "-", "note": "i", "refuse": "!"}
+_STYLES = {"add": "green", "change": "yellow", "remove": "red", "note": "dim", "warn": "yellow", "refuse": "bold red"}
 
 
 @app.default
@@ -44,7 +43,17 @@ def plan(*, options: Options = DEFAULT) -> int:
 def plan_json(found: Plan) -> dict[str, Any]:
     """A plan as ``--json`` shows it."""
     lines = [
-        {"action": one.action, "kind": one.kind, "name": one.name, "text": one.text, "events": one.events}
+        {
+            "action": one.action,
+            "kind": one.kind,
+            "name": one.name,
+            "text": one.text,
+            "events": one.events,
+            "keys": one.cost.keys if one.cost is not None else None,
+            "bytes": one.cost.bytes if one.cost is not None else None,
+            "seconds": one.cost.seconds if one.cost is not None else None,
+            "models": list(one.models),
+        }
         for one in found.lines
     ]
     return {"lines": lines, "changes": len(found.changes), "events": found.events, "refused": bool(found.refusals)}
@@ -52,10 +61,7 @@ def plan_json(found: Plan) -> dict[str, Any]:
 
 def plan_text(found: Plan) -> list[RenderableType]:
     """A plan as a terminal shows it."""
-    out: list[RenderableType] = [
-        terminal.text(f"{_MARKS[one.action]} {one.kind} {one.name}: {one.text}", _STYLES[one.action])
-        for one in found.lines
-    ]
+    out: list[RenderableType] = [terminal.text(str(one), _STYLES[one.action]) for one in found.lines]
     if not found.changes:
         out.append(terminal.text("nothing changes"))
     if found.events:

@@ -15,13 +15,14 @@ Examples:
   mainspring serve
   mainspring serve -C my_project
   mainspring serve --port 0        on a free port; `mainspring status` shows which
-  curl -d '{...}' http://127.0.0.1:7070/predict/MODEL""",
+  curl -d '{...}' http://127.0.0.1:7070/predict/MODEL
+  open http://127.0.0.1:7070/docs  what is served; gRPC as well with `grpc = 7080` under [gateway]""",
 )
 
 
 @app.default
 def serve(*, port: Port = None, options: Options = DEFAULT, process: ProcessOptions = DEFAULT_PROCESS) -> None:
-    """Start the gateway: predictions over HTTP, features read, one routing snapshot swapped by reference."""
+    """Start the gateway: predictions by plain JSON and the Open Inference Protocol V2, over HTTP and gRPC."""
     from mainspring.serving.gateway import run_gateway
 
     run_process(run_gateway, options, process, door="gateway", port=port)

@@ -47,6 +47,7 @@ def status(*, last: int = 8, options: Options = DEFAULT) -> None:
             "processes": {name: read_door(config.run, name) for name in ("intake", "gateway")}
             | {"worker": _worker(config)},
             "events": _events(config),
+            "fold": _fold(config),
             "models": _models(catalog),
             "incidents": [
                 {
@@ -54,6 +55,7 @@ def status(*, last: int = 8, options: Options = DEFAULT) -> None:
                     "kind": one.kind,
                     "source": one.source,
                     "model": one.model,
+                    "column": one.column,
                     "since": to_iso(one.opened_us // SECOND_US * SECOND_US),
                     "reason": one.reason,
                 }
@@ -106,6 +108,13 @@ def _events(config: Config) -> dict[str, dict[str, int]]:
         }
 
 
+def _fold(config: Config) -> dict[str, Any] | None:
+    """Where the fold stands, as the worker tells it; None when none runs."""
+    from mainspring.loop.telling import ask_worker
+
+    return ask_worker(config, "/health")
+
+
 def _models(catalog: Catalog) -> dict[str, dict[str, Any]]:
     routes = {route.model: route for route in catalog.routes()}
     names = sorted({*routes, *catalog.definitions()["models"], *(v.model for v in catalog.versions())})
@@ -123,8 +132,18 @@ def _models(catalog: Catalog) -> dict[str, dict[str, Any]]:
             "newest": versions[-1].version if versions else None,
             "newest_state": versions[-1].state if versions else None,
             "metrics": next((v.metrics for v in versions if route and v.version == route.champion), {}),
+            "parity": _audit(catalog, name),
         }
     return out
+
+
+def _audit(catalog: Catalog, model: str) -> dict[str, Any] | None:
+    """What the newest audit found (``loop.audit``, which is too much to load for a line); None before the first."""
+    said = catalog.decisions("parity", model=model, limit=1)
+    if not said:
+        return None
+    told = ("predictions", "values", "exact_share", "different", "behind", "lagging", "lag_records", "lag_s")
+    return {"at": to_iso(said[-1].at_us)} | {name: said[-1].numbers[name] for name in told}
 
 
 def _shown(found: dict[str, Any]) -> list[RenderableType]:
@@ -135,19 +154,26 @@ def _shown(found: dict[str, Any]) -> list[RenderableType]:
         rows = [(source, *(f"{n:,}" for n in counts.values())) for source, counts in found["events"].items()]
         columns = ("source", "accepted", "duplicate", "quarantined", "mended")
         out.append(terminal.table(columns, rows, right=columns[1:]))
-    rows = [
+    if found["fold"] is not None:
+        out.append(terminal.text(_fold_line(found["fold"])))
+    served = [
         (
             name,
             one["champion"] or "nothing",
             f"{one['challenger']} {one['stage']} {one['weight']:.0%}" if one["challenger"] else "-",
             one["versions"],
+            _parity_cell(one["parity"]),
+            _skew_cell(one["parity"]),
         )
         for name, one in found["models"].items()
     ]
-    out.append(terminal.table(("model", "serves", "on its way", "versions"), rows, right=("versions",)))
+    headings = ("model", "serves", "on its way", "versions", "parity", "lag skew")
+    out.append(terminal.table(headings, served, right=headings[3:]))
     if found["incidents"]:
-        rows = [(one["since"], one["kind"], one["source"] or one["model"], one["reason"]) for one in found["incidents"]]
-        out.append(terminal.table(("open since", "incident", "of", "what"), rows))
+        open_now = [
+            (i["since"], i["kind"], i["source"] or i["model"] or i["column"], i["reason"]) for i in found["incidents"]
+        ]
+        out.append(terminal.table(("open since", "incident", "of", "what"), open_now))
     rows = [
         (one["at"], one["kind"], one["model"] or "", one["actor"], one["note"] or one["reason"])
         for one in found["decisions"]
@@ -155,3 +181,19 @@ def _shown(found: dict[str, Any]) -> list[RenderableType]:
     if rows:
         out.append(terminal.table(("at", "decision", "model", "by", "why"), rows))
     return out
+
+
+def _fold_line(fold: dict[str, Any]) -> str:
+    behind = f"{fold['lag_records']:,} records behind ({fold['lag_s']:.1f} s)" if fold["lag_records"] else "up to date"
+    waiting = f"; not serving yet: {', '.join(fold['not_serving'])}" if fold["not_serving"] else ""
+    return f"fold at offset {fold['offset']:,}, {behind}, {len(fold['views'])} view versions{waiting}"
+
+
+def _parity_cell(found: dict[str, Any] | None) -> str:
+    if found is None or found["exact_share"] is None:
+        return "-"
+    return f"{found['exact_share']:.2%}" + (f", {found['different']:,} differ" if found["different"] else "")
+
+
+def _skew_cell(found: dict[str, Any] | None) -> str:
+    return "-" if found is None or not found["predictions"] else f"{found['behind'] / found['predictions']:.1%}"

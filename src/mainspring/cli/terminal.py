@@ -135,6 +135,20 @@ def counting(options: Options, label: str) -> Iterator[Callable[[int], None]]:
         yield lambda n: line.update(text(f"{label} {n:,}"))
 
 
+@contextmanager
+def progress(options: Options, label: str) -> Iterator[Callable[[int, int], None]]:
+    """A live bar with the time that is left; nothing when nobody watches. It is told what is done, and of how many."""
+    if options.json or not sys.stderr.isatty():
+        yield lambda _done, _all: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True)) as bar:
+        task = bar.add_task(safe(label), total=None)
+        yield lambda done, every: bar.update(task, completed=done, total=every or None)
+
+
 def show_error(error: MainspringError, *, as_json: bool) -> None:
     """What went wrong, on standard error."""
     if as_json:

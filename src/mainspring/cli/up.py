@@ -14,8 +14,9 @@ from mainspring.cli.workspace import Workspace
 
 app = App(
     name="up",
-    help_epilogue="""Intake, gateway and worker as processes of their own. One that dies is started again, after a back-
-off. Ctrl-C stops them in order: gateway, worker, intake. Nothing is left behind.
+    help_epilogue="""Intake, gateway and worker as processes of their own, and one for the connectors if mainspring.toml
+declares any. One that dies is started again, after a back-off. Ctrl-C stops them in order: connectors,
+gateway, worker, intake. Nothing is left behind.
 
 Examples:
   mainspring up
@@ -27,10 +28,12 @@ Examples:
 @app.default
 def up(*, options: Options = DEFAULT, process: ProcessOptions = DEFAULT_PROCESS) -> None:
     """Start intake, gateway and worker together, and look after them."""
+    from mainspring.events.connectors.declared import declared
     from mainspring.loop.supervisor import Exit, Supervisor
 
     workspace = Workspace(options.project)
-    workspace.project  # noqa: B018  a broken definitions file is said here, not in three logs
+    for one in declared(workspace.config, workspace.project).values():  # what is broken is said here, not in a log
+        one.settings()
     supervisor = Supervisor(workspace.config, clock_file=process.test_clock)
 
     def heard(one: Exit) -> None:

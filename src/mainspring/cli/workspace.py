@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 from mainspring.core.clock import Clock, SharedClock, WallClock
 from mainspring.core.config import Config, load_config
-from mainspring.core.errors import NotFoundError
+from mainspring.core.errors import ConfigError, NotFoundError
 from mainspring.core.names import did_you_mean
+from mainspring.core.times import parse_time
 
 if TYPE_CHECKING:
     from mainspring.catalog import Catalog
-    from mainspring.definitions import ModelDef, Project, SourceDef
+    from mainspring.definitions import ModelDef, Project, SourceDef, ViewDef
     from mainspring.events.history import History
+    from mainspring.events.log import Log
+    from mainspring.features import OnlineStore
 
 
 class Workspace:
@@ -60,6 +63,32 @@ class Workspace:
             raise NotFoundError("MS-C052", f"no source {name!r} is defined", hint=did_you_mean(name, sources))
         return sources[name]
 
+    def view(self, name: str) -> ViewDef:
+        """A feature view of the definitions file.
+
+        Raises:
+            NotFoundError: There is none of that name (MS-C053).
+        """
+        views = self.project.views
+        if name not in views:
+            raise NotFoundError("MS-C053", f"no feature view {name!r} is defined", hint=did_you_mean(name, views))
+        return views[name]
+
+    def now_us(self, at: str | None = None) -> int:
+        """The moment that a person named in ISO 8601, or the clock's.
+
+        Raises:
+            ConfigError: ``at`` is no moment (MS-C076).
+        """
+        if at is None:
+            return self.clock.now_us()
+        try:
+            return parse_time(at)
+        except ValueError:
+            raise ConfigError(
+                "MS-C076", f"{at!r} is no moment", hint="write it as 2024-03-01T12:00:00Z; without a zone it is UTC"
+            ) from None
+
     @contextmanager
     def catalog(self) -> Iterator[Catalog]:
         """The catalog, closed at the end."""
@@ -73,12 +102,27 @@ class Workspace:
         """All events known: the lake and the tail of the log, caught up."""
         from mainspring.events.history import History
         from mainspring.events.lake import Lake
-        from mainspring.events.log import Log
 
-        log = Log.open(self.config.log_path, self.config.limits.log_map_bytes)
-        try:
+        with self.log() as log:
             history = History(self.project, log, Lake(self.config.lake_path))
             history.catch_up()
             yield history
-        finally:
-            log.close()
+
+    @contextmanager
+    def log(self) -> Iterator[Log]:
+        """The log, to be read, closed at the end."""
+        from mainspring.events.log import Log
+
+        with Log.open(self.config.log_path, self.config.limits.log_map_bytes) as opened:
+            yield opened
+
+    @contextmanager
+    def online(self) -> Iterator[OnlineStore | None]:
+        """The online store, to be read, closed at the end; None when nothing was ever folded."""
+        from mainspring.features.store import OnlineStore
+
+        if not (self.config.state_path / "data.mdb").exists():
+            yield None
+            return
+        with OnlineStore.open(self.config.state_path, self.config.limits.state_map_bytes) as opened:
+            yield opened

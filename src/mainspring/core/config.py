@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -41,6 +42,13 @@ class DoorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_rows: int = 10_000
 
 
+class GatewaySection(DoorSection, frozen=True, forbid_unknown_fields=True):
+    """The gateway's doors: HTTP, and gRPC on a port of its own if there is one; 0 takes a free one."""
+
+    port: int = 7070
+    grpc: int | None = None
+
+
 class LimitSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a laptop's disk is asked for at most."""
 
@@ -54,19 +62,27 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     project: ProjectSection
     urls: UrlSection = UrlSection()
     intake: DoorSection = DoorSection(port=7071)
-    gateway: DoorSection = DoorSection(port=7070)
+    gateway: GatewaySection = GatewaySection()
+    worker: DoorSection = DoorSection()
     limits: LimitSection = LimitSection()
+    connect: dict[str, dict[str, Any]] = {}
 
 
 class Config(msgspec.Struct, frozen=True):
-    """A project's settings with every path resolved."""
+    """A project's settings with every path resolved.
+
+    Attributes:
+        connect: The tables ``[connect.NAME]`` as they are written; ``events.connectors`` says what they may hold.
+    """
 
     root: Path
     project: ProjectSection
     urls: UrlSection
     intake: DoorSection
-    gateway: DoorSection
+    gateway: GatewaySection
     limits: LimitSection
+    connect: dict[str, dict[str, Any]] = {}
+    worker: DoorSection = DoorSection()
 
     @property
     def home(self) -> Path:
@@ -165,4 +181,7 @@ def load_config(root: Path) -> Config:
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise ConfigError("MS-C003", f"{FILE_NAME} cannot be read: {error}", where=str(path)) from None
     check_name(read.project.name, "project name")
-    return Config(root.resolve(), read.project, read.urls, read.intake, read.gateway, read.limits)
+    for name in read.connect:
+        check_name(name, "name of a connector")
+    doors = read.intake, read.gateway
+    return Config(root.resolve(), read.project, read.urls, *doors, read.limits, read.connect, read.worker)

@@ -85,6 +85,13 @@ class UnavailableError(MainspringError, ConnectionError):
     http_status = 503
 
 
+class DeadlineError(MainspringError, TimeoutError):
+    """The answer would come later than its client wants it."""
+
+    exit_code = 7
+    http_status = 504
+
+
 class BackPressureError(UnavailableError):
     """Full for now: try again after a while."""
 

@@ -16,7 +16,17 @@ from email.utils import formatdate
 
 from mainspring.core.connection import Connection
 from mainspring.core.errors import RefusedError, UnavailableError
-from mainspring.core.messages import Deferred, Handler, Limits, Request, Response, error_response, json_response
+from mainspring.core.messages import (
+    Deferred,
+    Handler,
+    Limits,
+    Request,
+    Response,
+    WrongMethodError,
+    error_headers,
+    error_response,
+    json_response,
+)
 
 __all__ = [
     "Deferred",
@@ -25,6 +35,8 @@ __all__ = [
     "Request",
     "Response",
     "Server",
+    "WrongMethodError",
+    "error_headers",
     "error_response",
     "json_response",
     "serve",

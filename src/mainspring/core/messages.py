@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from mainspring.core.errors import MainspringError, UnavailableError
+from mainspring.core.errors import MainspringError, RefusedError, UnavailableError
 
 JSON = "application/json"
 
@@ -112,8 +112,28 @@ def json_response(status: int, obj: Any, headers: tuple[tuple[str, str], ...] = 
 
 def error_response(error: MainspringError) -> Response:
     """The answer that says what went wrong; what may be over soon says when to try again."""
-    headers = (("Retry-After", "1"),) if isinstance(error, UnavailableError) else ()
-    return json_response(error.http_status, error.to_dict(), headers)
+    return json_response(error.http_status, error.to_dict(), error_headers(error))
+
+
+def error_headers(error: MainspringError) -> tuple[tuple[str, str], ...]:
+    """The headers that go with an error, however its body says it."""
+    if isinstance(error, WrongMethodError):
+        return (("Allow", error.allowed),)
+    return (("Retry-After", "1"),) if isinstance(error, UnavailableError) else ()
+
+
+class WrongMethodError(RefusedError):
+    """A method that is not answered at this path.
+
+    Attributes:
+        allowed: The methods that are, as the Allow header lists them.
+    """
+
+    http_status = 405
+
+    def __init__(self, code: str, what: str, *, allowed: str) -> None:
+        super().__init__(code, what)
+        self.allowed = allowed
 
 
 class RefusalError(MainspringError):

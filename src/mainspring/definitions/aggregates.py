@@ -94,7 +94,7 @@ def rate(value: str | pl.Expr | None = None, *, window: str, per: str = "1s", wh
 
 
 def ewma(value: str | pl.Expr, *, half_life: str, window: str | None = None, where: pl.Expr | None = None) -> Pending:
-    """Mean in which an event weighs half as much for each ``half_life`` of its age; agrees within 1e-12 relative."""
+    """Mean in which an event weighs half as much for each ``half_life`` of its age."""
     return Pending("ewma", value, window, where, half_life=half_life)
 
 
@@ -114,7 +114,7 @@ def approx_distinct(value: str | pl.Expr, *, window: str | None = None, where: p
 
 
 def quantile(value: str | pl.Expr, q: float, *, window: str | None = None, where: pl.Expr | None = None) -> Pending:
-    """The ``q`` quantile by DDSketch: within 1 % of the value at that rank, relative."""
+    """The ``q`` quantile by DDSketch: within 0.78 % of the value at that rank, relative."""
     return Pending("quantile", value, window, where, q=q)
 
 

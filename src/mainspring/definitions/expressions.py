@@ -112,10 +112,16 @@ def expression(value: str | pl.Expr, schema: Mapping[str, Any], *, of: str, wher
             hint="write it with polars' own functions",
         )
     try:
+        parse(text)
+    except pl.exceptions.PolarsError:
+        what = f"{value} cannot be stored: JSON has no NaN and no infinity"
+        hint = ".is_nan(), .is_infinite(), or None for a missing value"
+        raise DefinitionError("MS-D104", what, where=where, hint=hint) from None
+    try:
         output = value.meta.output_name()
         # Of no rows, but carried out: the types of a plan alone let a date's functions pass on a text.
         dtype = pl.DataFrame(schema=dict(schema)).select(value.alias("x")).schema["x"]
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise DefinitionError(
             "MS-D104", f"{value} does not fit {of}: {str(error).splitlines()[0]}", where=where
         ) from None

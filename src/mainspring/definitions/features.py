@@ -143,6 +143,8 @@ class ViewDef:
         derived: Expressions over the view's own columns and ``_moment``, computed when it is read.
         using: Views whose features, as they were at each event, are columns of it: ``view__feature``.
         hop_us: Windows begin at multiples of this; None means to the microsecond.
+        fresh_us: The newest folded event of each source shall not be older; None promises nothing. A level of service,
+            not part of the version.
     """
 
     name: str
@@ -154,6 +156,7 @@ class ViewDef:
     derived: tuple[Expression, ...] = ()
     using: tuple[ViewDef, ...] = ()
     hop_us: int | None = None
+    fresh_us: int | None = field(default=None, compare=False)
 
     def describe(self) -> dict[str, Any]:
         """The view as JSON: what the version is the hash of."""
@@ -234,11 +237,12 @@ class ViewDef:
 
         from mainspring.core.errors import DefinitionError
         from mainspring.core.names import did_you_mean
+        from mainspring.definitions.source import place_of_caller
 
         own = [c.removeprefix(f"{self.name}__") for c in self.column_names] + [e.name for e in self.derived]
         if name not in own:
             what = f"feature view {self.name} has no feature {name!r}"
-            raise DefinitionError("MS-D102", what, where=str(self.place), hint=did_you_mean(name, own))
+            raise DefinitionError("MS-D102", what, where=str(place_of_caller()), hint=did_you_mean(name, own))
         return pl.col(f"{self.name}__{name}")
 
 

@@ -162,10 +162,14 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
         raise DefinitionError(
             "MS-D151", "binary_classification needs a bool label", where=where, why=why, hint="value=col(…) > …"
         )
+    for view in using:
+        if not isinstance(view, ViewDef):
+            raise DefinitionError("MS-D125", f"using= has {view!r}, which is no feature view", where=where)
     views = {view.name: view for view in (*(f for f in features if isinstance(f, ViewDef)), *using)}
     schema = _schema(views.values(), origin, where)
     columns = tuple(_features(features, origin, views, schema, where))
-    read = {name.split("__")[0] for f in columns if f.expression for name in f.expression.inputs if "__" in name}
+    owner = {column: view.name for view in views.values() for column in view.column_names}
+    read = {owner[name] for f in columns if f.expression for name in f.expression.inputs if name in owner}
     read -= {f.view.name for f in columns if f.view is not None}
     _no_label_leak(columns, label, origin, where)
     rollout = rollout or Rollout()
@@ -207,7 +211,14 @@ def _schema(views: Iterable[ViewDef], origin: SourceDef, where: str) -> dict[str
                     raise DefinitionError(
                         "MS-D153", f"{key!r} has another type in {origin.name} and {source.name}", where=where
                     )
-        out |= {f"{view.name}__{slot}": dtype for slot, dtype in view.own_schema.items() if slot != MOMENT}
+        for slot, dtype in view.own_schema.items():
+            name = f"{view.name}__{slot}"
+            if slot == MOMENT:
+                continue
+            if name in origin.columns:
+                what = f"{name!r} is a column of {origin.name} and a feature of view {view.name}"
+                raise DefinitionError("MS-D152", what, where=where, hint="rename one of the two")
+            out[name] = dtype
     return out
 
 
@@ -256,6 +267,7 @@ def _expand(
 
     own = {_derived_name(view, one.name): one for view in views.values() for one in view.derived}
     known = dict(schema) | {name: POLARS_TYPES[one.kind] for name, one in own.items()}
+    _check_views(thing, known, views, where)
     frozen = expression(thing, known, of=f"request {origin.name}", where=where)
     if frozen.kind == "datetime":
         raise _instant(frozen.name, where)
@@ -266,7 +278,10 @@ def _expand(
         yield plain[frozen.name]
         return
     inlined = {
-        name: _derived(views[name.split("__")[0]], own[name]).expression for name in frozen.inputs if name in own
+        _derived_name(view, one.name): _derived(view, one).expression
+        for view in views.values()
+        for one in view.derived
+        if _derived_name(view, one.name) in frozen.inputs
     }
     if inlined:
         text = renamed(frozen.json, {name: one.json for name, one in inlined.items() if one is not None})
@@ -274,6 +289,16 @@ def _expand(
         inputs = tuple(dict.fromkeys([*(c for c in frozen.inputs if c not in own), *deeper]))
         frozen = Expression(text, frozen.name, frozen.kind, inputs)
     yield Feature(frozen.name, frozen.kind, expression=frozen)
+
+
+def _check_views(thing: Any, known: Mapping[str, Any], views: Mapping[str, ViewDef], where: str) -> None:
+    """Say which view an expression reads that the model was not given."""
+    for name in thing.meta.root_names() if hasattr(thing, "meta") else ():
+        view, marked, _ = name.partition("__")
+        if name not in known and marked and view not in views:
+            what = f"an expression reads {name!r} of a feature view that the model was not given"
+            hint = "name the view in using=[…] of the model (or in features=[…], if the model is to see all of it)"
+            raise DefinitionError("MS-D102", what, where=where, hint=hint)
 
 
 def _values(view: ViewDef) -> Iterable[Feature]:

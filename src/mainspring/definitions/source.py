@@ -12,7 +12,7 @@ from mainspring.core.errors import DefinitionError
 from mainspring.core.names import did_you_mean, is_name, snake_case
 from mainspring.core.spans import parse_span
 from mainspring.definitions.constraints import check_constraint
-from mainspring.definitions.values import Constraint, Field, Kind, Place, SourceDef
+from mainspring.definitions.values import OPERATIONS, Constraint, Field, Kind, Place, SourceDef
 
 _KINDS: dict[Any, Kind] = {
     str: "str",
@@ -60,7 +60,7 @@ class Source:
         """Read the annotations of a source's class.
 
         Raises:
-            DefinitionError: A column's type, id, time or constraint cannot be (MS-D110 to MS-D114).
+            DefinitionError: A column's type, id, time or constraint cannot be (MS-D110 to MS-D115).
         """
         place = place_of_caller()
         where = str(place)
@@ -83,21 +83,30 @@ class Source:
         if id is not None and (columns[id].kind not in ("str", "int") or columns[id].nullable):
             raise DefinitionError("MS-D112", f"id={id!r} of {name} must be str or int, never None", where=where)
         if corrects is not None:
-            if corrects not in columns or columns[corrects].kind != "str":
-                raise DefinitionError(
-                    "MS-D115",
-                    f"corrects={corrects!r} of {name} must be a str column",
-                    where=where,
-                    why="it says what an event does to the row with its id",
-                    hint='op: Annotated[str, ms.one_of("insert", "update", "delete")] = "insert"',
-                )
-            if id is None:
-                why = "a correction is located by the id of the row that it corrects"
-                raise DefinitionError("MS-D115", f"{name} says corrects= and has no id=", where=where, why=why)
+            _check_corrects(corrects, columns, id, name, where)
         doc = (cls.__doc__ or "").strip()
         cls.definition = SourceDef(
             name, fields, time, id, known_at, parse_span(dedup), parse_span(future), doc, place, corrects
         )
+
+
+def _check_corrects(
+    corrects: str, columns: typing.Mapping[str, Field], id_column: str | None, name: str, where: str
+) -> None:
+    """Refuse a column that cannot say what an event does to the row with its id (MS-D115)."""
+    field = columns.get(corrects)
+    fits = field is not None and field.kind == "str" and not field.nullable
+    if field is None or not fits or (field.has_default and field.default not in OPERATIONS):
+        raise DefinitionError(
+            "MS-D115",
+            f"corrects={corrects!r} of {name} must be a str column, never None, of insert, update and delete",
+            where=where,
+            why="it says what an event does to the row with its id",
+            hint=f'{corrects}: Annotated[str, ms.one_of("insert", "update", "delete")] = "insert"',
+        )
+    if id_column is None:
+        why = "a correction is located by the id of the row that it corrects"
+        raise DefinitionError("MS-D115", f"{name} says corrects= and has no id=", where=where, why=why)
 
 
 def _fields(cls: type, where: str) -> typing.Iterator[Field]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["str", "int", "float", "bool", "datetime", "vector"]
 TASKS = ("binary_classification", "regression")
+OPERATIONS = ("insert", "update", "delete")
+"""What an event of a corrected source may do to the row with its id."""
 DAY_US = 86_400_000_000
 
 
@@ -269,6 +271,19 @@ class ModelDef:
         for view in (*(f.view for f in self.features if f.view is not None), *self.using):
             seen[view.name] = view
         return tuple(seen.values())
+
+    @cached_property
+    def view_columns(self) -> dict[str, ViewDef]:
+        """The view that each column of a view belongs to, by the column's name."""
+        return {column: view for view in self.views for column in view.column_names}
+
+    def views_of(self, feature: Feature) -> tuple[ViewDef, ...]:
+        """The views that a feature of the model is made of; none for what the request alone tells."""
+        if feature.view is not None:
+            return (feature.view,)
+        inputs = feature.expression.inputs if feature.expression is not None else ()
+        read = (self.view_columns[c] for c in inputs if c in self.view_columns)
+        return tuple({view.name: view for view in read}.values())
 
     def describe(self) -> dict[str, Any]:
         """The model as JSON: what the version is the hash of."""

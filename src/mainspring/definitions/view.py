@@ -38,6 +38,7 @@ def feature_view(
     entity: str | tuple[str, ...] | list[str],
     using: Sequence[Any] = (),
     hop: str | None = None,
+    fresh: str | None = None,
 ) -> Callable[[type], ViewDef]:
     """Make a class of aggregates a feature view over the events of ``sources`` for ``entity``.
 
@@ -47,6 +48,7 @@ def feature_view(
         entity: One column or several, of every source.
         using: Views whose features, as they were at each event, the aggregates may read: ``Card.col("mean_7d")``.
         hop: Windows begin at multiples of this (sawtooth windows), which bounds the state of very busy keys.
+        fresh: When the newest folded event of a source is older than this, an incident opens.
 
     Raises:
         DefinitionError: Unknown column or aggregate, a window that cannot be (MS-D102, MS-D121 to MS-D126).
@@ -67,6 +69,7 @@ def feature_view(
             raise DefinitionError("MS-D125", f"using= has {view!r}, which is no feature view", where=where)
         _check_entity(view.entity, origins, where)
     hop_us = _span(hop, "hop", "the feature view", where)
+    fresh_us = _span(fresh, "fresh", "the feature view", where)
 
     def build(cls: type) -> ViewDef:
         name = snake_case(cls.__name__)
@@ -90,7 +93,7 @@ def feature_view(
         if not is_name(name) or not features:
             raise DefinitionError("MS-D122", f"feature view {cls.__name__} has no features", where=where)
         doc = (cls.__doc__ or "").strip()
-        view = ViewDef(name, origins, keys, tuple(features), doc, place, (), tuple(using), hop_us)
+        view = ViewDef(name, origins, keys, tuple(features), doc, place, (), tuple(using), hop_us, fresh_us)
         taken: set[str] = set()
         for slot in (*(slot for f in features for slot in f.slot_names), *expressions):
             if slot in taken:

@@ -19,7 +19,8 @@ from mainspring.events.history import History
 from mainspring.events.lake import Lake
 from mainspring.events.log import Log
 from mainspring.events.system import PREDICTION
-from mainspring.features.parity import ParityReport, check
+from mainspring.features.parity import ParityReport, sampled
+from mainspring.loop.audit import check_releases
 from mainspring.loop.outcomes import Outcomes
 from mainspring.training import load as load_dataset
 
@@ -129,12 +130,7 @@ def gather(demo: Demo, now_us: int) -> Findings:
                 incidents=catalog.incidents(),
                 reconciliations=[reconcile(s, ids, history.frame(s)) for s, ids in demo.account.ids.items()],
                 predictions=dict(predictions.group_by("variant").agg(pl.len()).iter_rows()),
-                parity=check(model, sample(predictions, PARITY_SHARE), history),
+                parity=check_releases(model, catalog, sampled(predictions, PARITY_SHARE), history),
             )
         finally:
             log.close()
-
-
-def sample(predictions: pl.DataFrame, share: float) -> pl.DataFrame:
-    """Predictions whose unit's hash falls into ``share``: the same units whoever asks."""
-    return predictions.filter(pl.col("unit").hash(seed=0) < int(share * 2**64))

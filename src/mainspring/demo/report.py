@@ -59,7 +59,7 @@ def _tiles(findings: Findings) -> str:
         ),
         (f"{promoted} / {back}", "releases live / rolled back", ""),
         (
-            f"{findings.parity.exact_share:.2%}",
+            "-" if findings.parity.exact_share is None else f"{findings.parity.exact_share:.2%}",
             "features equal on replay",
             "good" if findings.parity.exact_share == 1.0 else "bad",
         ),
@@ -152,8 +152,8 @@ def _parity(findings: Findings) -> str:
     text = (
         f"A sample of {parity.predictions:,} predictions was replayed at the offset each had read: {parity.exact:,} of "
         f"{parity.values:,} feature values are exactly what was served, {parity.within_tolerance:,} within tolerance, "
-        f"{parity.different:,} different. Apart from that, lag skew: {parity.lagging:,} predictions had not yet seen "
-        "an event that was known when they were asked."
+        f"{parity.different:,} different. Apart from that, lag skew: {parity.lag.behind:,} predictions had not yet "
+        "seen an event that was known when they were asked."
     )
     return f"<h2>Served features against replay</h2><p>{escape(text)}</p>"
 

@@ -98,7 +98,7 @@ def show(findings: Findings, report: Path, console: Console) -> None:
     console.print(
         f"parity: {parity.exact:,} of {parity.values:,} served feature values equal on replay at the logged offset "
         f"({parity.within_tolerance:,} within tolerance, {parity.different:,} different); "
-        f"lag skew: {parity.lagging:,} predictions",
+        f"lag skew: {parity.lag.behind:,} predictions",
         highlight=False,
     )
     console.print(

@@ -66,7 +66,7 @@ def scoreboard(model: ModelDef, matured: pl.DataFrame, first_package: Path, firs
 
 def _static(model: ModelDef, dataset: TrainingSet, columns: dict[str, Any]) -> np.ndarray:
     """A model of the request's own columns alone, trained on the first training set: life without history."""
-    names = [f.name for f in model.features if f.view is None]
+    names = [f.name for f in model.features if not model.views_of(f)]
     frame = dataset.frame
     x, asked = {}, {}
     for name in names:

@@ -80,7 +80,19 @@ class Counts(msgspec.Struct, frozen=True):
 class _Target:
     """What appending to one source needs, looked up once."""
 
-    __slots__ = ("future_us", "id_at", "is_prediction", "known_at", "name", "number", "source", "stream", "time_at")
+    __slots__ = (
+        "corrects_at",
+        "future_us",
+        "id_at",
+        "is_prediction",
+        "is_stamped",
+        "known_at",
+        "name",
+        "number",
+        "source",
+        "stream",
+        "time_at",
+    )
 
     def __init__(self, source: SourceDef, number: int, stream: Stream | None) -> None:
         names = [f.name for f in source.fields]
@@ -91,6 +103,8 @@ class _Target:
         self.time_at = names.index(source.time)
         self.known_at = names.index(source.known_at or source.time)
         self.id_at = names.index(source.id) if source.id is not None else None
+        self.corrects_at = names.index(source.corrects) if source.corrects is not None else None
+        self.is_stamped = source.known_at is not None
         self.future_us = source.future_us
         self.is_prediction = source.name == PREDICTION.name
 
@@ -177,7 +191,10 @@ class Appender:
             wrong = _future(target, time_us, known_us, now_us)
             if wrong is None and target.stream is not None and ident is not None:
                 content = blake2b(body, digest_size=8).digest()
-                earlier = self._seen.add(txn, target.stream, ident, content, offset + 1, known_us)
+                does = None if target.corrects_at is None or draft.first_wins else row[target.corrects_at]
+                earlier = self._seen.add(
+                    txn, target.stream, ident, content, offset + 1, known_us, does, is_stamped=target.is_stamped
+                )
                 if earlier is not None:
                     if earlier.is_same or draft.first_wins:
                         acks.append(Ack("duplicate", earlier.offset, None, ident))

@@ -19,11 +19,13 @@ from mainspring.core.errors import (
     TooLargeError,
     UnavailableError,
 )
+from mainspring.events.progress import MovedError
 
 _ERRORS: dict[int, type[MainspringError]] = {
     400: ContractError,
     403: RefusedError,
     404: NotFoundError,
+    409: MovedError,
     413: TooLargeError,
     429: BackPressureError,
 }
@@ -91,6 +93,23 @@ class IntakeClient:
         query |= {"first_wins": "1"} if first_wins else {}
         path = "/internal/events" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         return self._post(path, msgspec.msgpack.encode(events), "application/msgpack")
+
+    def advance(
+        self, connector: str, before: int, cursor: Any, rows: Sequence[Any], *, history: bool, backfill: bool
+    ) -> dict[str, Any]:
+        """Send a connector's rows and its step from ``before`` to ``cursor``, to be written in one transaction.
+
+        Returns:
+            As ``post_internal``.
+
+        Raises:
+            MovedError: The connector is at another step (MS-E430); nothing was written.
+            MainspringError: As ``post_events``.
+        """
+        query = ({"history": "1"} if history else {}) | ({"backfill": "1"} if backfill else {})
+        path = f"/internal/connectors/{connector}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
+        body = msgspec.msgpack.encode({"before": before, "cursor": cursor, "rows": rows})
+        return self._post(path, body, "application/msgpack")
 
     def post_json(self, path: str, obj: Any) -> dict[str, Any]:
         """Send any other request of the intake: ``/internal/trim``, ``/quarantine/{source}/replay``."""

@@ -1,7 +1,7 @@
-"""A source's contract, checked row by row at the door: type, null, set, range, pattern, length.
+"""A source's contract, checked row by row at the door: type, null, set, range, pattern, length, dimension.
 
-A checked row is a tuple of plain values in the order of the source's columns: str, int, float, bool or None, and int64
-microseconds since 1970 UTC for a datetime. That tuple is what the log stores.
+A checked row is a tuple of plain values in the order of the source's columns: str, int, float, bool or None, int64
+microseconds since 1970 UTC for a datetime, and a list of floats for a vector. That tuple is what the log stores.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 from mainspring.core.errors import ContractError
 from mainspring.core.times import from_datetime, to_iso
-from mainspring.definitions.values import Constraint, Field, SourceDef
+from mainspring.definitions.values import OPERATIONS, Constraint, Field, SourceDef
 
 Row = tuple[Any, ...]
 Check = Callable[[Any], Any]
@@ -23,7 +23,14 @@ Check = Callable[[Any], Any]
 MIN_TIME_US = -62_135_596_800_000_000  # 0001-01-01, and 9999-12-31 below: what a datetime can show
 MAX_TIME_US = 253_402_300_799_999_999
 _INT64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_JSON_TYPES: dict[str, Any] = {"str": str, "int": _INT64, "float": float, "bool": bool, "datetime": datetime}
+_JSON_TYPES: dict[str, Any] = {
+    "str": str,
+    "int": _INT64,
+    "float": float,
+    "bool": bool,
+    "datetime": datetime,
+    "vector": list[float],
+}
 _OWN_TYPES: dict[str, Any] = {**_JSON_TYPES, "datetime": datetime | int}
 
 
@@ -32,7 +39,9 @@ class Contract:
 
     A column that is absent takes its default; without one it is null if the column is nullable, and refused if not.
     Unknown fields are refused. NaN is null in a nullable column and refused in another; infinities and integers beyond
-    int64 are refused everywhere. A datetime without an offset is read as UTC.
+    int64 are refused everywhere. A datetime without an offset is read as UTC. A vector has as many numbers as its
+    ``dim`` says, all finite; it is null as a whole or not at all. What a correction does is ``insert``, ``update`` or
+    ``delete``; a delete needs no more than its id, that word, its time and when it was known.
     """
 
     def __init__(self, source: SourceDef) -> None:
@@ -43,7 +52,11 @@ class Contract:
         self._known_at = names.index(source.known_at) if source.known_at is not None else self._time
         self._decoder = msgspec.json.Decoder(_struct(source, _JSON_TYPES))
         self._own = _struct(source, _OWN_TYPES)
-        checks = ((i, _check_of(f), f.name) for i, f in enumerate(source.fields))
+        self._corrects = names.index(source.corrects) if source.corrects is not None else None
+        if source.corrects is not None:
+            self._deletes = msgspec.json.Decoder(_struct(source, _JSON_TYPES, is_delete=True))
+            self._own_deletes = _struct(source, _OWN_TYPES, is_delete=True)
+        checks = ((i, _check_of(f, source), f.name) for i, f in enumerate(source.fields))
         self._checks = tuple((i, check, name) for i, check, name in checks if check is not None)
 
     def check_json(self, raw: bytes | memoryview) -> Row:
@@ -54,14 +67,13 @@ class Contract:
                 constraint (MS-E103) or lies out of bounds (MS-E104); the event's time lies before 1970 (MS-E107).
         """
         try:
-            found = self._decoder.decode(raw)
+            return self._finish(msgspec.structs.astuple(self._decoder.decode(raw)))
         except msgspec.ValidationError as error:
-            raise _broken(str(error)) from None
+            return self._delete(lambda: self._deletes.decode(raw), error)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ContractError("MS-E101", f"the record is no JSON: {error}", where="$") from None
         except RecursionError:
             raise ContractError("MS-E101", "the record is nested too deeply", where="$") from None
-        return self._finish(msgspec.structs.astuple(found))
 
     def check(self, obj: Any) -> Row:
         """The row that a mapping of field names to values holds.
@@ -72,12 +84,11 @@ class Contract:
             ContractError: As ``check_json``.
         """
         try:
-            found = msgspec.convert(obj, self._own)
+            return self._finish(msgspec.structs.astuple(msgspec.convert(obj, self._own)))
         except msgspec.ValidationError as error:
-            raise _broken(str(error)) from None
+            return self._delete(lambda: msgspec.convert(obj, self._own_deletes), error)
         except RecursionError:
             raise ContractError("MS-E101", "the record is nested too deeply", where="$") from None
-        return self._finish(msgspec.structs.astuple(found))
 
     def id_of(self, row: Row) -> str | None:
         """The event's id as text, or None when the source has no id."""
@@ -97,6 +108,17 @@ class Contract:
         """The row by field names; datetimes stay microseconds."""
         return {f.name: value for f, value in zip(self.source.fields, row, strict=True)}
 
+    def _delete(self, read: Callable[[], msgspec.Struct], error: msgspec.ValidationError) -> Row:
+        """The row of a delete that leaves out what is not needed to find its row; ``error`` for everything else."""
+        if self._corrects is not None:
+            try:
+                row = msgspec.structs.astuple(read())
+            except msgspec.ValidationError:
+                raise _broken(str(error)) from None
+            if row[self._corrects] == "delete":
+                return self._finish(row)
+        raise _broken(str(error)) from None
+
     def _finish(self, row: Row) -> Row:
         values = list(row)
         for i, check, name in self._checks:
@@ -105,7 +127,7 @@ class Contract:
                 try:
                     values[i] = check(value)
                 except _OutOfBoundsError as error:
-                    raise ContractError(error.code, str(error), where=f"$.{name}") from None
+                    raise ContractError(error.code, str(error), where=f"$.{name}{error.within}") from None
         time_us = values[self._time]  # None in a request that leaves its moment to the gateway's clock
         if time_us is not None and time_us < 0:
             why = "an unset clock writes 1970 and times before it; other columns may hold earlier dates"
@@ -115,18 +137,23 @@ class Contract:
 
 
 class _OutOfBoundsError(Exception):
-    """A value of the right type that its column does not take."""
+    """A value of the right type that its column does not take; ``within`` is the path to a part of it."""
 
-    def __init__(self, code: str, what: str) -> None:
+    def __init__(self, code: str, what: str, within: str = "") -> None:
         super().__init__(what)
         self.code = code
+        self.within = within
 
 
-def _struct(source: SourceDef, types: dict[str, Any]) -> type[msgspec.Struct]:
+def _struct(source: SourceDef, types: dict[str, Any], *, is_delete: bool = False) -> type[msgspec.Struct]:
+    """What a row is decoded into; a delete may leave out whatever does not find its row."""
+    needed = {source.id, source.corrects, source.time, source.known_at}
     fields: list[Any] = []
     for f in source.fields:
         hint = types[f.kind] | None if f.nullable else types[f.kind]
-        if f.has_default:
+        if is_delete and f.name not in needed:
+            fields.append((f.name, types[f.kind] | None, None))
+        elif f.has_default:
             fields.append((f.name, hint, f.default))
         elif f.nullable:
             fields.append((f.name, hint, None))
@@ -140,7 +167,7 @@ def _broken(text: str) -> ContractError:
     return ContractError("MS-E102", what, where=path.strip("`") or "$")
 
 
-def _check_of(field: Field) -> Check | None:
+def _check_of(field: Field, source: SourceDef) -> Check | None:
     """One function for all the checks of a column that its type does not make; None when there are none."""
     checks: list[Check] = []
     if field.kind == "datetime":
@@ -149,7 +176,11 @@ def _check_of(field: Field) -> Check | None:
         checks.append(_finite_or_null if field.nullable else _finite)
     if field.kind == "str":
         checks.append(_text)
-    checks += [_constraint(c, field.kind) for c in field.constraints]
+    if field.kind == "vector":
+        checks.append(_vector(field.dim))
+    checks += [_constraint(c, field.kind) for c in field.constraints if c.name != "dim"]
+    if field.name == source.corrects:
+        checks.append(_constraint(Constraint("one_of", OPERATIONS), field.kind))
     if not checks:
         return None
     if len(checks) == 1:
@@ -184,6 +215,18 @@ def _finite_or_null(value: float) -> float | None:
     if value != value:
         return None
     raise _OutOfBoundsError("MS-E104", f"Expected a finite `float`, got `{value}`")
+
+
+def _vector(dim: int) -> Check:
+    def check(value: list[float]) -> list[float]:
+        if len(value) != dim:
+            raise _OutOfBoundsError("MS-E103", f"Expected a vector of {dim} numbers, got {len(value)}")
+        for place, x in enumerate(value):
+            if x - x != 0.0:
+                raise _OutOfBoundsError("MS-E104", f"Expected a finite `float`, got `{x}`", f"[{place}]")
+        return value
+
+    return check
 
 
 def _text(value: str) -> str:

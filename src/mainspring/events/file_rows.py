@@ -18,7 +18,7 @@ import msgspec
 from mainspring.core.errors import ContractError, NotFoundError
 from mainspring.core.names import did_you_mean
 from mainspring.core.times import from_datetime
-from mainspring.definitions.values import SourceDef
+from mainspring.definitions.values import Field, Kind, SourceDef
 
 _MOST_LINES = 1_000  # that a quoted text of a CSV row may run over
 _NAME_CHARACTERS = 40  # of a column's name that a message quotes
@@ -47,7 +47,8 @@ def read_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
 
     Raises:
         NotFoundError: No such file (MS-E400).
-        ContractError: It is empty (MS-E401), lacks or has columns (MS-E402), or is of another kind (MS-E403).
+        ContractError: It is empty (MS-E401), lacks or has columns (MS-E402), is of another kind (MS-E403), or a CSV
+            file has a column that is a vector (MS-E407).
     """
     if not path.is_file():
         raise NotFoundError("MS-E400", "no such file", where=str(path))
@@ -171,6 +172,15 @@ def _csv_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
         if header is None:
             return
         _check_columns(header, path, source)
+        vectors = [name for name in header if source.columns[name].kind == "vector"]
+        if vectors:
+            raise ContractError(
+                "MS-E407",
+                f"a CSV file cannot hold the vector {quoted(vectors)}",
+                where=str(path),
+                why="a field of it is one value",
+                hint="load it from JSON Lines or Parquet",
+            )
         converters = [_converter(source.columns[name].kind, nullable=source.columns[name].nullable) for name in header]
         width = len(header)
         while True:
@@ -257,7 +267,7 @@ def _json_rows(path: Path, _source: SourceDef) -> Iterator[FileRow]:
 def _parquet_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
     import polars as pl
 
-    from mainspring.definitions.expressions import UTC_US, kind_of
+    from mainspring.definitions.expressions import UTC_US
 
     try:
         frame = pl.scan_parquet(path, glob=False)
@@ -270,9 +280,7 @@ def _parquet_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
     columns: list[pl.Expr] = []
     for name, dtype in schema.items():
         field, column = source.columns[name], pl.col(name)
-        kind = "str" if isinstance(dtype, (pl.Categorical, pl.Enum)) else kind_of(dtype)
-        if dtype == pl.Date and field.kind == "datetime":
-            kind = "datetime"
+        kind = _kind_in_file(dtype, field)
         widens = kind == "int" and field.kind == "float"
         if dtype != pl.Null and kind != field.kind and not widens:
             raise ContractError(
@@ -285,6 +293,8 @@ def _parquet_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
                 column = column.cast(pl.Datetime("us")).dt.timestamp("us")
         elif kind == "str":
             column = column.cast(pl.String)
+        elif kind == "vector":
+            column = column.cast(pl.List(pl.Float64))
         columns.append(column)
     try:
         rows = frame.select(columns).collect()
@@ -297,6 +307,19 @@ def _parquet_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
         for fields in part.to_dicts():
             number += 1
             yield FileRow(number, fields)
+
+
+def _kind_in_file(dtype: Any, field: Field) -> Kind | None:
+    """The kind that a column of a Parquet file holds, as a column of the source may take it."""
+    import polars as pl
+
+    from mainspring.definitions.expressions import kind_of
+
+    if isinstance(dtype, (pl.Categorical, pl.Enum)):
+        return "str"
+    if isinstance(dtype, (pl.Array, pl.List)):
+        return "vector" if dtype.inner.is_numeric() or dtype.inner == pl.Null else None
+    return "datetime" if dtype == pl.Date and field.kind == "datetime" else kind_of(dtype)
 
 
 def chunks(rows: Iterator[FileRow], size: int) -> Iterator[list[FileRow]]:

@@ -14,12 +14,13 @@ import polars as pl
 
 from mainspring.core.errors import NotFoundError
 from mainspring.core.names import did_you_mean
-from mainspring.definitions.expressions import POLARS_TYPES, UTC_US
+from mainspring.definitions.expressions import UTC_US, polars_type
 from mainspring.definitions.values import Field, Project, SourceDef
 from mainspring.events.lake import META_SCHEMA, Lake
 from mainspring.events.log import Log
-from mainspring.events.record import Record, Shape, stored_default
+from mainspring.events.record import Record, Shape, known_length, stored_default
 from mainspring.events.system import all_sources
+from mainspring.events.versions import with_untils
 
 _MARK = "_flushed"
 _PAGE = 20_000
@@ -34,7 +35,7 @@ class _Buffer:
 
     def __init__(self, source: SourceDef) -> None:
         self.source = source
-        self.schema = {**{f.name: POLARS_TYPES[f.kind] for f in source.fields}, **META_SCHEMA}
+        self.schema = {**{f.name: _type_of(f) for f in source.fields}, **META_SCHEMA}
         # Elsewhere null can only mean that a row is older than the column: `_fit` sees to it when it reads.
         self.fills = {f.name: _default(f) for f in source.fields if f.nullable and f.default is not None}
         self.frames: list[pl.DataFrame] = []
@@ -74,9 +75,10 @@ class _Buffer:
                 else:
                     self.frames = [self.frames[0], tail]
             if not self.frames:
-                self.whole = pl.DataFrame(schema=self.schema)
+                whole = pl.DataFrame(schema=self.schema)
             else:
-                self.whole = self.frames[0] if len(self.frames) == 1 else pl.concat(self.frames, rechunk=False)
+                whole = self.frames[0] if len(self.frames) == 1 else pl.concat(self.frames, rechunk=False)
+            self.whole = with_untils(whole, self.source)
         return self.whole
 
 
@@ -128,6 +130,9 @@ class History:
 
         Columns are those of the source as it is defined now (missing in an older version: the default, or null),
         ``_offset``, ``_id``, ``_time``, ``_known_at`` and ``_ingested_at``. Call ``catch_up`` first for the newest.
+
+        A source with corrections has every version of every row, deletes too, with ``_until_known_at`` and
+        ``_until_offset``: when the next version supersedes it (`events.versions`), null for never.
 
         Raises:
             NotFoundError: No such source (MS-E201).
@@ -223,13 +228,20 @@ def _fit(frame: pl.DataFrame, source: SourceDef) -> pl.DataFrame:
 def _fitted(field: Field, *, is_known: bool) -> pl.Expr:
     if not is_known:
         return _default(field).alias(field.name)
-    column = pl.col(field.name).cast(POLARS_TYPES[field.kind])
+    column = pl.col(field.name)
+    if field.kind == "vector" and (length := known_length(field)) is not None:  # another under an older contract: null
+        column = pl.when(column.list.len() == length).then(column)
+    column = column.cast(_type_of(field))
     return column.fill_null(_default(field)) if field.has_default and not field.nullable else column
 
 
 def _default(field: Field) -> pl.Expr:
     """What a row holds that is older than the column."""
-    return pl.lit(stored_default(field)).cast(POLARS_TYPES[field.kind])
+    return pl.lit(stored_default(field)).cast(_type_of(field))
+
+
+def _type_of(field: Field) -> Any:
+    return pl.List(pl.Float64) if field.kind == "vector" and known_length(field) is None else polars_type(field)
 
 
 def _as_recorded(shape: Shape) -> SourceDef:

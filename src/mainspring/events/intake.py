@@ -2,18 +2,21 @@
 
 ``POST /events/{source}`` takes events of one source of the definitions file.
     Body. One JSON object is one event; a JSON array is as many as it has elements; with ``Content-Type:
-    application/x-ndjson`` each line is one (blank lines are skipped). Every other content type is read as JSON.
+    application/x-ndjson`` each line is one (blank lines are skipped); ``application/vnd.apache.arrow.stream``
+    is an Arrow IPC stream, a row an event. Every other content type is read as JSON. ``Content-Encoding: gzip`` or
+    ``zstd``: see ``bodies.py``.
     Fields. As the source declares them. Times are ISO 8601 texts, read as UTC without an offset. Unknown fields,
     numbers for texts, integers beyond int64 and infinities are refused; JSON has no NaN, ``null`` is a missing value.
     Answer. ``{"accepted": n, "duplicate": n, "quarantined": n, "last_offset": o, "errors": [{"index", "code",
     "reason", "path"}]}``. ``index`` counts from 0 in the order sent. ``last_offset`` is the offset of the newest of
     these events (of the log's newest when none was accepted). What is answered is on the disk.
     Status. 200 when any event was accepted or is a duplicate, also when others were not; 422 when all went to
-    quarantine; 400 when the body as a whole is no JSON: its first 64 KiB are then quarantined as one record, with the
-    reason, so that the sender's mistake can be looked at. Nothing is quarantined of a request that is refused with
-    403, 404, 405, 413 or 429, nor of an empty body (400).
+    quarantine; 400 when the body as a whole is not what it is said to be (JSON, Arrow, gzip, zstd): its first 64 KiB
+    are then quarantined as one record, with the reason, so that the sender's mistake can be looked at. Nothing is
+    quarantined of a request that is refused with 403, 404, 405, 413, 415 or 429, nor of an empty body (400).
     429 with ``Retry-After``: the queue, the map or the disk is full. Nothing of the request was taken: send it again.
-    413: the body is over ``max_body_bytes`` or holds more than ``max_rows`` events.
+    413: the body is over ``max_body_bytes``, unpacks to more than four times as much, or holds more than ``max_rows``
+    events. 415: another ``Content-Encoding``.
     404: no such source. 403: a source of the system's own (its name starts with ``_``).
 ``GET /quarantine?source=NAME&limit=N`` lists what is in quarantine, the text of each record escaped.
 ``POST /quarantine/{source}/replay`` with a mend (see ``quarantine.py``) replays the source's records; the answer is
@@ -28,6 +31,9 @@ With ``Authorization: Bearer TOKEN`` (the project's internal token, ``run/intern
     sources too; times may be int64 microseconds. ``?history=1`` keeps the ``known_at`` that sources declare; history
     from before a served prediction is refused (403) without ``&backfill=1``. ``&sender=`` is kept in quarantine.
     Answer: ``{"last_offset", "statuses": [one a row], "errors": [...]}``, status 200.
+``GET /internal/connectors/{name}``: how far a connector has come (``progress.Position``). ``POST`` to it a msgpack map
+    ``{"before": sequence, "cursor": any, "rows": [as above]}`` writes rows and position in one transaction; the answer
+    is as above. 409 when the connector is not at ``before``: nothing was written.
 ``POST /internal/trim`` ``{"before": offset}`` deletes older records of the log: ``{"deleted": n, "first_offset": o}``.
 
 SIGHUP reads the definitions file again; one that does not load is reported and the old one stays. SIGTERM and SIGINT
@@ -42,7 +48,7 @@ import hmac
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from urllib.parse import parse_qs
 
 import msgspec
@@ -51,45 +57,36 @@ import uvloop
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config
 from mainspring.core.errors import (
-    ContractError,
     MainspringError,
     NotFoundError,
     RefusedError,
-    TooLargeError,
 )
 from mainspring.core.http import Deferred, Limits, Request, Response, Server, json_response, serve
-from mainspring.core.names import did_you_mean
+from mainspring.core.names import check_name, did_you_mean
 from mainspring.core.run import internal_token, remove_door, write_door
 from mainspring.definitions.project import load_project
 from mainspring.definitions.values import Project
 from mainspring.events.answers import events_answer, internal_answer, shown_held, wrong_method
+from mainspring.events.bodies import BadRequestError, entries_in, too_many
 from mainspring.events.committer import Committer
 from mainspring.events.contract import Contract
-from mainspring.events.held import Reject
-from mainspring.events.internal import InternalRow, entries_of
-from mainspring.events.log import Ack, Draft, Log
+from mainspring.events.internal import Entries, InternalRow, Step, entries_of
+from mainspring.events.log import Ack, Log
+from mainspring.events.progress import Advance, Position
 from mainspring.events.quarantine import chosen, parse_discard, parse_mend, replayed
 from mainspring.events.system import SYSTEM_SOURCES
 from mainspring.events.wake import Bell
 
 DOOR = "intake"
-_NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 _READER_CHECK_S = 60.0
 _DRAIN_S = 10.0
 _MOST_LISTED = 1_000
 _REPLAY_ROWS = 5_000
 
-_split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _read_rows = msgspec.msgpack.Decoder(list[InternalRow]).decode
+_read_step = msgspec.msgpack.Decoder(Step).decode
 
-Entries = list[Draft | Reject]
 Answer = Response | Deferred | Awaitable[Response]
-
-
-class _BadRequestError(ContractError):
-    """A request that cannot be read at all."""
-
-    http_status = 400
 
 
 class Intake:
@@ -152,7 +149,7 @@ class Intake:
             await asyncio.sleep(_READER_CHECK_S)
             await self._committer.run(lambda log: log.reader_check())
 
-    def handle(self, request: Request) -> Answer:
+    def handle(self, request: Request) -> Answer:  # noqa: PLR0911  one answer a path
         """Answer one request: a ``Response``, or something that becomes one."""
         parts = request.path.strip("/").split("/")
         method = request.method
@@ -161,6 +158,8 @@ class Intake:
                 return self._events(request, name) if method == "POST" else wrong_method("POST")
             case ["internal", "events"]:
                 return self._internal_events(request) if method == "POST" else wrong_method("POST")
+            case ["internal", "connectors", name]:
+                return self._connector(request, name) if method in ("GET", "POST") else wrong_method("GET, POST")
             case ["internal", "trim"]:
                 return self._trim(request) if method == "POST" else wrong_method("POST")
             case ["quarantine"]:
@@ -184,22 +183,12 @@ class Intake:
     def _events(self, request: Request, name: str) -> Deferred:
         contract = self._contract(name)
         self._committer.check_room(len(request.body))
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        raws, broken = _split(request.body, is_lines=kind in _NDJSON)
-        if len(raws) > self._config.intake.max_rows:
-            raise self._too_many(len(raws))
-        source = contract.source
-        entries: Entries = []
-        if broken is not None:
-            entries.append(Reject.of(name, request.body, broken, version=source.version, sender="http"))
-        for raw in raws:
-            try:
-                entries.append(Draft(source, contract.check_json(raw), bytes(raw), False, "http"))
-            except ContractError as error:
-                entries.append(Reject.of(name, bytes(raw), error, version=source.version, sender="http"))
-        is_no_json = broken is not None or (len(entries) == 1 and _is_no_json(entries[0]))
+        intake = self._config.intake
+        entries, is_no_json, size = entries_in(
+            request.body, request.headers, contract, max_bytes=intake.max_body_bytes, max_rows=intake.max_rows
+        )
         return self._committer.submit(
-            entries, len(request.body), lambda acks, last: events_answer(acks, last, is_no_json=is_no_json)
+            entries, size, lambda acks, last: events_answer(acks, last, is_no_json=is_no_json)
         )
 
     def _internal_events(self, request: Request) -> Answer:
@@ -210,9 +199,9 @@ class Intake:
             rows = _read_rows(request.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             what = f"the body is no msgpack array of [source, fields]: {error}"
-            raise _BadRequestError("MS-E202", what, where="body") from None
+            raise BadRequestError("MS-E202", what, where="body") from None
         if len(rows) > self._config.intake.max_rows:
-            raise self._too_many(len(rows))
+            raise too_many(len(rows), self._config.intake.max_rows)
         is_history = options.get("history") == "1"
         first_wins = options.get("first_wins") == "1"
         sender = options.get("sender", "internal")
@@ -225,6 +214,34 @@ class Intake:
         """History that may not reach back before what was served: the log is asked in the appender's own thread."""
         await self._committer.run(lambda log: log.check_history(entries))
         return await self._committer.submitted(entries, size, internal_answer)
+
+    async def _connector(self, request: Request, name: str) -> Response:
+        """Where a connector is; or its rows and its step, in one transaction of their own."""
+        self._authorize(request)
+        if request.method == "GET":
+            found = await self._committer.run(lambda log: log.positions())
+            return json_response(200, found.get(name, Position()))
+        self._committer.check_room(len(request.body))
+        try:
+            check_name(name, "connector")
+            step = _read_step(request.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRequestError("MS-E202", f"the body is no step of a connector: {error}", where="body") from None
+        if len(step.rows) > self._config.intake.max_rows:
+            raise too_many(len(step.rows), self._config.intake.max_rows)
+        options = {key: values[-1] for key, values in parse_qs(request.query).items()}
+        is_history = options.get("history") == "1"
+        entries = entries_of(step.rows, self._all, f"connect {name}", is_history=is_history)
+        progress = Advance(name, step.before, step.cursor, len(entries))
+        clock = self._clock
+
+        def run(log: Log) -> list[Ack]:
+            if is_history and options.get("backfill") != "1":
+                log.check_history(entries)
+            return log.append(entries, clock, progress)
+
+        acks = await self._committer.change(run)
+        return internal_answer(acks, self._committer.last_offset)
 
     # --- quarantine, trim, metrics ------------------------------------------------------------------------------------
 
@@ -275,7 +292,7 @@ class Intake:
         try:
             before = msgspec.json.decode(request.body, type=dict[str, int])["before"]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
-            raise _BadRequestError("MS-E206", 'the body must be {"before": OFFSET}', where="body") from None
+            raise BadRequestError("MS-E206", 'the body must be {"before": OFFSET}', where="body") from None
         deleted = await self._committer.run(lambda log: log.trim(before))
         first = await self._committer.run(lambda log: log.first_offset())
         return json_response(200, {"deleted": deleted, "first_offset": first})
@@ -314,10 +331,6 @@ class Intake:
                 why="only the system's own processes may ask for it",
                 hint=f"Authorization: Bearer, and what is in {self._config.run}/internal.token",
             )
-
-    def _too_many(self, rows: int) -> TooLargeError:
-        most = self._config.intake.max_rows
-        return TooLargeError("MS-E204", f"{rows} events in one request", why=f"at most {most} are taken at once")
 
 
 def run_intake(config: Config, project: Project, clock: Clock, stop: threading.Event | None = None) -> None:
@@ -362,28 +375,6 @@ def _when_set(stop: threading.Event, loop: asyncio.AbstractEventLoop, ends: asyn
     stop.wait()
     with contextlib.suppress(RuntimeError):  # the loop has ended by itself
         loop.call_soon_threadsafe(ends.set)
-
-
-def _split(body: bytes, *, is_lines: bool) -> tuple[Sequence[bytes | msgspec.Raw], ContractError | None]:
-    """The bytes of each event in a body, or why there are none."""
-    if not body.strip():
-        raise _BadRequestError(
-            "MS-E205", "the body is empty", where="body", hint="send a JSON object or array of objects"
-        )
-    if is_lines:
-        return [line for line in body.split(b"\n") if line.strip()], None
-    if body.lstrip()[:1] != b"[":
-        return [body], None
-    try:
-        return _split_array(body), None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return [], ContractError("MS-E101", f"the body is no JSON: {error}", where="$")
-    except RecursionError:
-        return [], ContractError("MS-E101", "the body is nested too deeply", where="$")
-
-
-def _is_no_json(entry: Draft | Reject) -> bool:
-    return isinstance(entry, Reject) and entry.code == "MS-E101"
 
 
 __all__ = ["Intake", "run_intake"]

@@ -14,6 +14,8 @@ from mainspring.events.held import Reject
 from mainspring.events.log import Draft
 from mainspring.events.quarantine import fields_json
 
+Entries = list[Draft | Reject]
+
 
 class InternalRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One event in one of three forms: its fields, the JSON bytes it came as, or bytes that could not be read.
@@ -35,6 +37,14 @@ class InternalRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reason: str = ""
 
 
+class Step(msgspec.Struct, frozen=True):
+    """A step as it is sent to the intake, with its rows."""
+
+    before: int
+    cursor: Any
+    rows: list[InternalRow]
+
+
 def entries_of(
     rows: Iterable[InternalRow],
     contracts: Mapping[str, Contract],
@@ -42,9 +52,9 @@ def entries_of(
     *,
     is_history: bool,
     first_wins: bool = False,
-) -> list[Draft | Reject]:
+) -> Entries:
     """Check each row by its source's contract; what breaks it is on its way to quarantine, its neighbours are not."""
-    out: list[Draft | Reject] = []
+    out: Entries = []
     for row in rows:
         contract = contracts.get(row.source)
         try:

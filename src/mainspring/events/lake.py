@@ -78,7 +78,7 @@ class Lake:
         """
         for _ in range(_ATTEMPTS):
             self.refresh(source)
-            rows = frame.filter(pl.col("_offset") > self.offset(source))
+            rows = _as_lists(frame.filter(pl.col("_offset") > self.offset(source)))
             if last_offset <= self.offset(source) or rows.is_empty():
                 return 0
             try:
@@ -163,6 +163,25 @@ class Lake:
             frame = frame.filter(pl.col("_time") >= pl.lit(since_us).cast(UTC_US))
         return frame if columns is None else frame.select(columns)
 
+    def count(self, source: str, reach_us: int | None = None) -> tuple[int, int]:
+        """How many rows the source's table has, and how many of them are not older than ``reach_us`` before the newest.
+
+        Both from the statistics that each file carries: nothing is read. Of a file that lies partly within reach the
+        share of its span is counted, so the second number is an estimate.
+        """
+        delta = self._table(source).delta
+        if delta is None:
+            return 0, 0
+        files = pl.DataFrame(delta.get_add_actions(flatten=True))
+        counts = files["num_records"].to_list()
+        ends = files.select(pl.col("min._time", "max._time").cast(UTC_US).cast(pl.Int64))
+        since_us = max(ends["max._time"], default=0) - (reach_us or 0)
+        near = 0.0
+        for n, low, high in zip(counts, *ends.get_columns(), strict=True):
+            within = high >= since_us if high == low else (high - max(low, since_us)) / (high - low)
+            near += n * max(within, 0.0)
+        return sum(counts), sum(counts) if reach_us is None else round(near)
+
     def compact(self, source: str) -> int:
         """Join the table's small files into larger ones. They, and what a killed writer left, go after a week.
 
@@ -192,3 +211,9 @@ class Lake:
                 delta = None
             found = self._tables[source] = _Table(path, delta)
         return found
+
+
+def _as_lists(frame: pl.DataFrame) -> pl.DataFrame:
+    """``frame`` with vectors as lists: Delta has no arrays of a fixed length, and a contract may change the length."""
+    vectors = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Array)]
+    return frame.with_columns(pl.col(vectors).arr.to_list()) if vectors else frame

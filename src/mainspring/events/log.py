@@ -22,6 +22,7 @@ from mainspring.events import held
 from mainspring.events.appender import CELL, COUNTS, KEY, Ack, Appender, Counts, Draft, Shapes
 from mainspring.events.environment import close_environment, open_environment
 from mainspring.events.held import Held, Reject
+from mainspring.events.progress import Advance, Position, advance, positions
 from mainspring.events.record import FORMAT, HEADER, Record, Shape, decode
 
 __all__ = ["Ack", "Counts", "Draft", "Log"]
@@ -129,6 +130,11 @@ class Log:
             raw = txn.get(b"served", db=self._meta)
         return None if raw is None else int(CELL.unpack(raw)[0])
 
+    def positions(self) -> dict[str, Position]:
+        """How far each connector has come."""
+        with self._environment.read() as txn:
+            return positions(txn, self._meta)
+
     def shape(self, source: str, version: str) -> Shape:
         """Columns of a source at a version that the log has records of.
 
@@ -192,8 +198,10 @@ class Log:
 
     # --- writing --------------------------------------------------------------------------------------------------
 
-    def append(self, drafts: Sequence[Draft | Reject], clock: Clock) -> list[Ack]:
+    def append(self, drafts: Sequence[Draft | Reject], clock: Clock, progress: Advance | None = None) -> list[Ack]:
         """Write drafts, and put rejects into quarantine, in one transaction; durable on return.
+
+        With ``progress`` the connector that they came from moves on in the same transaction: both are done, or nothing.
 
         Live events become known at max(clock, last + 1 µs); history keeps the ``known_at`` that its source declares. A
         draft goes to quarantine when its time lies more than the source's ``future`` after it is known (MS-E105), or
@@ -204,14 +212,17 @@ class Log:
 
         Raises:
             BackPressureError: The map (MS-E301) or the disk (MS-E302) is full; nothing was written.
+            MovedError: The connector is not where ``progress`` says (MS-E430); nothing was written.
         """
         self._require_writable()
-        if not drafts:
+        if not drafts and progress is None:
             return []
         self._environment.check_disk(self._disk_free_bytes)
         now_us = clock.now_us()
         try:
             with self._environment.write() as txn:
+                if progress is not None:
+                    advance(txn, self._meta, progress, now_us)
                 acks = self._appender.append(txn, drafts, now_us)
         except BaseException:
             self._load()  # what is in memory is again what is on the disk

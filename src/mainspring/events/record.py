@@ -53,7 +53,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         offset: Place in the log, from 1, rising by 1.
         version: Of the contract that the record was checked against.
-        values: The row in the order of ``columns``; datetimes are microseconds.
+        values: The row in the order of ``columns``; datetimes are microseconds, vectors are lists.
         columns: Names of the values: the source's columns at ``version``.
     """
 
@@ -82,12 +82,23 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         if self.version == source.version:
             return self.values
         known = self.to_dict()
-        return tuple(_as_kind(known.get(f.name, stored_default(f)), f.kind) for f in source.fields)
+        return tuple(_as_kind(known.get(f.name, stored_default(f)), f) for f in source.fields)
 
 
-def _as_kind(value: Any, kind: str) -> Any:
-    """An int of an older version as the float that its column is now: the one widening that a contract may make."""
-    return float(value) if kind == "float" and isinstance(value, int) else value
+def _as_kind(value: Any, field: Field) -> Any:
+    """An older version's value as its column is now.
+
+    An int becomes the float that the column is now: the one widening that a contract may make. A vector of another
+    length is null.
+    """
+    if field.kind == "vector" and isinstance(value, list):
+        return value if len(value) == (known_length(field) or len(value)) else None
+    return float(value) if field.kind == "float" and isinstance(value, int) else value
+
+
+def known_length(field: Field) -> int | None:
+    """How many numbers a vector has; None if that is not known: the records of a source that is gone do not say it."""
+    return field.dim if any(c.name == "dim" for c in field.constraints) else None
 
 
 def stored_default(field: Field) -> Any:

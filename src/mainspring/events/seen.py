@@ -3,6 +3,10 @@
 A bucket is as wide as the source's window, so an id can only be in its own bucket or in a neighbour. Events are put in
 buckets by ``known_at``; a bucket goes when nothing new can fall in its window *and* nothing has been written to it for
 as long, so that a file of old history can be loaded twice without counting twice.
+
+Of a corrected source the entry of an id is its latest version, and the id alone does not make an event a duplicate. One
+that is equal to the latest version changes nothing and is a duplicate. One that is equal to an older version may be a
+row that went back to what it was; it is a redelivery only if rows say themselves when they changed (``known_at=``).
 """
 
 from __future__ import annotations
@@ -45,6 +49,10 @@ class Stream:
         self.base = len(name).to_bytes(4, "little") + name
         self.buckets: dict[int, int] = {}  # when each was last written
         self.prefixes: dict[int, tuple[bytes, tuple[bytes, ...]]] = {}  # of the keys of a bucket, and of its neighbours
+
+    def key(self, ident: bytes, content: bytes = b"") -> bytes:
+        """16 bytes that stand for an id, ``core.ids.hash128`` of source and id; with ``content`` for one row of it."""
+        return blake2b(self.base + _LENGTH(len(ident)) + ident + content, digest_size=16).digest()
 
     def prefixes_of(self, index: int) -> tuple[bytes, tuple[bytes, ...]]:
         """Prefix of the keys of a bucket, and those of its neighbours that exist."""
@@ -99,42 +107,103 @@ class Seen:
         return self._streams[number]
 
     def add(
-        self, txn: lmdb.Transaction[bytes], stream: Stream, ident: str, content: bytes, offset: int, known_at_us: int
+        self,
+        txn: lmdb.Transaction[bytes],
+        stream: Stream,
+        ident: str,
+        content: bytes,
+        offset: int,
+        known_at_us: int,
+        operation: str | None = None,
+        *,
+        is_stamped: bool = False,
     ) -> Earlier | None:
-        """Remember an event under its id, or say which earlier one has it.
+        """Remember an event under its id, or say which earlier one it repeats or is in conflict with.
+
+        Of a corrected source an event equal to the latest version of its id repeats it. An insert of an id that is
+        there is else a repetition of an earlier insert, or in conflict. An update and a delete are new, and so is an
+        insert after a delete; but if rows say when they changed, whatever came before with the same row is repeated.
 
         Args:
             txn: The append's own transaction.
             stream: The source's part.
             ident: The event's id.
+            content: 8 bytes that stand for the row's content.
             offset: Where the event will be.
             known_at_us: When it became known: what the window is measured by.
-            content: 8 bytes that stand for the row's content.
+            operation: What the event of a corrected source does to the row with its id.
+            is_stamped: Whether rows of a corrected source say when they changed.
         """
         text = ident.encode()
-        key = blake2b(stream.base + _LENGTH(len(text)) + text, digest_size=16).digest()  # core.ids.hash128
+        key = stream.key(text)
+        if operation is None:
+            return self._add(txn, stream, key, content, offset, known_at_us)
+        latest = self._find(txn, stream, key, known_at_us)
+        if latest is not None and latest[0] == content:
+            return Earlier(abs(latest[1]), is_same=True)
+        row = stream.key(text, content)
+        is_there = latest is not None and latest[1] > 0
+        if is_stamped or (operation == "insert" and is_there):
+            same = self._find(txn, stream, row, known_at_us)
+            if same is not None:
+                return Earlier(same[1], is_same=True)
+        if latest is not None and is_there and operation == "insert":
+            return Earlier(latest[1], is_same=False)
+        self._put(txn, stream, key, content, -offset if operation == "delete" else offset, known_at_us)
+        if is_stamped or operation == "insert":
+            self._put(txn, stream, row, content, offset, known_at_us)
+        return None
+
+    def _add(
+        self, txn: lmdb.Transaction[bytes], stream: Stream, key: bytes, content: bytes, offset: int, known_at_us: int
+    ) -> Earlier | None:
         width = stream.width_us
-        index = known_at_us // width
-        if index not in stream.prefixes:
-            if index not in stream.buckets:
-                stream.buckets[index] = 0
-                self._next_drop_us = 0
-                stream.prefixes.clear()
-            stream.prefixes[index] = stream.prefixes_of(index)
-            self._touched.add((stream.number, index))
-        own, beside = stream.prefixes[index]
+        own, beside = self._prefixes(stream, known_at_us // width)
         for prefix in beside:
             found = txn.get(prefix + key, db=self._entries)
             if found is not None:
                 at, then_us = _VALUE(found, 8)
                 if abs(known_at_us - then_us) < width:
-                    return Earlier(at, found[:8] == content)
+                    return Earlier(abs(at), found[:8] == content)
         own += key
         if not txn.put(own, content + _PACK(offset, known_at_us), overwrite=False, db=self._entries):
             found = txn.get(own, db=self._entries)
             if found is not None:
-                return Earlier(_VALUE(found, 8)[0], found[:8] == content)
+                return Earlier(abs(_VALUE(found, 8)[0]), found[:8] == content)
         return None
+
+    def _find(
+        self, txn: lmdb.Transaction[bytes], stream: Stream, key: bytes, known_at_us: int
+    ) -> tuple[bytes, int] | None:
+        """Content and offset, negative for a delete, of the newest entry of ``key`` within the window."""
+        newest: tuple[bytes, int] | None = None
+        own, beside = self._prefixes(stream, known_at_us // stream.width_us)
+        for prefix in (own, *beside):
+            found = txn.get(prefix + key, db=self._entries)
+            if found is not None:
+                at, then_us = _VALUE(found, 8)
+                is_newer = newest is None or abs(at) > abs(newest[1])
+                if is_newer and abs(known_at_us - then_us) < stream.width_us:
+                    newest = found[:8], at
+        return newest
+
+    def _put(
+        self, txn: lmdb.Transaction[bytes], stream: Stream, key: bytes, content: bytes, offset: int, known_at_us: int
+    ) -> None:
+        own, _ = self._prefixes(stream, known_at_us // stream.width_us)
+        txn.put(own + key, content + _PACK(offset, known_at_us), db=self._entries)
+
+    def _prefixes(self, stream: Stream, index: int) -> tuple[bytes, tuple[bytes, ...]]:
+        """Prefixes of a bucket that is written to in this transaction, and of its neighbours."""
+        found = stream.prefixes.get(index)
+        if found is None:
+            if index not in stream.buckets:
+                stream.buckets[index] = 0
+                self._next_drop_us = 0
+                stream.prefixes.clear()
+            found = stream.prefixes[index] = stream.prefixes_of(index)
+            self._touched.add((stream.number, index))
+        return found
 
     def finish(self, txn: lmdb.Transaction[bytes], now_us: int) -> None:
         """Note when the buckets of this transaction were written, and delete some of what is out of its window."""

@@ -8,45 +8,77 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-_TAG = "mainspring-"
+import numba
+import numba.core.config
+from numba import types
+from numba.extending import intrinsic
+
+_HERE = Path(__file__).parent
+_IMPORT = re.compile(r"^from mainspring\.features(?:\.(\w+))? import (.*)", re.MULTILINE)
 
 
-def cache_folder() -> Path:
-    """Folder of compiled functions, one per content of this package.
+@cache
+def sources_of(module: str) -> frozenset[str]:
+    """The modules of this package whose text makes what the kernels of ``module`` are: itself and what it imports."""
+    found, todo = set(), {module, "compiled"}
+    while todo:
+        name = todo.pop()
+        found.add(name)
+        for within, names in _IMPORT.findall((_HERE / f"{name}.py").read_text()):
+            todo |= {within} if within else {n.split()[0] for n in names.split(",")}
+        todo -= found
+    return frozenset(found)
 
-    ``NUMBA_CACHE_DIR`` is respected if set. The content hash is part of the path because numba looks only at the file
-    of the outermost function: a change in an inlined one, in another file, would go unseen.
+
+@cache
+def cache_folder(module: str) -> Path:
+    """Folder of the compiled functions of one module, named by the content of all that they are made of.
+
+    ``NUMBA_CACHE_DIR`` is respected if set. The content hash is there because numba looks only at the file of the
+    outermost function: a change in an inlined one, or in a constant, of another file would go unseen.
     """
-    sources = b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))
-    tag = _TAG + hashlib.sha256(sources).hexdigest()[:12]
+    content = b"".join((_HERE / f"{name}.py").read_bytes() for name in sorted(sources_of(module)))
     said = os.environ.get("NUMBA_CACHE_DIR")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mainspring"
-    base = Path(said) if said else home
-    return base.parent / tag if base.name.startswith(_TAG) else base / tag
+    base = Path(said) if said else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mainspring"
+    return base / f"mainspring-{module}-{hashlib.sha256(content).hexdigest()[:12]}"
 
-
-os.environ["NUMBA_CACHE_DIR"] = str(cache_folder())  # before numba is imported; processes that we start inherit it
-
-import numba  # noqa: E402
-import numba.core.config  # noqa: E402
-
-# numba may have been imported before us.
-numba.core.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]  # type: ignore[attr-defined]
 
 OPTIONS: Final[dict[str, Any]] = {"cache": True, "nogil": True, "fastmath": False, "error_model": "numpy"}
 DISPATCHERS: Final[list[Any]] = []
 
 
-def compiled(signature: str) -> Any:
-    """Decorator: compile now, for ``signature`` alone, from the cache if it is there."""
+def compiled(signature: str, *, allocates: bool = True) -> Any:
+    """Decorator: compile now, for ``signature`` alone, from the cache if it is there.
+
+    Args:
+        signature: Types of the arguments and of what is returned.
+        allocates: Whether arrays are made within. A kernel that says no counts no references to its arguments, not even
+            in calls and slices: counts are atomic, so threads on the same arrays would wait for each other.
+    """
 
     def compile_now(function: Any) -> Any:
-        dispatcher = numba.njit(signature, **OPTIONS)(function)
+        folder = cache_folder(Path(function.__code__.co_filename).stem)
+        settings: Any = numba.core.config
+        settings.CACHE_DIR = str(folder)  # read when the dispatcher is made
+        make: Any = numba.njit
+        dispatcher = make(signature, **OPTIONS, _nrt=allocates)(function)
         dispatcher.disable_compile()  # another type is a TypeError at once, not a compilation in a request
         DISPATCHERS.append(dispatcher)
         return dispatcher
 
     return compile_now
+
+
+@intrinsic
+def fused(context: Any, a: Any, b: Any, c: Any) -> Any:  # noqa: ARG001  as numba calls it
+    """``a · b + c`` with one rounding: an instruction of every processor since 2013, else the C library's ``fma``."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        return builder.fma(*arguments)
+
+    return types.float64(types.float64, types.float64, types.float64), build

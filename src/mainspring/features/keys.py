@@ -13,6 +13,27 @@ LONGEST_BYTES = 400  # LMDB's own limit is 511, and a block's key is longer than
 _LENGTH = struct.Struct(">I")
 
 
+def decode_key(key: bytes) -> tuple[Any, ...] | bytes:
+    """The entity that ``encode_key`` made bytes of; the bytes themselves of one that is named by its hash.
+
+    >>> decode_key(encode_key(("EWR", 1, True)))
+    ('EWR', 1, True)
+    """
+    if key[:1] == b"#":
+        return key
+    parts: list[Any] = []
+    at = 0
+    while at < len(key):
+        (size,) = _LENGTH.unpack_from(key, at + 1)
+        body = key[at + 5 : at + 5 + size]
+        tag = key[at : at + 1]
+        parts.append(
+            body.decode("utf-8", "surrogatepass") if tag == b"s" else body == b"1" if tag == b"b" else int(body)
+        )
+        at += 5 + size
+    return tuple(parts)
+
+
 def encode_key(parts: Iterable[Any]) -> bytes | None:
     """Bytes that name an entity, or None if any part is null: a null key is no entity.
 

@@ -1,30 +1,34 @@
 """Parity: were the features that a model was served those that a replay of that moment gives?
 
 A prediction says its moment: the time t and the log offset k that had been folded. Replayed at (t, k) its features
-must be equal as the model saw them, in float32; a std may differ by a unit in the last place (its moments cancel).
-**Lag skew** is another thing, reported apart: what the fold had not yet seen although it was known when the request
-was.
+must be equal as the model saw them, in float32; what is made of var, std, ewma or trend may differ by a unit in the
+last place (their moments cancel). **Lag skew** is another thing, reported apart: what the fold had not yet seen
+although it was known when the request was.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import numpy as np
 import polars as pl
 
-from mainspring.features.history import stream
-from mainspring.features.replay import replay
+from mainspring.core.ids import hash128
+from mainspring.features.moments import features_at, tolerance_of
+from mainspring.features.nearby import nearby
 from mainspring.features.status import Status
 
 if TYPE_CHECKING:
-    from mainspring.definitions import Feature, ModelDef
+    from mainspring.definitions import ModelDef
 
 EXAMPLES = 20
 _NOT_COMPARED = (Status.UNAVAILABLE, Status.DEFAULT, Status.ERASED)
 _LIST = msgspec.json.Decoder(list[Any]).decode
+_INSTANT = pl.Datetime("us")
+_LOGGED = ("prediction_id", "predicted_at", "request_id", "folded", "features", "status")
 
 
 class Frames(Protocol):
@@ -54,6 +58,11 @@ class FeatureParity:
     extra: int
     not_compared: int
 
+    @property
+    def different(self) -> int:
+        """Values that differ, are missing or are extra."""
+        return self.unequal + self.missing + self.extra
+
 
 @dataclass(frozen=True)
 class Example:
@@ -61,8 +70,37 @@ class Example:
 
     prediction_id: str
     feature: str
-    served: float | None
-    replayed: float | None
+    served: float | str | None
+    replayed: float | str | None
+
+
+@dataclass(frozen=True)
+class LagSkew:
+    """What the fold had not counted yet although it was known before the request was: a service level of the fold.
+
+    Attributes:
+        predictions: Looked at.
+        behind: Those for which a record of the views' sources was known and not folded.
+        lagging: Those of them for which it would have changed a feature.
+        most_records: The most such records at one prediction.
+        most_s: The longest that such a record had been known, in seconds.
+    """
+
+    predictions: int = 0
+    behind: int = 0
+    lagging: int = 0
+    most_records: int = 0
+    most_s: float = 0.0
+
+    def __add__(self, other: LagSkew) -> LagSkew:
+        """Of both together."""
+        return LagSkew(
+            self.predictions + other.predictions,
+            self.behind + other.behind,
+            self.lagging + other.lagging,
+            max(self.most_records, other.most_records),
+            max(self.most_s, other.most_s),
+        )
 
 
 @dataclass(frozen=True)
@@ -72,15 +110,15 @@ class ParityReport:
     Attributes:
         predictions: Replayed.
         unlinked: Predictions without a stored request or with other features than the definition: left out.
-        lagging: Predictions for which something known before their request had not been folded.
-        features: One a feature of a view.
+        lag: What the fold had not seen in time.
+        features: One a feature of the model that a view or an expression makes.
         examples: Up to 20 values that differ.
     """
 
     model: str
     predictions: int
     unlinked: int
-    lagging: int
+    lag: LagSkew
     features: tuple[FeatureParity, ...]
     examples: tuple[Example, ...]
 
@@ -102,21 +140,46 @@ class ParityReport:
     @property
     def different(self) -> int:
         """Values that differ, are missing or are extra."""
-        return sum(f.unequal + f.missing + f.extra for f in self.features)
+        return sum(f.different for f in self.features)
 
     @property
-    def exact_share(self) -> float:
-        """Exact among compared; 1.0 if nothing was compared."""
-        return self.exact / self.values if self.values else 1.0
+    def not_compared(self) -> int:
+        """Values that were served as unavailable, default or erased."""
+        return sum(f.not_compared for f in self.features)
+
+    @property
+    def exact_share(self) -> float | None:
+        """Exact among compared; None if nothing was compared."""
+        return self.exact / self.values if self.values else None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON."""
-        totals = ("values", "exact", "within_tolerance", "different", "exact_share")
+        totals = ("values", "exact", "within_tolerance", "different", "not_compared", "exact_share")
         return asdict(self) | {name: getattr(self, name) for name in totals}
+
+
+def sampled(predictions: pl.DataFrame, share: float, salt: bytes = b"") -> pl.DataFrame:
+    """Predictions of a share of the keys: the same keys each time, and a larger share holds a smaller one.
+
+    Args:
+        predictions: Rows of the ``_prediction`` source.
+        share: Of the keys, above 0 and at most 1.
+        salt: Other keys for another salt.
+    """
+    if share >= 1.0:
+        return predictions
+    chosen = (
+        int.from_bytes(hash128(b"parity" + salt, unit.encode())[:8], "big") < share * 2.0**64
+        for unit in predictions["unit"]
+    )
+    return predictions.filter(pl.Series(chosen, dtype=pl.Boolean))
 
 
 def check(model: ModelDef, predictions: pl.DataFrame, history: Frames) -> ParityReport:
     """Replay logged predictions at their own moments and compare.
+
+    Compared is every feature that a view or an expression makes; a plain column of the request has nothing to differ
+    in. A prediction whose request is not the one that is stored under its id (the first wins) is left out.
 
     Args:
         model: Whose predictions, and whose features in the order in which they were logged.
@@ -124,55 +187,113 @@ def check(model: ModelDef, predictions: pl.DataFrame, history: Frames) -> Parity
         history: Of the request's source and of the views' sources.
     """
     asked = predictions.filter(pl.col("model") == model.name)
-    requests = history.frame(model.request.name).unique("_id", keep="first", maintain_order=True)
-    entities = sorted({name for view in model.views for name in view.entity})
-    requests = requests.select(
-        "_id", pl.col("_known_at").alias("_requested"), *(pl.col(e).alias(f"_{e}") for e in entities)
-    )
-    linked = asked.join(requests, left_on="request_id", right_on="_id", how="inner", maintain_order="left")
-    logged = [_LIST(text) for text in linked["features"]]
-    whole = [i for i, values in enumerate(logged) if len(values) == len(model.features)]
-    linked = linked[whole]
-    served = [logged[i] for i in whole]
-    codes = [_LIST(text) if text else [0] * len(model.features) for text in linked["status"]]
-
+    linked, served, codes = _linked(model, asked, history)
+    left_out = asked.height - linked.height
+    if linked.is_empty():
+        return unlinked(model.name, left_out)
+    made = [f for f in model.features if f.view is not None or f.expression is not None]
+    names = {f.name for f in made}
+    t_us = linked["_predicted_at"]
+    frame_of = nearby(model, linked, int(_instants(t_us).min()), history.frame)
+    then = features_at(model, linked, frame_of, t_us, known_offset=linked["_folded"], only=names).columns
+    requested = linked["_requested"]
+    by_then = features_at(model, linked, frame_of, t_us, known_us=requested, only=names).columns
     features: list[FeatureParity] = []
     examples: list[Example] = []
-    lagging = np.zeros(linked.height, bool)
-    for view in model.views if linked.height else ():
-        keys = linked.select(pl.col(f"_{e}").alias(e) for e in view.entity)
-        events = stream(view, history.frame)
-        then, _ = replay(view, events, keys, linked["predicted_at"], known_offset=linked["folded"])
-        by_then, _ = replay(view, events, keys, linked["predicted_at"], known_us=linked["_requested"])
-        lagging |= ~_same(_seen(then), _seen(by_then)).all(axis=1)
-        for place, feature in enumerate(model.features):
-            if feature.view is not None and feature.view.name == view.name and feature.aggregate is not None:
-                before = _seen(np.array([values[place] for values in served], np.float64))
-                after = _seen(then[:, view.features.index(feature.aggregate)])
-                skipped = np.isin([status[place] for status in codes], _NOT_COMPARED)
-                features.append(_compare(feature, before, after, skipped))
-                if len(examples) < EXAMPLES:
-                    differ = np.flatnonzero(~_same(before, after) & ~skipped)[: EXAMPLES - len(examples)]
-                    examples += [
-                        Example(linked["prediction_id"][int(i)], feature.name, _shown(before[i]), _shown(after[i]))
-                        for i in differ
-                    ]
+    lagging = np.zeros(linked.height, np.bool_)
+    places = {feature.name: place for place, feature in enumerate(model.features)}
+    for feature in made:
+        place = places[feature.name]
+        before, after = _seen([row[place] for row in served]), _seen(then[feature.name].to_list())
+        lagging |= ~_same(after, _seen(by_then[feature.name].to_list()))
+        skipped = np.isin([row[place] for row in codes], _NOT_COMPARED)
+        near = _near(before, after) if tolerance_of(model, feature) else np.zeros(len(before), np.bool_)
+        features.append(_compare(feature.name, before, after, near, skipped))
+        differ = np.flatnonzero(~_same(before, after) & ~near & ~skipped)[: EXAMPLES - len(examples)]
+        examples += [
+            Example(linked["_prediction_id"][i], feature.name, _shown(before[i]), _shown(after[i]))
+            for i in differ.tolist()
+        ]
+    lag = _lag(model, linked, history, lagging)
+    return ParityReport(model.name, linked.height, left_out, lag, tuple(features), tuple(examples))
+
+
+def unlinked(model: str, predictions: int) -> ParityReport:
+    """The report of predictions that nothing can be said about."""
+    return ParityReport(model, 0, predictions, LagSkew(), (), ())
+
+
+def joined(model: str, reports: Sequence[ParityReport]) -> ParityReport:
+    """Several reports of one model, of its releases for instance, as one."""
+    features: dict[str, FeatureParity] = {}
+    counted = [f.name for f in fields(FeatureParity) if f.name != "name"]
+    for one in (f for report in reports for f in report.features):
+        old = features.get(one.name)
+        if old is not None:
+            one = FeatureParity(one.name, **{n: getattr(old, n) + getattr(one, n) for n in counted})  # noqa: PLW2901
+        features[one.name] = one
     return ParityReport(
-        model.name, linked.height, asked.height - linked.height, int(lagging.sum()), tuple(features), tuple(examples)
+        model,
+        sum(r.predictions for r in reports),
+        sum(r.unlinked for r in reports),
+        sum((r.lag for r in reports), LagSkew()),
+        tuple(features.values()),
+        tuple(e for r in reports for e in r.examples)[:EXAMPLES],
     )
 
 
-def _compare(feature: Feature, served: np.ndarray, replayed: np.ndarray, skipped: np.ndarray) -> FeatureParity:
-    served, replayed = served[~skipped], replayed[~skipped]
-    exact = _same(served, replayed)
-    missing, extra = np.isnan(served) & ~exact, np.isnan(replayed) & ~exact
-    near = np.zeros(len(exact), bool)
-    if feature.aggregate is not None and feature.aggregate.function == "std":
-        near = ~exact & (np.abs(served - replayed) <= np.spacing(np.maximum(np.abs(served), np.abs(replayed))))
-    unequal = ~(exact | missing | extra | near)
+def _linked(
+    model: ModelDef, asked: pl.DataFrame, history: Frames
+) -> tuple[pl.DataFrame, list[list[Any]], list[list[int]]]:
+    """Predictions with the columns of the requests that they answered; what they were served, and its statuses."""
+    requests = history.frame(model.request.name).sort("_offset").unique("_id", keep="first", maintain_order=True)
+    known_at, time = pl.col("_known_at").alias("_requested"), pl.col("_time").alias("_asked_at")
+    requests = requests.select("_id", known_at, time, *model.request.columns)
+    # No column of a request begins with an underscore: theirs and the prediction's do not meet.
+    logged = asked.select(pl.col(_LOGGED).name.prefix("_"))
+    linked = logged.join(requests, left_on="_request_id", right_on="_id", how="inner", maintain_order="left")
+    linked = linked.filter(pl.col("_asked_at").cast(_INSTANT) == pl.col("_predicted_at").cast(_INSTANT))
+    served = [_LIST(text) for text in linked["_features"]]
+    whole = [i for i, values in enumerate(served) if len(values) == len(model.features)]
+    linked = linked[whole]
+    codes = [_LIST(text) if text else [0] * len(model.features) for text in linked["_status"]]
+    return linked, [served[i] for i in whole], codes
+
+
+def _lag(model: ModelDef, linked: pl.DataFrame, history: Frames, lagging: np.ndarray) -> LagSkew:
+    """Records of the views' sources that were known before a request and lay after what had been folded."""
+    names = {source.name for view in model.views for source in view.sources}
+    parts = [history.frame(name).select("_offset", "_known_at") for name in sorted(names)]
+    if not parts:
+        return LagSkew(linked.height)
+    events = pl.concat(parts).sort("_offset")
+    offsets = events["_offset"].to_numpy()
+    knowns = np.maximum.accumulate(_instants(events["_known_at"]))  # what was loaded as history was known long before
+    requested = _instants(linked["_requested"])
+    folded = np.searchsorted(offsets, linked["_folded"].to_numpy(), side="right")
+    missed = np.maximum(np.searchsorted(knowns, requested, side="left") - folded, 0)
+    behind = missed > 0
+    waited_us = requested[behind] - knowns[folded[behind]]
+    return LagSkew(
+        linked.height,
+        int(behind.sum()),
+        int(lagging.sum()),
+        int(missed.max(initial=0)),
+        float(waited_us.max(initial=0)) / 1e6,
+    )
+
+
+def _compare(
+    name: str, served: np.ndarray, replayed: np.ndarray, near: np.ndarray, skipped: np.ndarray
+) -> FeatureParity:
+    kept = ~skipped
+    exact = _same(served, replayed) & kept
+    near = near & ~exact & kept
+    missing, extra = _absent(served) & ~exact & kept, _absent(replayed) & ~exact & kept
+    unequal = kept & ~(exact | missing | extra | near)
     return FeatureParity(
-        feature.name,
-        len(exact),
+        name,
+        int(kept.sum()),
         exact=int(exact.sum()),
         within_tolerance=int(near.sum()),
         unequal=int(unequal.sum()),
@@ -182,15 +303,37 @@ def _compare(feature: Feature, served: np.ndarray, replayed: np.ndarray, skipped
     )
 
 
-def _seen(values: np.ndarray) -> np.ndarray:
-    """Values as the model saw them."""
+def _seen(values: list[Any]) -> np.ndarray:
+    """Values as the model saw them: float32 with NaN for null, or texts with None."""
+    if any(isinstance(value, str) for value in values):
+        return np.array(values, dtype=object)
     with np.errstate(over="ignore"):  # beyond float32's range the model saw infinity
-        return values.astype(np.float32)
+        return np.array([np.nan if v is None else v for v in values], np.float64).astype(np.float32)
 
 
-def _same(a: np.ndarray, b: np.ndarray) -> Any:
-    return (a == b) | (np.isnan(a) & np.isnan(b))
+def _absent(values: np.ndarray) -> np.ndarray:
+    if values.dtype == object:
+        return np.array([v is None or v != v for v in values], np.bool_)
+    return np.asarray(np.isnan(values), np.bool_)
 
 
-def _shown(value: Any) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.asarray((a == b) | (_absent(a) & _absent(b)), np.bool_)
+
+
+def _near(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Numbers that are a unit in the last place apart, and not equal."""
+    if object in (a.dtype, b.dtype):
+        return np.zeros(len(a), np.bool_)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray((a != b) & (np.abs(a - b) <= np.spacing(np.maximum(np.abs(a), np.abs(b)))), np.bool_)
+
+
+def _instants(column: pl.Series) -> np.ndarray:
+    return np.asarray(column.cast(_INSTANT).cast(pl.Int64).to_numpy(), np.int64)
+
+
+def _shown(value: Any) -> float | str | None:
+    if isinstance(value, str):
+        return value
+    return None if value is None or np.isnan(value) else float(value)

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mainspring.definitions import ViewDef
 from mainspring.features import kernels as k
+from mainspring.features import scans
+from mainspring.features.arena import arena_of
+from mainspring.features.body import Asked, Body, lay_out
 from mainspring.features.keys import encode_key
 from mainspring.features.layout import GRACE_US, LONGEST_US, Layout, compile_view
-from mainspring.features.state import D_N, D_NUMBER, STAMP_BYTES, KeyState
-from mainspring.features.store import KeyBlocks, OnlineStore, Root, head_key
+from mainspring.features.state import H_FORMAT, H_KEPT, H_SERIAL, HAS_PAST, HEAD, LONG_AGO, NEVER
+from mainspring.features.store import KeyParts, OnlineStore, Root, ViewState, head_key
+from mainspring.features.words import key_of
 
 CACHE_BYTES = 268_435_456
-
-
-@dataclass(slots=True)
-class _Entry:
-    """A key's state laid out for ``kernels.read``: everything in it is visible, so all stamps are 0."""
-
-    stamp: bytes
-    sealed: np.ndarray
-    bytes: int
-    laid_out: tuple[np.ndarray, ...]
+EVERYTHING = k.NEVER - 1  # a limit that hides nothing
 
 
 class Reader:
@@ -35,11 +29,12 @@ class Reader:
     Args:
         views: The views that will be read; others may be, at the price of compiling them then.
         store: Open in any way.
+        cache_bytes: For what lies behind the tails of busy keys.
     """
 
     def __init__(self, views: Iterable[ViewDef], store: OnlineStore, cache_bytes: int = CACHE_BYTES) -> None:
         self.store = store
-        self._cache: dict[bytes, _Entry] = {}
+        self._cache: dict[bytes, Body] = {}
         self._cached_bytes = 0
         self._cache_bytes = cache_bytes
         for view in views:
@@ -51,25 +46,22 @@ class Reader:
         with self.store.env.begin(buffers=True) as txn:
             yield Snapshot(self, txn, self.store.root(txn))
 
-    def entry(self, txn: Any, place: bytes, layout: Layout) -> _Entry | None:
-        """A key's state laid out, from the cache if its head is unchanged; None for a key without any."""
-        raw = txn.get(place, db=self.store.heads)
-        if raw is None:
-            return None
-        found = self._cache.get(place)
-        if found is not None and found.stamp == raw[:STAMP_BYTES]:
-            return found
-        head = KeyState.unpack(raw, copy=False)
-        entry = _lay_out(head, bytes(raw[:STAMP_BYTES]), KeyBlocks(self.store, txn, place), layout, found)
-        self._keep(place, entry, found)
-        return entry
+    def within(self, txn: Any, root: Root) -> Snapshot:
+        """The store as a write transaction sees it; what it reads is not remembered, for the transaction may fail."""
+        return Snapshot(Reader((), self.store, 0), txn, root)
 
-    def _keep(self, place: bytes, entry: _Entry, before: _Entry | None) -> None:
-        self._cached_bytes += entry.bytes - (before.bytes if before is not None else 0)
-        self._cache[place] = entry
+    def body(self, place: bytes, head: np.ndarray, parts: KeyParts, layout: Layout, asked: Asked) -> Body:
+        """What lies behind the tail of a key: from the cache if it is unchanged and fine enough."""
+        found = self._cache.get(place)
+        if found is not None and found.serial == head[H_SERIAL] and found.serves(asked):
+            return found
+        body = lay_out(head, parts, layout, asked)
+        self._cached_bytes += body.bytes - (0 if found is None else found.bytes)
+        self._cache.pop(place, None)
+        self._cache[place] = body
         while self._cached_bytes > self._cache_bytes and len(self._cache) > 1:
-            oldest = next(iter(self._cache))
-            self._cached_bytes -= self._cache.pop(oldest).bytes
+            self._cached_bytes -= self._cache.pop(next(iter(self._cache))).bytes
+        return body
 
 
 class Snapshot:
@@ -93,7 +85,12 @@ class Snapshot:
         return state is not None and state.offset == self.offset
 
     def read(
-        self, view: ViewDef, keys: Sequence[tuple[Any, ...] | None], t_us: np.ndarray
+        self,
+        view: ViewDef,
+        keys: Sequence[tuple[Any, ...] | None],
+        t_us: np.ndarray,
+        limits: np.ndarray | None = None,
+        by: Literal["offset", "known_at"] = "offset",
     ) -> tuple[np.ndarray, np.ndarray]:
         """Answer moments, one a key.
 
@@ -101,71 +98,150 @@ class Snapshot:
             view: Whose features.
             keys: Entities, as tuples in the order of ``view.entity``; None, or a None within, names no entity.
             t_us: int64[n], microseconds since 1970 UTC.
+            limits: int64[n], the greatest offset or known_at that each moment sees; None: all that was folded.
+            by: Which of the two ``limits`` are.
 
         Returns:
-            Values float64[n, F], NaN for null, and status uint8[n, F]: ``UNAVAILABLE`` for a view that is not caught
+            Values float64[n, S], NaN for null, and status uint8[n, S]: ``UNAVAILABLE`` for a view that is not caught
             up and for a moment more than the grace behind the folded clock.
         """
         layout = compile_view(view)
-        n = len(keys)
-        t = np.clip(np.array(t_us, np.int64), -LONGEST_US, LONGEST_US)
         if not self.serves(view):
-            return np.full((n, layout.width), np.nan), np.full((n, layout.width), k.UNAVAILABLE, np.uint8)
-        out = np.empty((n, layout.width))
-        status = np.empty((n, layout.width), np.uint8)
-        out[:], status[:] = layout.null, layout.null_status
-        prefix = self._root.views[f"{view.name}@{view.version}"].id
-        by_key: dict[bytes, list[int]] = {}
-        for row, parts in enumerate(keys):
-            key = None if parts is None else encode_key(parts)
-            if key is not None:
-                by_key.setdefault(key, []).append(row)
-        rows = np.array([row for which in by_key.values() for row in which], np.int64)
-        zeros = np.zeros(len(rows), np.int64)
-        moments = zeros, t[rows], zeros, rows
-        first = 0
-        for key, which in by_key.items():
-            entry = self._reader.entry(self._txn, head_key(prefix, key), layout)
-            if entry is not None:
-                k.read(*entry.laid_out, *moments, first, first + len(which), layout.plan, layout.windows, out, status)
-            first += len(which)
+            shape = len(keys), layout.width
+            return np.full(shape, np.nan), np.full(shape, k.UNAVAILABLE, np.uint8)
+        encoded = [None if parts is None else encode_key(parts) for parts in keys]
+        t = np.clip(np.asarray(t_us, np.int64), -LONGEST_US, LONGEST_US)
+        state = self._root.views[f"{view.name}@{view.version}"]
+        out, status = self._read(layout, state, encoded, t, limits, by)
         late = t < self.clock_us - GRACE_US
         if late.any():
-            out[late], status[late] = np.nan, k.UNAVAILABLE
+            out[:, late], status[:, late] = np.nan, k.UNAVAILABLE
+        return out.T, status.T
+
+    def read_known(
+        self, layout: Layout, state: ViewState, keys: Sequence[bytes | None], t_us: np.ndarray, limits: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Answer moments from what a view holds, wherever it stands and however long ago they are.
+
+        Args:
+            layout: Of the view.
+            state: Of the view.
+            keys: Entities, encoded; None for no entity.
+            t_us: int64[n], microseconds since 1970 UTC.
+            limits: int64[n], the greatest known_at that each moment sees.
+
+        Returns:
+            Values float64[n, S], NaN for null, and status uint8[n, S].
+        """
+        out, status = self._read(layout, state, keys, t_us, limits, "known_at")
+        return out.T, status.T
+
+    def texts(self, words: np.ndarray) -> list[str | None]:
+        """The texts of words, float64[n], as views answer them; None for NaN."""
+        found: list[str | None] = []
+        for word in words.tolist():
+            raw = None if word != word else self._txn.get(key_of(word), db=self._reader.store.words)
+            found.append(None if raw is None else str(raw, "utf-8"))
+        return found
+
+    def _read(
+        self,
+        layout: Layout,
+        state: ViewState,
+        keys: Sequence[bytes | None],
+        t_us: np.ndarray,
+        limits: np.ndarray | None,
+        by: str,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        n = len(keys)
+        out, status = np.empty((layout.width, n)), np.empty((layout.width, n), np.uint8)
+        out[:], status[:] = layout.null[:, None], layout.null_status[:, None]
+        numbers: dict[bytes, int] = {}  # of the keys that have state, −1 for others
+        places: list[bytes] = []
+        raws: list[Any] = []
+        key_of_row = [-1] * n
+        for row, key in enumerate(keys):
+            if key is None:
+                continue
+            number = numbers.get(key)
+            if number is None:
+                place = head_key(state.id, key)
+                raw = self._txn.get(place, db=self._reader.store.heads)
+                number = numbers[key] = -1 if raw is None else len(raws)
+                if raw is not None:
+                    places.append(place)
+                    raws.append(raw)
+            key_of_row[row] = number
+        if raws:
+            moments = np.empty((4, n), np.int64)
+            moments[k.M_KEY], moments[k.M_T], moments[k.M_ROW] = key_of_row, t_us, np.arange(n)
+            moments[k.M_LIMIT] = EVERYTHING if limits is None else limits
+            if len(raws) < n:
+                known = np.flatnonzero(moments[k.M_KEY] >= 0)
+                order = known[np.lexsort((moments[k.M_T][known], moments[k.M_KEY][known]))]
+                moments = np.take(moments, order, axis=1)
+            self._answer(layout, places, raws, moments, by, out, status)
         return out, status
 
+    def _answer(
+        self,
+        layout: Layout,
+        places: list[bytes],
+        raws: list[Any],
+        moments: np.ndarray,
+        by: str,
+        out: np.ndarray,
+        status: np.ndarray,
+    ) -> None:
+        words = np.frombuffer(bytearray().join(raws), np.int64)
+        at = np.zeros(len(raws) + 1, np.int64)
+        np.cumsum([len(raw) >> 3 for raw in raws], out=at[1:])
+        row = 2 if by == "offset" else 1
+        behind = (words[at[:-1] + H_KEPT] > 0) | (words[at[:-1] + H_FORMAT] & HAS_PAST << 8 > 0)
+        if not behind.any():
+            self._run(layout, arena_of(layout, words, at, row, {}), moments, out, status)
+            return
+        some = np.flatnonzero(behind).tolist()
+        whole = False
+        while True:
+            asked = _asked(layout, moments, by, whole=whole)
+            bodies = {i: self._body(layout, places[i], words[at[i] : at[i] + HEAD], asked) for i in some}
+            self._run(layout, arena_of(layout, words, at, row, bodies), moments, out, status)
+            partial = (status[:, moments[k.M_ROW]] == k.PARTIAL).any(axis=0)
+            if not partial.any():
+                return
+            moments, whole = np.ascontiguousarray(moments[:, partial]), True
+            some = [i for i in some if i in set(moments[k.M_KEY].tolist())]
 
-def _lay_out(head: KeyState, stamp: bytes, blocks: KeyBlocks, layout: Layout, before: _Entry | None) -> _Entry:
-    """A head and its sealed blocks as arrays; what ``before`` holds of the sealed blocks is not copied again."""
-    columns = len(layout.columns)
-    sealed = head.sealed
-    ends = np.cumsum(sealed[:, D_N]).tolist()
-    n = (ends[-1] if ends else 0) + head.open.shape[1]
-    b = len(sealed) + (1 if head.open.shape[1] else 0)
-    done = 0
-    if before is not None and len(before.laid_out[0]) >= n and len(before.laid_out[4]) >= b:
-        times, stamps, values, starts, newest, sums, *_ = before.laid_out
-        same = len(before.sealed)
-        done = same if np.array_equal(before.sealed, sealed[:same]) else 0
-    else:
-        room, room_blocks = n + n // 2 + 32, b + b // 2 + 2
-        times, stamps, values = np.empty(room, np.int64), np.zeros(room, np.int64), np.empty((columns, room))
-        starts, newest = np.empty(room_blocks + 1, np.int64), np.empty(room_blocks, np.int64)
-        sums = np.empty((room_blocks, columns, k.SUMMARY))
-    at = ends[done - 1] if done else 0
-    for i in range(done, len(sealed)):
-        sums[i], events = blocks.read(int(sealed[i, D_NUMBER]))
-        starts[i], newest[i] = at, 0
-        times[at : ends[i]] = events[0]
-        values[:, at : ends[i]] = events[3:].view(np.float64)
-        at = ends[i]
-    if head.open.shape[1]:
-        starts[len(sealed)], newest[len(sealed)] = at, k.NEVER  # no summary: the open block is walked
-        times[at:n] = head.open[0]
-        values[:, at:n] = head.open[3:].view(np.float64)
-    starts[b] = n
-    past = np.zeros((columns, k.SUMMARY)) if head.past is None else head.past
-    ints = np.zeros((columns, k.PAST_INTS), np.int64) if head.ints is None else head.ints
-    key_events, key_blocks = np.array([0, n], np.int64), np.array([0, b], np.int64)
-    laid_out = times, stamps, values, starts, newest, sums, past, ints, key_events, key_blocks
-    return _Entry(stamp, sealed, sum(a.nbytes for a in laid_out), laid_out)
+    def _body(self, layout: Layout, place: bytes, head: np.ndarray, asked: Asked) -> Body:
+        parts = KeyParts(self._reader.store, self._txn, place)
+        return self._reader.body(place, head, parts, layout, asked)
+
+    @staticmethod
+    def _run(
+        layout: Layout, arena: tuple[np.ndarray, ...], moments: np.ndarray, out: np.ndarray, status: np.ndarray
+    ) -> None:
+        *laid_out, kept, kept_starts = arena
+        which = moments, 0, moments.shape[1]
+        k.read(*laid_out, *which, layout.plan, layout.parameters, layout.windows, layout.hop, out, status)
+        if layout.scans:
+            times, stamps, untils, values, keys = *laid_out[:4], laid_out[-1]
+            scans.answer(times, stamps, untils, values, keys, *which, *layout.scanned, kept, kept_starts, out, status)
+
+
+def _asked(layout: Layout, moments: np.ndarray, by: str, *, whole: bool) -> Asked:
+    """What moments need to see the events of; with ``whole``, all that their windows hold."""
+    t, limit = np.unique(moments[k.M_T]), int(moments[k.M_LIMIT].min())
+    windows = layout.windows[layout.windows != k.UNBOUNDED]
+    lefts = (t[:, None] - windows) // layout.hop * layout.hop
+    reaches = [k.UNBOUNDED if len(windows) < len(layout.windows) else int(windows.max(initial=0)) + layout.hop - 1]
+    if layout.scans:
+        reaches.append(layout.scan_reach_us)
+    since_us = LONG_AGO if k.UNBOUNDED in reaches else int(t[0]) - max(reaches)
+    fine_us = NEVER
+    if whole:
+        fine_us = since_us
+    elif layout.scans:
+        fine_us = LONG_AGO if layout.scan_reach_us == k.UNBOUNDED else int(t[0]) - layout.scan_reach_us
+    known, offset = (EVERYTHING, limit) if by == "offset" else (limit, EVERYTHING)
+    return Asked(np.unique(np.concatenate((t, lefts.ravel()))), since_us, fine_us, known, offset)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
+from collections.abc import Callable, Iterable
+from itertools import chain, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,97 +13,203 @@ import polars as pl
 
 from mainspring.core.errors import ConfigError
 from mainspring.definitions import ViewDef
-from mainspring.features import kernels as k
-from mainspring.features.history import codes_of, group_events, instants
-from mainspring.features.layout import LONGEST_US, compile_view
+from mainspring.features.buckets import answer
+from mainspring.features.crew import THREADS, Crew, crew
+from mainspring.features.factorise import words_of
+from mainspring.features.grouping import answer_rows
+from mainspring.features.history import (
+    KNOWN,
+    NEVER,
+    OFFSET,
+    columns_read,
+    instants,
+    known_entities,
+    read_events,
+    whole_numbers,
+)
+from mainspring.features.kernels import M_LIMIT, M_ROW, M_T
+from mainspring.features.layout import LONGEST_US, Layout, compile_view
+from mainspring.features.spill import FILES, Shelf, chunks_of, files_of, room
 
-BLOCK = 64  # of events that share a summary; near the root of the events in a long window
-THREADS = 2
+Frames = pl.DataFrame | pl.LazyFrame | Iterable[pl.DataFrame]
+Progress = Callable[[int, int], None]
+"""Called with how many events are done with and how many there are, as far as is known; each counts twice if history
+is dealt into files first."""
+LEAST_MEMORY_BYTES = 64 << 20
 
 
 def replay(
     view: ViewDef,
-    events: pl.DataFrame,
+    events: Frames,
     keys: pl.DataFrame,
     t_us: Any,
     known_us: Any = None,
     known_offset: Any = None,
     threads: int = THREADS,
+    memory_bytes: int | None = None,
+    progress: Progress | None = None,
+    folder: str | Path | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Answer moments (t, k) from history.
 
     An event counts if ``t − window <= time < t`` and it was known: ``known_at < known_us`` for historical rows, or
-    ``_offset <= known_offset`` for what was served live.
+    ``_offset <= known_offset`` for what was served live; and if no correction that was known supersedes it.
+
+    Without ``memory_bytes`` history is answered in memory: about 60 bytes an event for a view of one column, 16 more
+    for each other column, besides ``events`` and the answers (9 bytes a value). With it, history that would take more
+    is dealt into files by a hash of the entity, in chunks, and answered a file at a time; the answers are bit for bit
+    the same. What must fit is one of the files: 1/128 of history, or the busiest entity.
 
     Args:
         view: Whose features.
-        events: History of the view's source: its columns, ``_time``, ``_known_at``, ``_offset``; any order.
+        events: History of the view's sources: their columns, ``_time``, ``_known_at``, ``_offset`` and, if anything is
+            corrected, ``_until_known_at`` and ``_until_offset`` (null for never); any order. A frame, a scan of files,
+            or frames one after another.
         keys: The entity's columns, one row a moment; nulls name no entity.
         t_us: int64[n], microseconds since 1970 UTC, or a datetime column.
         known_us: int64[n], a datetime column or one number; this or ``known_offset``.
         known_offset: int64[n] or one number.
-        threads: Moments are answered on this many.
+        threads: How many work at once.
+        memory_bytes: What may be used besides ``keys`` and the moments; at least 64 MB.
+        progress: Called now and then, by the thread that called.
+        folder: Where the files go: as much room as the columns that the view reads; the system's folder for temporary
+            files by default.
 
     Returns:
-        Values float64[n, F], NaN for null, and status uint8[n, F], in the order of ``view.features``.
+        Values float64[n, S], NaN for null, and status uint8[n, S], in the order of ``view.column_names``. Transposed
+        views: each feature's values lie together. Mapped from a file that is gone with them if they would take more
+        than half of ``memory_bytes``.
 
     Raises:
-        ConfigError: Neither or both of ``known_us`` and ``known_offset`` (MS-F102).
+        ConfigError: Neither or both of ``known_us`` and ``known_offset`` (MS-F102), or too little memory (MS-F103).
     """
     if (known_us is None) == (known_offset is None):
         raise ConfigError(
             "MS-F102", "a moment needs known_us= or known_offset=, one of them", where=f"view {view.name}"
         )
+    if memory_bytes is not None and memory_bytes < LEAST_MEMORY_BYTES:
+        what = f"memory_bytes={memory_bytes:,} is too little"
+        raise ConfigError("MS-F103", what, where=f"view {view.name}", hint=f"give it {LEAST_MEMORY_BYTES:,} or more")
     layout = compile_view(view)
-    t = np.clip(_whole(t_us, len(keys)), -LONGEST_US, LONGEST_US)
-    limit = _whole(known_offset, len(keys)) if known_us is None else _whole(known_us, len(keys)) - 1
-    out = np.tile(layout.null, (len(keys), 1))
-    status = np.tile(layout.null_status, (len(keys), 1))
+    n = len(keys)
+    keys = keys.select(view.entity)
+    named = known_entities(view, keys.with_row_index("_row"))
+    rows = named["_row"].cast(pl.Int64).to_numpy()
+    moments = np.empty((3, len(rows)), np.int64)
+    moments[M_T] = np.clip(_whole(t_us, n), -LONGEST_US, LONGEST_US)[rows]
+    if known_us is None:
+        moments[M_LIMIT] = np.minimum(_whole(known_offset, n), NEVER - 1)[rows]
+    else:
+        moments[M_LIMIT] = (np.maximum(_whole(known_us, n), -NEVER) - 1)[rows]
+    moments[M_ROW] = rows
+    out, status = room(layout.width, n, memory_bytes)
+    with crew(threads) as hands:
+        work = _Work(layout, KNOWN if known_offset is None else OFFSET, hands, out, status)
+        _replay(work, events, named.select(view.entity), moments, memory_bytes, progress, folder)
+        work.answer_nothing(len(rows), n)
+        own = np.concatenate((moments[M_ROW], np.setdiff1d(np.arange(n), rows, assume_unique=True)))
+        hands.share(range(layout.width + 1), lambda a, b: answer_rows(out, status, own, a, b))
+    return out.T, status.T
 
-    grouped = group_events(layout, events)
-    asked = codes_of(keys.select(view.entity), grouped.keys)
-    key_rows = np.empty(len(grouped.keys) + 1, np.int64)
-    rows = np.empty(int(np.count_nonzero(asked >= 0)), np.int64)
-    if not len(rows):
-        return out, status
-    k.group(asked, len(grouped.keys), key_rows, rows)
 
-    times = grouped.events[0]
-    stamps = grouped.events[2 if known_us is None else 1]
-    values = grouped.values
-    key_blocks, starts = _cut(grouped.starts)
-    newest = np.empty(len(starts) - 1, np.int64)
-    sums = np.empty((len(newest), len(layout.columns), k.SUMMARY))
-    past = np.zeros((len(layout.columns), k.SUMMARY))
-    past_ints = np.zeros((len(layout.columns), k.PAST_INTS), np.int64)
-    moments = asked[rows], t[rows], limit[rows], rows
+class _Work:
+    """What is the same for all events of a replay."""
 
-    with ThreadPoolExecutor(threads) as pool:
-        _share(pool, threads, len(newest), lambda a, b: k.summarise_blocks(values, stamps, starts, a, b, newest, sums))
-        laid_out = times, stamps, values, starts, newest, sums, past, past_ints, grouped.starts, key_blocks
-        answers = layout.plan, layout.windows, out, status
-        _share(pool, threads, len(rows), lambda a, b: k.read(*laid_out, *moments, a, b, *answers))
-    return out, status
+    def __init__(self, layout: Layout, stamp: int, hands: Crew, out: np.ndarray, status: np.ndarray) -> None:
+        self.layout, self.stamp, self.hands, self.out, self.status = layout, stamp, hands, out, status
+
+    def answer(self, events: pl.DataFrame, keys: pl.DataFrame, moments: np.ndarray, first: int, step: Any) -> None:
+        """Answer moments from all events of their entities, into the places from ``first`` on."""
+        entity = list(self.layout.view.entity)
+        words, asked = words_of(events.select(entity), keys, self.hands)
+        columns = read_events(self.layout, events, words, self.stamp, self.hands)
+        answer(self.layout, columns, asked, moments, first, self.out, self.status, self.hands, step)
+
+    def answer_nothing(self, first: int, after: int) -> None:
+        """Answer what entities without events do."""
+        self.out[:, first:after] = self.layout.null[:, None]
+        self.status[:, first:after] = self.layout.null_status[:, None]
+
+
+def _replay(
+    work: _Work,
+    events: Frames,
+    keys: pl.DataFrame,
+    moments: np.ndarray,
+    memory_bytes: int | None,
+    progress: Progress | None,
+    folder: str | Path | None,
+) -> None:
+    view = work.layout.view
+    done = 0
+
+    def step(rows: int, total: int) -> None:
+        nonlocal done
+        done += rows
+        if progress is not None:
+            progress(done, total)
+
+    if not isinstance(events, pl.DataFrame | pl.LazyFrame):
+        frames = iter(events)
+        head = next(frames, None)
+        if head is None:
+            work.answer_nothing(0, moments.shape[1])
+            return
+        available = head.columns
+        events = chain([head], frames)
+    else:
+        available = events.collect_schema().names()
+    columns = columns_read(work.layout, work.stamp, available)
+    fits = memory_bytes is None or (
+        isinstance(events, pl.DataFrame) and bytes_in_memory(work.layout, events) <= memory_bytes
+    )
+    if memory_bytes is None or fits:
+        if isinstance(events, pl.LazyFrame):
+            events = events.select(columns).collect()
+        elif not isinstance(events, pl.DataFrame):
+            events = pl.concat([frame.select(columns) for frame in events])
+        frame = known_entities(view, events.select(columns))
+        work.answer(frame, keys, moments, 0, lambda rows: step(rows, frame.height))
+        return
+    total = events.height if isinstance(events, pl.DataFrame) else 0
+    if isinstance(events, pl.LazyFrame):
+        total = int(events.select(pl.len()).collect(engine="streaming").item())
+    with tempfile.TemporaryDirectory(prefix="mainspring-replay-", dir=folder) as place:
+        shelf = Shelf(Path(place), list(view.entity))
+        for chunk in chunks_of(events, columns, memory_bytes):
+            shelf.add(known_entities(view, chunk))
+            step(chunk.height, 2 * max(total, done + chunk.height))
+        shelf.close()
+        dealt = done
+        _answer_files(work, shelf, keys, moments, lambda rows: step(rows, dealt + shelf.rows))
+
+
+def _answer_files(work: _Work, shelf: Shelf, keys: pl.DataFrame, moments: np.ndarray, step: Any) -> None:
+    """Answer the moments of one file after the other."""
+    which = files_of(keys)
+    order = np.argsort(which, kind="stable")
+    moments[:] = moments[:, order]
+    keys = keys[order]
+    ends = np.searchsorted(which[order], np.arange(FILES + 1)).tolist()
+    for b, (first, after) in enumerate(pairwise(ends)):
+        frame = shelf.take(b)
+        own = np.ascontiguousarray(moments[:, first:after])
+        if frame is not None and first < after:
+            work.answer(frame, keys[first:after], own, first, step)
+            moments[:, first:after] = own
+        elif frame is not None:
+            step(frame.height)
+        else:
+            work.answer_nothing(first, after)
+
+
+def bytes_in_memory(layout: Layout, events: pl.DataFrame) -> int:
+    """About what a replay in memory takes besides the events themselves."""
+    return events.height * (60 + 16 * len(layout.columns))
 
 
 def _whole(numbers: Any, n: int) -> np.ndarray:
-    """Instants or offsets as a writable int64[n]."""
+    """Instants or offsets as int64[n]."""
     if isinstance(numbers, pl.Series):
-        numbers = instants(numbers) if isinstance(numbers.dtype, pl.Datetime) else numbers.to_numpy()
-    return np.broadcast_to(np.asarray(numbers, np.int64), n).copy()
-
-
-def _cut(key_events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cut keys into blocks: first block of each key int64[keys + 1], first event of each block int64[B + 1]."""
-    blocks = -(-np.diff(key_events) // BLOCK)
-    key_blocks = np.concatenate(([0], np.cumsum(blocks)))
-    within = np.arange(key_blocks[-1]) - np.repeat(key_blocks[:-1], blocks)
-    starts = np.repeat(key_events[:-1], blocks) + within * BLOCK
-    return key_blocks.astype(np.int64), np.append(starts, key_events[-1]).astype(np.int64)
-
-
-def _share(pool: ThreadPoolExecutor, threads: int, n: int, work: Callable[[int, int], None]) -> None:
-    """Do ``work(first, after)`` over 0 … n in pieces, on all threads."""
-    piece = max(1, min(8192, -(-n // (4 * threads))))
-    for done in [pool.submit(work, a, min(a + piece, n)) for a in range(0, n, piece)]:
-        done.result()
+        numbers = instants(numbers) if isinstance(numbers.dtype, pl.Datetime) else whole_numbers(numbers)
+    return np.broadcast_to(np.asarray(numbers, np.int64), n)

@@ -1,7 +1,9 @@
 """The online store: the fold's state in an LMDB file of its own, committed together with the log offset it stands at.
 
-One database for heads and one for sealed blocks; a view version is a four-byte prefix of their keys. The catalogue of
-views, the folded offset and the folded clock are one small value, so that a snapshot reads them at once.
+One database for heads and one for what lies behind them (``state``), one for statistics of what came (``statistics``)
+and one for the latest versions of rows that are corrected (``corrections``); a view version is a four-byte prefix of
+their keys. Texts of words (``words``) are common to all views. The catalogue of views, the folded offset and the folded
+clock are one small value, so that a snapshot reads them at once.
 """
 
 from __future__ import annotations
@@ -17,16 +19,16 @@ from typing import Any, Self
 
 import lmdb
 import msgspec
-import numpy as np
 
 from mainspring.core.errors import BackPressureError, RefusedError, UnavailableError
-from mainspring.features.state import FORMAT, REBUILD, unknown_format, unpack_block
+from mainspring.features.state import FORMAT, LONG_AGO, REBUILD, unknown_format
 
 _ROOT = b"root"
 _VIEW = struct.Struct(">I")
 _NUMBER = struct.Struct(">Q")
-_LONG_AGO = -(1 << 62)
 _READERS = 512
+BUILDING = -1
+_BLOCKS = b"blocks"  # where format 1 had its sealed blocks
 
 
 class ViewState(msgspec.Struct):
@@ -34,15 +36,19 @@ class ViewState(msgspec.Struct):
 
     Attributes:
         id: Prefix of its keys.
-        offset: Log offset that it has been folded up to.
+        offset: Log offset that it has been folded up to; ``BUILDING`` while a backfill is under way.
         generation: Rises when its state is built anew.
         too_old: Events that came too late to count anywhere.
+        gone: Keys removed because all of their events lay behind every window.
+        sweep: Where ``corrections`` looks next for versions to forget.
     """
 
     id: int
     offset: int
     generation: int = 0
     too_old: int = 0
+    gone: int = 0
+    sweep: bytes = b""
 
 
 class Root(msgspec.Struct):
@@ -53,14 +59,16 @@ class Root(msgspec.Struct):
         clock_us: Greatest ``known_at`` folded: moments more than the grace behind it are unavailable.
         commits: How often the store was written.
         views: By ``name@version``.
+        collisions: Texts that share a word with another one, which came first.
     """
 
     format: int = FORMAT
     offset: int = 0
-    clock_us: int = _LONG_AGO
+    clock_us: int = LONG_AGO
     commits: int = 0
     next_id: int = 1
     views: dict[str, ViewState] = {}
+    collisions: int = 0
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode
@@ -86,11 +94,16 @@ class OnlineStore:
         self._shared = shared
         self.env = shared.env
         self.heads = self.env.open_db(b"heads", create=shared.writable)
-        self.blocks = self.env.open_db(b"blocks", create=shared.writable)
+        self.parts = self.env.open_db(b"parts", create=shared.writable)
+        self.statistics = self.env.open_db(b"statistics", create=shared.writable)
+        self.versions = self.env.open_db(b"versions", create=shared.writable)
+        self.words = self.env.open_db(b"words", create=shared.writable)
 
     @classmethod
     def open(cls, path: Path, map_bytes: int, *, writable: bool = False) -> OnlineStore:
         """Open the store in the folder ``path``, which is made if it is not there.
+
+        The process that folds discards the state of an older release, and builds it anew from the lake and the log.
 
         Args:
             path: Folder of the LMDB file, on a local disk.
@@ -99,7 +112,7 @@ class OnlineStore:
 
         Raises:
             RefusedError: This process has it open for reading only (MS-F301).
-            FormatError: Written by another release (MS-F901).
+            FormatError: Written by a newer release, or by an older one and not yet built anew (MS-F901).
         """
         path = Path(path).resolve()
         shared = _OPEN.get(path)
@@ -121,11 +134,25 @@ class OnlineStore:
             cls.open(path, map_bytes, writable=True).close()
             return cls.open(path, map_bytes, writable=writable)
         try:
+            if shared.writable:
+                store._discard_older()
             store.root()
         except Exception:
             store.close()
             raise
         return store
+
+    def _discard_older(self) -> None:
+        """Make an older release's store an empty one."""
+        with self.env.begin(write=True) as txn:
+            raw = txn.get(_ROOT)
+            if raw is None or _DECODE(raw).format >= FORMAT:
+                return
+            txn.delete(_ROOT)
+            for database in (self.heads, self.parts, self.statistics, self.versions, self.words):
+                txn.drop(database, delete=False)
+            if txn.get(_BLOCKS) is not None:
+                txn.drop(self.env.open_db(_BLOCKS, txn=txn), delete=True)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -207,18 +234,26 @@ class OnlineStore:
     def drop(self, view: int, txn: Any) -> None:
         """Remove every key of a view."""
         prefix = _VIEW.pack(view)
-        for database in (self.heads, self.blocks):
+        for database in (self.heads, self.parts, self.statistics, self.versions):
             with txn.cursor(database) as cursor:
                 found = cursor.set_range(prefix)
                 while found and cursor.key()[:4] == prefix:
                     found = cursor.delete()
+
+    def drop_key(self, head: bytes, txn: Any) -> None:
+        """Remove everything of one key."""
+        txn.delete(head, db=self.heads)
+        with txn.cursor(self.parts) as cursor:
+            found = cursor.set_range(head)
+            while found and cursor.key()[: -_NUMBER.size] == head:
+                found = cursor.delete()
 
 
 def _environment(path: Path, map_bytes: int, *, writable: bool) -> Any:
     env = lmdb.open(
         str(path),
         map_size=map_bytes,
-        max_dbs=4,
+        max_dbs=8,
         max_readers=_READERS,
         readonly=not writable,
         metasync=False,  # a power cut may take the last commits, whole: the log has them
@@ -235,37 +270,33 @@ def head_key(view: int, key: bytes) -> bytes:
 
 
 @dataclass(slots=True)
-class KeyBlocks:
-    """Sealed blocks of one key in a transaction."""
+class KeyParts:
+    """What one key has behind its head, in a transaction."""
 
     store: OnlineStore
     txn: Any
     head: bytes
 
-    def load(self, number: int) -> np.ndarray:
-        """Events of a block: int64[3 + C, n]."""
-        return self.read(number)[1]
-
-    def read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Summaries and events of a block.
+    def load(self, number: int) -> Any:
+        """A part's bytes.
 
         Raises:
             UnavailableError: It is gone, so the file is damaged (MS-F303).
         """
-        raw = self.txn.get(self.head + _NUMBER.pack(number), db=self.store.blocks)
+        raw = self.txn.get(self.head + _NUMBER.pack(number), db=self.store.parts)
         if raw is None:
             raise UnavailableError(
                 "MS-F303",
-                f"block {number} of a key is missing",
+                f"part {number} of a key is missing",
                 where=str(self.store.path),
                 hint=REBUILD,
             )
-        return unpack_block(raw)
+        return raw
 
     def save(self, number: int, raw: bytes) -> None:
-        """Store a block."""
-        self.txn.put(self.head + _NUMBER.pack(number), raw, db=self.store.blocks)
+        """Store a part."""
+        self.txn.put(self.head + _NUMBER.pack(number), raw, db=self.store.parts)
 
     def drop(self, number: int) -> None:
-        """Forget a block."""
-        self.txn.delete(self.head + _NUMBER.pack(number), db=self.store.blocks)
+        """Forget a part."""
+        self.txn.delete(self.head + _NUMBER.pack(number), db=self.store.parts)

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
+from collections.abc import Iterator
 
 from mainspring.catalog import Catalog, Plan, plan
+from mainspring.catalog.plan import Line
 from mainspring.core import Config, content_hash
 from mainspring.core.run import door_pid
 from mainspring.definitions import Project, load_project
-from mainspring.events.log import Log
+from mainspring.loop.costs import view_costs
 from mainspring.loop.desk import open_desk
 from mainspring.loop.ledger import reload_gateway
 
 
 def plan_project(config: Config, project: Project) -> Plan:
-    """What an apply of ``project`` would change, and what it costs in events to replay."""
+    """What an apply of ``project`` would change, and what it costs."""
     with Catalog.open(config.catalog_url) as catalog:
-        return plan(catalog.definitions(), project.describe(), _stored(config))
+        found = plan(catalog.definitions(), project.describe(), view_costs(config, project, catalog))
+    return Plan((*found.lines, *_on_expressions(project)))
+
+
+def _on_expressions(project: Project) -> Iterator[Line]:
+    """A warning for each feature that requests wait for polars for, or that wraps around in a short number type."""
+    from mainspring.features.request import POLARS_COST, program_of
+
+    for model in project.models.values():
+        program = program_of(model)
+        for one in program.interpreted:
+            why = f"{one.name} is outside the compiled subset ({one.why})"
+            yield Line("warn", "model", model.name, f"{why}: polars evaluates it, {POLARS_COST} of requests")
+        for name, dtype in program.wrapping:
+            text = f"{name} is computed in {dtype} and wraps around beyond it: write .cast(int) before"
+            yield Line("warn", "model", model.name, text)
 
 
 def apply_project(config: Config, *, now_us: int, actor: str, reason: str = "") -> Plan:
@@ -61,19 +77,12 @@ def apply_project(config: Config, *, now_us: int, actor: str, reason: str = "") 
     return found
 
 
-def _stored(config: Config) -> dict[str, int]:
-    """How many events each source has had."""
-    if not _exists(config.log_path):
-        return {}
-    with Log.open(config.log_path, config.limits.log_map_bytes) as log:
-        return {source: counts.accepted for source, counts in log.counts().items()}
-
-
 def _tell_the_doors(config: Config) -> None:
-    """Have the intake read the definitions again, and the gateway its routes."""
-    pid = door_pid(config.run, "intake")
-    if pid is not None:
-        os.kill(pid, signal.SIGHUP)
+    """Have the intake and the connectors read the definitions again, and the gateway its routes."""
+    for door in ("intake", "connect"):
+        pid = door_pid(config.run, door)
+        if pid is not None:
+            os.kill(pid, signal.SIGHUP)
     reload_gateway(config)
 
 
@@ -82,7 +91,3 @@ def _prepare_tracking(config: Config) -> None:
     from mainspring.training.tracking import Tracking
 
     Tracking(config.tracking_url, config.home / "mlruns").create_schema()
-
-
-def _exists(folder: Path) -> bool:
-    return (folder / "data.mdb").exists()

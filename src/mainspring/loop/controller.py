@@ -19,8 +19,12 @@ from mainspring.definitions.values import DAY_US
 from mainspring.events.history import History
 from mainspring.events.log import Log
 from mainspring.events.system import PREDICTION
+from mainspring.features import OnlineStore
+from mainspring.features.freshness import freshness
 from mainspring.loop import incidents, judging, rollouts
+from mainspring.loop.audit import audit
 from mainspring.loop.ledger import Ledger
+from mainspring.loop.levels import freshness_changes
 from mainspring.loop.outcomes import Outcomes
 from mainspring.loop.pipelines import Pipelines
 from mainspring.loop.schedule import boundaries, retrain_is_due
@@ -92,6 +96,7 @@ class Controller:
             return
         self._looked_us = look_us
         self._look_at_feeds(look_us)
+        self._look_at_freshness(now_us)
         self._release_what_is_ready(now_us)
         for model in self._project.models.values():
             for at_us in boundaries(self._judged_us[model.name], now_us, model.monitor.every_us):
@@ -126,6 +131,22 @@ class Controller:
                 numbers=numbers,
             )
 
+    def _look_at_freshness(self, now_us: int) -> None:
+        views = [view for view in self._project.views.values() if view.fresh_us is not None]
+        if not views:
+            return
+        with OnlineStore.open(self._config.state_path, self._config.limits.state_map_bytes) as store:
+            found = [freshness(view, store, self._log, now_us) for view in views]
+        for change in freshness_changes(found, self._catalog.incidents(is_open=True), now_us):
+            self._ledger.decide(
+                change.kind,
+                f"{change.kind}-{change.incident_id}",
+                now_us,
+                subject=change.incident_id,
+                reason=change.reason,
+                numbers=change.numbers,
+            )
+
     def _newest_us(self, source: str) -> int:
         """When the newest event of a source became known."""
         newest = self._history.frame(source)["_known_at"].dt.epoch("us").max()
@@ -143,6 +164,7 @@ class Controller:
         said = self._rollout(model, outcomes.all(), at_us)
         numbers, worse = self._performance(model, champion, package, outcomes, at_us)
         self._drift(model, champion, package, at_us)
+        audit(model, self._catalog, self._ledger, self._history, at_us)
         self._retrain_if_due(model, champion, at_us, worse)
         # Last, because it says that this boundary is done: a worker that dies before it is followed by one that does
         # all of it again, and writes nothing twice.

@@ -12,7 +12,7 @@ OPEN_AT = 10
 
 @dataclass(frozen=True)
 class Change:
-    """An incident to open or to close, with its reason and numbers."""
+    """An incident to open or to close, with its reason and numbers; ``source`` is what it is about."""
 
     kind: str
     incident_id: str

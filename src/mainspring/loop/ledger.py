@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mainspring.catalog import Catalog
-from mainspring.core import BackPressureError, Config, UnavailableError, WallClock, to_datetime
+from mainspring.core import BackPressureError, Clock, Config, UnavailableError, WallClock, to_datetime
 from mainspring.core.run import internal_token, read_door
 from mainspring.events.client import IntakeClient
 from mainspring.events.contract import Contract
@@ -35,16 +35,25 @@ class Ledger:
         history: Reads the log; used by one thread only.
         stop: Set when the process has to end.
         alone: Where no intake is running, write the log as its one writer: for commands on a system that is down.
+        clock: What is written alone becomes known by it; the wall's if None.
     """
 
     def __init__(
-        self, config: Config, catalog: Catalog, history: History, stop: threading.Event, *, alone: bool = False
+        self,
+        config: Config,
+        catalog: Catalog,
+        history: History,
+        stop: threading.Event,
+        *,
+        alone: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         self._config = config
         self._catalog = catalog
         self._history = history
         self._stop = stop
         self._alone = alone
+        self._clock = clock or WallClock()
         self._seen = 0
         self._news: set[str] = set()
 
@@ -91,7 +100,7 @@ class Ledger:
 
     def _write_alone(self, row: dict[str, Any]) -> None:
         with Log.open(self._config.log_path, self._config.limits.log_map_bytes, writable=True) as log:
-            log.append([Draft(DECISION, Contract(DECISION).check(row))], WallClock())
+            log.append([Draft(DECISION, Contract(DECISION).check(row))], self._clock)
 
     def follow(self, history: History) -> None:
         """Read the log through another history from now on: the definitions have changed."""

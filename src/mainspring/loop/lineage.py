@@ -11,10 +11,11 @@ import polars as pl
 
 from mainspring.catalog import Catalog, Dataset, Definition, Version
 from mainspring.core import NotFoundError, from_datetime, to_iso
-from mainspring.definitions import Aggregate, ViewDef, view_from
+from mainspring.definitions import MOMENT, Aggregate, ViewDef, view_from
 from mainspring.definitions.expressions import parse
 from mainspring.events.history import History
 from mainspring.events.system import PREDICTION
+from mainspring.events.versions import visible
 from mainspring.features.status import Status
 
 MOST_EVENTS = 20
@@ -36,7 +37,9 @@ class FeatureLineage:
     Attributes:
         value: As the model saw it; None is null.
         status: ``present``, ``missing``, ``expired`` …
-        inputs: Columns of the request, for a feature of the request.
+        inputs: Columns of the request that it is made of, for a feature of the request and for an expression.
+        expression: An expression, as polars writes it.
+        reads: Values of views that an expression is made of, replayed at the prediction's moment.
         view: Feature view and its version, for a feature of a view.
         key: The entity's key.
         window: From (included) and until (excluded) when events counted, in microseconds; None is the beginning.
@@ -56,6 +59,8 @@ class FeatureLineage:
     window: tuple[int | None, int] | None = None
     event_count: int = 0
     events: tuple[EventRef, ...] = ()
+    expression: str | None = None
+    reads: tuple[FeatureLineage, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ def trace(catalog: Catalog, history: History, prediction_id: str) -> Lineage:
             status = Status.MISSING.name.lower()
         view = views.get(feature.get("view", ""))
         if view is None:
-            lines.append(FeatureLineage(feature["name"], value, status, _inputs(feature, request)))
+            lines.append(_of_request(feature, value, status, views, prediction, request, history))
         else:
             lines.append(_of_view(feature["name"], value, status, view, prediction, request, history))
     return Lineage(
@@ -148,10 +153,54 @@ def _views(catalog: Catalog, version: Version) -> dict[str, ViewDef]:
     return {name: view_from(one.description) for name, one in found.items() if one is not None}
 
 
-def _inputs(feature: Mapping[str, Any], request: Mapping[str, Any] | None) -> dict[str, Any]:
+def _of_request(
+    feature: Mapping[str, Any],
+    value: Any,
+    status: str,
+    views: Mapping[str, ViewDef],
+    prediction: Mapping[str, Any],
+    request: Mapping[str, Any] | None,
+    history: History,
+) -> FeatureLineage:
+    """A column of the request, or an expression over such columns and those of views."""
     text = feature.get("expression")
-    names = [feature["name"]] if text is None else parse(text).meta.root_names()
-    return {name: None if request is None else request.get(name) for name in dict.fromkeys(names)}
+    expr = None if text is None else parse(text)
+    names = dict.fromkeys([feature["name"]] if expr is None else expr.meta.root_names())
+    owners = {column: view for view in views.values() for column in view.column_names}
+    inputs: dict[str, Any] = {}
+    reads = []
+    for name in names:
+        if name in owners:
+            reads.append(_read(name, owners[name], prediction, request, history))
+        elif name == MOMENT:
+            inputs["the moment"] = prediction["predicted_at"]
+        else:
+            inputs[name] = None if request is None else request.get(name)
+    shown = None if expr is None else str(expr)
+    return FeatureLineage(feature["name"], value, status, inputs, expression=shown, reads=tuple(reads))
+
+
+def _read(
+    name: str,
+    view: ViewDef,
+    prediction: Mapping[str, Any],
+    request: Mapping[str, Any] | None,
+    history: History,
+) -> FeatureLineage:
+    """A value of a view that an expression read: replayed, because only the expression's own value is logged."""
+    if request is None:
+        return _of_view(name, None, "unknown", view, prediction, request, history)
+    from mainspring.features.moments import replay_view
+    from mainspring.features.values import shown
+
+    keys = pl.DataFrame({column: [request.get(column)] for column in view.entity})
+    at = [from_datetime(prediction["predicted_at"])]
+    found = replay_view(view, keys, history.frame, at, known_offset=[prediction["folded"]])
+    place = found.places[name]
+    kind = view.kinds[place]
+    value = found.texts[name][0] if kind == "str" else shown(kind, found.values[0, place])
+    status = Status(int(found.status[0, place])).name.lower()
+    return _of_view(name, value, status, view, prediction, request, history)
 
 
 def _of_view(
@@ -201,19 +250,19 @@ def _seen(
     """Events of the key in the window that had been folded, and that the aggregate looks at."""
     from mainspring.features.history import stream
 
-    events = stream(view, history.frame)
-    if key is None or any(part is None for part in key.values()):
-        return events.clear()  # an unknown key has no events
     at_us = pl.col("_time").dt.timestamp("us")
-    conditions = [pl.col("_offset") <= folded, at_us < window[1]]
-    conditions += [pl.col(column) == part for column, part in key.items()]
+    inside = at_us < window[1]
     if window[0] is not None:
-        conditions.append(at_us >= window[0])
+        inside &= at_us >= window[0]
+    for column in view.entity:
+        part = None if key is None else key[column]
+        inside &= pl.lit(value=False) if part is None else pl.col(column) == part  # an unknown key has no events
+    events = visible(stream(view, history.frame, inside), folded)
     if aggregate.where is not None:
-        conditions.append(aggregate.where.expr)
+        events = events.filter(aggregate.where.expr)
     if aggregate.value is not None:
-        conditions.append(aggregate.value.expr.is_not_null())
-    return events.filter(conditions)
+        events = events.filter(aggregate.value.expr.is_not_null())
+    return events
 
 
 def _feature_json(one: FeatureLineage) -> dict[str, Any]:
@@ -221,4 +270,5 @@ def _feature_json(one: FeatureLineage) -> dict[str, Any]:
     if one.window is not None:
         out["window"] = [None if end is None else to_iso(end) for end in one.window]
     out["events"] = [{"offset": e.offset, "id": e.id, "time": to_iso(e.time_us)} for e in one.events]
+    out["reads"] = [_feature_json(read) for read in one.reads]
     return out

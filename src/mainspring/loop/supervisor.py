@@ -22,9 +22,9 @@ from mainspring.core.config import Config
 from mainspring.core.errors import NotFoundError, UnavailableError
 from mainspring.core.run import Lease, read_door
 
-COMMANDS = {"intake": "intake", "gateway": "serve", "worker": "worker"}
+COMMANDS = {"intake": ("intake",), "gateway": ("serve",), "worker": ("worker",), "connect": ("connect", "run")}
 # What is stopped first must not miss what is stopped last: the gateway hands its last predictions to the intake.
-STOP_ORDER = ("gateway", "worker", "intake")
+STOP_ORDER = ("connect", "gateway", "worker", "intake")
 PORTS = ("intake", "gateway")
 BACK_OFF_S = (0.2, 30.0)
 HEALTHY_S = 60.0
@@ -66,7 +66,8 @@ class Supervisor:
 
     Args:
         config: The project's settings.
-        names: Which processes: ``intake``, ``gateway``, ``worker``.
+        names: Which processes: ``intake``, ``gateway``, ``worker``, ``connect``; None for all that the project needs,
+            the last one only if it declares connectors.
         clock_file: A clock that somebody else drives, for all of them.
         free_ports: Let each listen on a free port, whatever ``mainspring.toml`` says.
     """
@@ -74,11 +75,13 @@ class Supervisor:
     def __init__(
         self,
         config: Config,
-        names: Sequence[str] = STOP_ORDER,
+        names: Sequence[str] | None = None,
         clock_file: Path | None = None,
         *,
         free_ports: bool = False,
     ) -> None:
+        if names is None:
+            names = [name for name in STOP_ORDER if name != "connect" or config.connect]
         unknown = [name for name in names if name not in COMMANDS]
         if unknown:
             raise NotFoundError("MS-L140", f"no process is called {unknown[0]!r}", hint=", ".join(COMMANDS))
@@ -171,7 +174,7 @@ class Supervisor:
         return "\n".join(text.splitlines()[-lines:])
 
     def stop(self) -> None:
-        """Stop every process in order, gateway first and intake last; what does not obey in time is killed."""
+        """Stop every process in order, the intake last; what does not obey in time is killed."""
         for name in sorted(self._children, key=STOP_ORDER.index):
             child = self._children[name]
             child.starts = 0
@@ -202,7 +205,7 @@ class Supervisor:
                 raise UnavailableError("MS-L143", what, where=str(self._config.run), hint="stop it first")
 
     def _spawn(self, child: _Child) -> None:
-        argv = [sys.executable, "-m", "mainspring", COMMANDS[child.name], "-C", str(self._config.root), "--supervised"]
+        argv = [sys.executable, "-m", "mainspring", *COMMANDS[child.name], "-C", str(self._config.root), "--supervised"]
         if self._clock_file is not None:
             argv += ["--test-clock", str(self._clock_file)]
         if child.port:  # those who knew where it was find it there again

@@ -1,13 +1,14 @@
 """The worker: folds the log into the online store, writes the lake, runs pipelines, the monitor and the controller.
 
-Two threads. One folds, and does nothing else, so that features stay fresh while a model trains. The other follows the
-log for the lake and the monitor, and runs what is due. A second worker on the same project waits for the first one's
-lease.
+Three threads. One folds, and builds new view versions between two folds, so that features stay fresh while a model
+trains. The second follows the log for the lake and the monitor, and runs what is due. The third is the worker's door,
+which only tells. A second worker on the same project waits for the first one's lease.
 """
 
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from mainspring.catalog import Catalog
 from mainspring.core import Clock, Config, SharedClock, UnavailableError, parse_span
 from mainspring.core.run import Lease, internal_token, read_door, remove_door, write_door
-from mainspring.definitions import Project, ViewDef, load_project, view_from
+from mainspring.definitions import Project, ViewDef, load_project
 from mainspring.events.client import IntakeClient
 from mainspring.events.history import History
 from mainspring.events.lake import Lake
@@ -23,18 +24,23 @@ from mainspring.events.log import Log
 from mainspring.events.wake import Wake
 from mainspring.features import Folder, OnlineStore, warm_up
 from mainspring.features.fold import label_of
-from mainspring.features.history import stream
+from mainspring.loop.backfill import LEASE, say_built
+from mainspring.loop.builds import Build, Builds, begin
+from mainspring.loop.consumers import asked_anew, needed_views
 from mainspring.loop.controller import Controller
-from mainspring.loop.ledger import Ledger
+from mainspring.loop.door import WorkerDoor
+from mainspring.loop.ledger import ROUTING_KINDS, Ledger
 from mainspring.loop.pipelines import Pipelines
+from mainspring.loop.telling import DOOR
 
-DOOR = "worker"
-FOLD_BATCH = 5_000
+FOLD_BATCH = 20_000
 IDLE_S = 0.05
 PAUSE_S = 0.01
 """The second thread lets the first fold what both were woken for, and looks at several commits at once."""
 LAKE_ROWS = 20_000
 LAKE_EVERY_S = 30.0
+VIEW_KINDS = ROUTING_KINDS | {"apply", "backfill"}
+"""Decisions after which other view versions may be needed, or one anew."""
 _log = logging.getLogger(__name__)
 
 
@@ -48,7 +54,7 @@ def run_worker(config: Config, project: Project, clock: Clock, stop: threading.E
         stop: Set by a signal.
     """
     config.run.mkdir(parents=True, exist_ok=True)
-    lease = Lease(config.run / "worker.lock")
+    lease = Lease(config.run / LEASE)
     while not lease.acquire(wait=False):
         if stop.wait(0.2):
             return
@@ -68,6 +74,10 @@ class _Worker:
         self._stop = stop
         self._failed: BaseException | None = None
         self._views_changed = threading.Event()
+        self._built: queue.SimpleQueue[Build] = queue.SimpleQueue()
+        self._folded: tuple[ViewDef, ...] = ()
+        self._builds: Builds | None = None
+        self._asked: dict[str, int] = {}
         warm_up()
         self._store = OnlineStore.open(config.state_path, config.limits.state_map_bytes, writable=True)
         self._catalog = Catalog.open(config.catalog_url)
@@ -78,7 +88,6 @@ class _Worker:
         self._guarded(self._control)
         self._stop.set()
         folding.join(timeout=10.0)
-        remove_door(self._config.run, DOOR)
         self._store.close()
         if self._failed is not None:
             raise self._failed
@@ -93,42 +102,52 @@ class _Worker:
 
     def _fold(self) -> None:
         log = Log.open(self._config.log_path, self._config.limits.log_map_bytes)
-        with Wake(self._config.run, "fold") as wake:
-            folder = self._folder(log)
-            is_ready = False
-            while not self._stop.is_set():
-                if self._views_changed.is_set():
-                    self._views_changed.clear()
-                    folder = self._folder(log)
-                records = log.read(self._store.folded_offset(), FOLD_BATCH)
-                if records:
-                    folder.fold(records)
-                    continue
-                if not is_ready:  # what had come before this worker is folded: whoever waits for features may go on
-                    write_door(self._config.run, DOOR, self._config.state_path.as_uri())
-                    is_ready = True
-                wake.wait(IDLE_S)
+        door = self._door(log)
+        try:
+            with Wake(self._config.run, "fold") as wake:
+                folder, builds = self._folder(log)
+                is_ready = False
+                while not self._stop.is_set():
+                    if self._views_changed.is_set():
+                        self._views_changed.clear()
+                        folder, builds = self._refreshed(folder, builds, log)
+                    records = log.read(self._store.folded_offset(), FOLD_BATCH)
+                    if records:
+                        folder.fold(records)
+                    if builds.step() or records:
+                        continue
+                    if not is_ready:  # what had come before this worker is folded: who waits for features may go on
+                        write_door(self._config.run, DOOR, door.open())
+                        is_ready = True
+                    wake.wait(IDLE_S)
+        finally:
+            remove_door(self._config.run, DOOR)
+            door.close()
 
-    def _folder(self, log: Log) -> Folder:
-        """A folder for the view versions that are needed now: new ones are built from history up to where the store is.
+    def _door(self, log: Log) -> WorkerDoor:
+        return WorkerDoor(
+            self._config.worker,
+            self._store,
+            log,
+            self._catalog,
+            self._clock,
+            lambda: self._folded,
+            lambda: self._builds.now if self._builds is not None else (),
+        )
 
-        A store that has fallen behind what the log still holds (it was deleted, or left alone for weeks) is built anew.
-        """
-        folder = Folder(needed_views(self._project, self._catalog), self._store)
-        upto = self._store.folded_offset()
-        lost = upto + 1 < log.first_offset()
-        behind = list(folder.layouts) if lost else [label_of(view) for view, _ in folder.behind()]
-        if behind:
-            history = History(self._project, log, Lake(self._config.lake_path))
-            newest = history.catch_up()
-            upto = newest if lost else upto
-            for label in behind:
-                view = folder.layouts[label].view
-                folder.backfill(view, stream(view, history.frame), upto)
-            folder.skip_to(upto)
-        for label in self._store.root().views.keys() - folder.layouts.keys():
-            folder.drop(label)
-        return folder
+    def _refreshed(self, folder: Folder, builds: Builds, log: Log) -> tuple[Folder, Builds]:
+        """The same again when what is needed has not changed: a build under way is not begun anew for nothing."""
+        labels = {label_of(view) for view in needed_views(self._project, self._catalog)}
+        asked = asked_anew(self._catalog)
+        fresh = {label for label, offset in asked.items() if label in labels and offset > self._asked.get(label, 0)}
+        return (folder, builds) if labels == folder.layouts.keys() and not fresh else self._folder(log)
+
+    def _folder(self, log: Log) -> tuple[Folder, Builds]:
+        self._asked = asked_anew(self._catalog)
+        folder, builds = begin(self._config, self._project, self._catalog, self._store, log, self._built.put)
+        self._folded = tuple(layout.view for layout in folder.layouts.values())
+        self._builds = builds
+        return folder, builds
 
     def _control(self) -> None:
         log = Log.open(self._config.log_path, self._config.limits.log_map_bytes)
@@ -145,11 +164,13 @@ class _Worker:
                 news = ledger.news()
                 if "apply" in news:
                     self._project = load_project(self._config.definitions)
-                    self._views_changed.set()
                     history.flush()
                     history = History(self._project, log, Lake(self._config.lake_path))
                     ledger.follow(history)
                     controller = self._controller(log, history, ledger, pipelines)
+                if news & VIEW_KINDS:
+                    self._views_changed.set()
+                self._say_built(ledger, now_us)
                 controller.run_due(now_us, news)
                 if isinstance(self._clock, SharedClock) and not pipelines.is_running():
                     self._clock.settle(now_us)
@@ -167,6 +188,10 @@ class _Worker:
     def _controller(self, log: Log, history: History, ledger: Ledger, pipelines: Pipelines) -> Controller:
         return Controller(self._config, self._project, self._clock, log, history, self._catalog, ledger, pipelines)
 
+    def _say_built(self, ledger: Ledger, now_us: int) -> None:
+        while not self._built.empty():
+            say_built(ledger, self._built.get(), now_us)
+
     def _trim(self, log: Log, history: History, now_us: int) -> None:
         """Let the intake drop what is old, folded and in the lake: a laptop's disk stays in check."""
         old = log.offset_before(now_us - parse_span(self._config.limits.log_keep))
@@ -179,17 +204,3 @@ class _Worker:
                 client.post_json("/internal/trim", {"before": before})
         except UnavailableError as error:
             _log.warning("the log was not trimmed: %s", error)
-
-
-def needed_views(project: Project, catalog: Catalog) -> list[ViewDef]:
-    """Every feature view version that the definitions name, or that a release which may serve still reads."""
-    views = {(v.name, v.version): v for v in project.views.values()}
-    for route in catalog.routes():
-        for version in (route.champion, route.challenger, route.last_good):
-            if version is None:
-                continue
-            for name, view_version in catalog.version(route.model, version).views.items():
-                definition = catalog.definition("views", name, view_version)
-                if (name, view_version) not in views and definition is not None:
-                    views[name, view_version] = view_from(definition.description)
-    return list(views.values())

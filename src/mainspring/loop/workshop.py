@@ -16,10 +16,11 @@ from mainspring.definitions import LOSSES, ModelDef, Project, load_project
 from mainspring.events.history import History
 from mainspring.events.lake import Lake
 from mainspring.events.log import Log
+from mainspring.events.system import PREDICTION
 from mainspring.loop import judging
 from mainspring.loop.ledger import Ledger
 from mainspring.models import load
-from mainspring.training import Candidate, Tracking, TrainingSet, build, sources_of, train
+from mainspring.training import Candidate, Served, Tracking, TrainingSet, build, sources_of, train
 from mainspring.training import load as load_dataset
 
 
@@ -76,11 +77,26 @@ class Workshop:
         """Say that a training begins."""
         self._ledger.decide("retrain", f"retrain-{name}-{now_us}", now_us, model=name, reason=reason)
 
-    def build(self, name: str, now_us: int, actor: str = "controller") -> TrainingSet:
+    def build(
+        self,
+        name: str,
+        now_us: int,
+        actor: str = "controller",
+        *,
+        is_served: bool = False,
+        version: str | None = None,
+    ) -> TrainingSet:
         """Build the training set of a model as of ``now_us``, and say so.
 
         Rows of the newest earlier training set with the same feature versions are reused: at their moments nothing can
         have changed.
+
+        Args:
+            name: The model.
+            now_us: As of when.
+            actor: Who asked for it.
+            is_served: Of the values that were served with past predictions, rather than of a replay.
+            version: With ``is_served``: only of predictions by this version.
         """
         model = self.model(name)
         self.history.catch_up()
@@ -92,10 +108,21 @@ class Workshop:
             self._config.datasets,
             now_us=now_us,
             holds=self._catalog.holds(model.label.source.name),
-            reuse=load_dataset(self._config.located(earlier[-1].path)) if earlier else None,
+            reuse=load_dataset(self._config.located(earlier[-1].path)) if earlier and not is_served else None,
+            served=self._served(name, version) if is_served else None,
         )
         self.record(built, now_us, actor)
         return built
+
+    def _served(self, name: str, version: str | None) -> Served:
+        """A model's predictions, and how each version's definition names what they hold."""
+        versions = [self._catalog.version(name, version)] if version else self._catalog.versions(name)
+        definitions = {}
+        for one in versions:
+            found = self._catalog.definition("models", name, one.definition or "")
+            if found is not None:
+                definitions[one.version] = found.description
+        return Served(self.history.frame(PREDICTION.name), definitions)
 
     def record(self, dataset: TrainingSet, now_us: int, actor: str) -> None:
         """Say that a training set exists."""

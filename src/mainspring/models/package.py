@@ -38,7 +38,12 @@ LIBRARIES = ("lightgbm", "scikit-learn", "skl2onnx", "onnx", "onnxruntime", "num
 
 
 class PackagedFeature(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where a column of the model comes from: a view's feature, an expression (JSON), or a column of the request."""
+    """Where a column of the model comes from: a value of a view, an expression (JSON), or a column of the request.
+
+    Attributes:
+        feature: The value's short name in its view: ``spent_7d``, ``last_amounts_1``.
+        expression: Over columns of the request, ``_moment`` and ``view__feature`` of the package's own views.
+    """
 
     name: str
     kind: str
@@ -174,7 +179,8 @@ def features_of(model: ModelDef) -> tuple[PackagedFeature, ...]:
 def _packaged(feature: Feature) -> PackagedFeature:
     kind = kind_of(feature)
     if feature.view is not None and feature.aggregate is not None:
-        return PackagedFeature(feature.name, kind, feature.view.name, feature.view.version, feature.aggregate.name)
+        slot = feature.name.removeprefix(f"{feature.view.name}__")
+        return PackagedFeature(feature.name, kind, feature.view.name, feature.view.version, slot)
     if feature.expression is not None:
         return PackagedFeature(feature.name, kind, expression=feature.expression.json)
     return PackagedFeature(feature.name, kind, column=feature.name)

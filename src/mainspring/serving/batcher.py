@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 from mainspring.core.errors import BackPressureError
-from mainspring.core.http import Deferred
+from mainspring.serving.reply import Reply
 
 
 @dataclass(slots=True, eq=False)
@@ -25,25 +25,18 @@ class Job:
     Attributes:
         rows: Checked rows.
         times_us: Moment of each row.
-        places: Where each row's answer goes in ``answers``.
-        answers: JSON of every row of the request; bad rows are answered already.
-        is_list: Whether the request was a list.
-        shows_status: Whether the answer lists the status of each feature.
+        reply: What is told of the outcome.
         received_s: When the request was whole, on ``time.perf_counter``: a loop's own clock stands still within a tick.
         deadline_s: When the client no longer wants the answer, on the same clock.
-        failed: Rows that could not be answered.
+        taken: Rows that are in a batch already.
+        left: Rows without an outcome.
     """
 
     rows: list[tuple[Any, ...]]
     times_us: list[int]
-    places: Sequence[int]
-    answers: list[bytes]
-    is_list: bool
-    shows_status: bool
+    reply: Reply
     received_s: float
     deadline_s: float
-    reply: Deferred = field(default_factory=Deferred)
-    failed: int = 0
     taken: int = 0
     left: int = 0
 

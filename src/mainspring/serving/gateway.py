@@ -1,16 +1,12 @@
 """The gateway process: predictions over HTTP, from a routing snapshot that is swapped by reference.
 
-``POST /predict/{model}`` takes one JSON object, or an array of them, with the columns of the request source; the
-    time may be left out. One in, one out: ``{"prediction", "prediction_id", "model_version", "variant"}``, with
-    ``fallback`` when the assigned model could not answer, and with ``status`` by feature under ``?status=1``. In an
-    array a bad row is answered in its place by ``{"error", "code", "where"}``. ``X-Deadline-Ms`` says how long an
-    answer is wanted (5 s if it does not).
-    200, also when some rows are bad; 400 no JSON, or a time that is not now; 404 no such model; 413 too large; 422
-    every row breaks its contract; 429 with ``Retry-After``, too many rows wait; 503 no model can answer; 504 too late.
+``POST /predict/{model}``: see ``plain_json``.
 ``GET /ready``: 503 until routes are loaded and once it stops. ``GET /health``: who serves, what is wrong.
 ``GET /metrics``: Prometheus text.
 ``POST /internal/reload`` with the project's internal token: answers once the present routes serve. They are also
     looked for every 200 ms, and at SIGHUP.
+``/v2/…``: the Open Inference Protocol V2; over gRPC too, if ``mainspring.toml`` gives it a port.
+``GET /openapi.json``, ``GET /docs``: what is served, for programs and for people.
 """
 
 from __future__ import annotations
@@ -25,9 +21,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -35,19 +30,27 @@ from mainspring.catalog import Catalog
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config
 from mainspring.core.errors import MainspringError, NotFoundError, RefusedError, UnavailableError
-from mainspring.core.http import Deferred, Limits, Request, Response, Server, error_response, json_response, serve
+from mainspring.core.http import Deferred, Limits, Request, Response, Server, json_response, serve
 from mainspring.core.names import did_you_mean
-from mainspring.core.run import internal_token, read_door, remove_door, write_door
+from mainspring.core.run import internal_token, remove_door, write_door
 from mainspring.definitions import Project, load_project
-from mainspring.events.client import IntakeClient
+from mainspring.events.log import Log as EventLog
 from mainspring.features import warm_up
+from mainspring.features.freshness import lag_of
 from mainspring.features.reader import Reader
 from mainspring.features.store import OnlineStore
+from mainspring.serving import openapi
+from mainspring.serving.health import health, problems_of
 from mainspring.serving.lane import Lane, LaneLimits, Numbers, Shared
 from mainspring.serving.metrics import ModelMetrics, render
-from mainspring.serving.prediction_log import Intake, PredictionLog
-from mainspring.serving.snapshot import Served, Snapshot, load_snapshot
+from mainspring.serving.plain_json import allow, predict
+from mainspring.serving.prediction_log import PredictionLog, connect
+from mainspring.serving.snapshot import Snapshot, load_snapshot
 from mainspring.serving.spool import Spool, adopt_orphans
+from mainspring.serving.v2_rest import V2Rest
+
+if TYPE_CHECKING:
+    from mainspring.serving.grpc_server import GrpcServer
 
 DOOR = "gateway"
 POLL_S = 0.2
@@ -56,8 +59,9 @@ DRAIN_S = 10.0
 SPOOL_BYTES = 1_073_741_824
 TROUBLE_EVERY_S = 10.0
 TROUBLE_LASTS_S = 60.0
-INTAKE_TIMEOUT_S = 5.0
-_PREDICT = "/predict/"
+GRPC_DOOR = "gateway_grpc"
+_PREDICT, _V2 = "/predict/", "/v2"
+_READABLE = ("/ready", "/health", "/metrics", "/openapi.json", "/docs")
 _log = logging.getLogger(__name__)
 
 
@@ -125,6 +129,8 @@ class Gateway:
         self._store_failures = 0
         self._is_stopping = False
         self._server: Server | None = None
+        self._grpc: GrpcServer | None = None
+        self._v2 = V2Rest(self, config.gateway.max_body_bytes)
         folder = config.run / "spool"
         self._spool = Spool(folder, self._numbers.epoch, SPOOL_BYTES)
         adopt_orphans(folder, self._spool)
@@ -145,6 +151,21 @@ class Gateway:
         return self._server.url if self._server is not None else ""
 
     @property
+    def grpc_url(self) -> str:
+        """Where the gRPC door is; empty when there is none."""
+        return f"grpc://{self._config.gateway.host}:{self._grpc.port}" if self._grpc is not None else ""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether routes are loaded and the gateway is not stopping."""
+        return self._snapshot is not None and not self._is_stopping
+
+    @property
+    def lanes(self) -> Mapping[str, Lane]:
+        """The lane of each model."""
+        return self._lanes
+
+    @property
     def log(self) -> PredictionLog:
         """The prediction log."""
         return self._log
@@ -159,6 +180,8 @@ class Gateway:
         door = self._config.gateway
         self._server = await serve(self.handle, door.host, door.port, Limits(max_body_bytes=door.max_body_bytes))
         write_door(self._config.run, DOOR, self._server.url)
+        if door.grpc is not None:
+            await self._start_grpc(door.host, door.grpc)
         self._log.start()
         await asyncio.to_thread(warm_up)
         await self.reload()
@@ -166,12 +189,27 @@ class Gateway:
         gc.freeze()  # a full collection over what has been loaded would cost tens of milliseconds in a request
         self._watcher = asyncio.create_task(self._watch())
 
+    async def _start_grpc(self, host: str, port: int) -> None:
+        """Open the gRPC door, if what it needs is installed."""
+        try:
+            from mainspring.serving.grpc_server import GrpcServer
+        except ModuleNotFoundError as error:
+            _log.warning("no gRPC door: %s is not installed; pip install 'mainspring[grpc]'", error.name)
+            return
+        self._grpc = GrpcServer(self, self._config.gateway.max_body_bytes)
+        await self._grpc.start(host, port)
+        write_door(self._config.run, GRPC_DOOR, self.grpc_url)
+        _log.info("gRPC at %s", self.grpc_url)
+
     async def stop(self, timeout_s: float) -> None:
         """Stop accepting, answer what is queued, send or spool the log."""
         self._is_stopping = True
         if self._watcher is not None:
             self._watcher.cancel()
         remove_door(self._config.run, DOOR)
+        remove_door(self._config.run, GRPC_DOOR)
+        if self._grpc is not None:
+            await self._grpc.stop(timeout_s)
         if self._server is not None:
             await self._server.drain(timeout_s)
         for lane in self._lanes.values():
@@ -265,72 +303,66 @@ class Gateway:
         """Answer one request."""
         path, method = request.path, request.method
         if path.startswith(_PREDICT):
-            return self._predict(request) if method == "POST" else _wrong_method("POST")
-        match path:
-            case "/ready" | "/health" | "/metrics":
-                if method not in ("GET", "HEAD"):
-                    return _wrong_method("GET")
-                return {"/ready": self._ready, "/health": self._health, "/metrics": self._metrics}[path]()
-            case "/internal/reload":
-                if method != "POST":
-                    return _wrong_method("POST")
-                self._check_token(request)
-                return self._reload()
-        hint = "POST /predict/MODEL, GET /ready, /health or /metrics"
+            allow(method, "POST")
+            return predict(self.lane(path[len(_PREDICT) :]), request)
+        if path == _V2 or path.startswith("/v2/"):
+            return self._v2.handle(request)
+        if path in _READABLE:
+            allow(method, "GET", "HEAD")
+            return self._read(path)
+        if path == "/internal/reload":
+            allow(method, "POST")
+            self._check_token(request)
+            return self._reload()
+        hint = "POST /predict/MODEL, GET /docs, /ready, /health or /metrics"
         raise NotFoundError("MS-S107", f"there is nothing at {path[:200]!r}", hint=hint)
 
-    def _predict(self, request: Request) -> Response | Deferred:
-        name = request.path[len(_PREDICT) :]
+    def lane(self, name: str) -> Lane:
+        """The lane of one model.
+
+        Raises:
+            NotFoundError: There is none (MS-S109).
+            UnavailableError: Nothing is loaded yet (MS-S108).
+        """
         lane = self._lanes.get(name)
-        if lane is None:
-            if self._snapshot is None:
-                raise UnavailableError("MS-S108", "the gateway is still loading", hint="GET /ready")
-            raise NotFoundError(
-                "MS-S109", f"no model {name[:100]!r} is served here", hint=did_you_mean(name[:100], self._lanes)
-            )
-        wait = request.headers.get("x-deadline-ms")
-        job = lane.submit(
-            request.body, None if wait is None else _seconds(wait), shows_status="status=1" in request.query.split("&")
-        )
-        return job if isinstance(job, Response) else job.reply
+        if lane is not None:
+            return lane
+        if self._snapshot is None:
+            raise UnavailableError("MS-S108", "the gateway is still loading", hint="GET /ready")
+        hint = did_you_mean(name[:100], self._lanes)
+        raise NotFoundError("MS-S109", f"no model {name[:100]!r} is served here", hint=hint)
+
+    def _read(self, path: str) -> Response:
+        """What a GET answers."""
+        match path:
+            case "/ready":
+                return self._ready()
+            case "/health":
+                return self._health()
+            case "/metrics":
+                return self._metrics()
+        models = (lane.served.model for lane in self._lanes.values())
+        described = openapi.document(models, self._config.gateway.max_rows)
+        if path == "/openapi.json":
+            return json_response(200, described)
+        return Response(200, openapi.page(described).encode(), "text/html; charset=utf-8")
 
     async def _reload(self) -> Response:
         snapshot = await self.reload()
-        return json_response(200, {"generation": snapshot.generation, "problems": list(_problems(snapshot))})
+        return json_response(200, {"generation": snapshot.generation, "problems": problems_of(snapshot)})
 
     def _ready(self) -> Response:
-        if self._snapshot is None or self._is_stopping:
+        if not self.is_ready:
             return json_response(503, {"ready": False}, (("Retry-After", "1"),))
         return json_response(200, {"ready": True, "models": sorted(self._lanes)})
 
     def _health(self) -> Response:
-        snapshot, log = self._snapshot, self._log
-        problems = list(_problems(snapshot)) if snapshot is not None else []
         trouble = self._trouble if time.monotonic() - self._trouble_at_s < TROUBLE_LASTS_S else ""
-        is_ok = not (problems or trouble or log.is_away or log.dropped)
-        return json_response(
-            200,
-            {
-                "status": "loading" if snapshot is None else "ok" if is_ok else "degraded",
-                "epoch": self._numbers.epoch,
-                "generation": snapshot.generation if snapshot is not None else None,
-                "models": {name: _shown(lane.served) for name, lane in self._lanes.items()},
-                "problems": problems,
-                "trouble": trouble,
-                "prediction_log": {
-                    "sent": log.sent,
-                    "buffered": log.buffered,
-                    "spooled_bytes": log.spooled_bytes,
-                    "dropped": log.dropped,
-                    "quarantined": log.quarantined,
-                    "away": log.is_away,
-                },
-            },
-        )
+        return json_response(200, health(self._numbers.epoch, self._snapshot, self._lanes, self._log, trouble))
 
     def _metrics(self) -> Response:
         server = self._server
-        gauges: dict[str, float] = {
+        gauges: dict[str, float] = self._fold_lag() | {
             "ready": float(self._snapshot is not None),
             "connections": float(len(server.connections) if server is not None else 0),
             "queued_rows": float(sum(lane.queued_rows for lane in self._lanes.values())),
@@ -344,51 +376,22 @@ class Gateway:
         text = render([lane.metrics for lane in self._lanes.values()], gauges)
         return Response(200, text.encode(), "text/plain; version=0.0.4")
 
+    def _fold_lag(self) -> dict[str, float]:
+        """What the log holds and features do not count yet, now; not there while log or store cannot be read."""
+        try:
+            with EventLog.open(self._config.log_path, self._config.limits.log_map_bytes) as log:
+                lag = lag_of(log, self._store.folded_offset(), self._shared.clock.now_us())
+        except Exception as error:  # noqa: BLE001  the other metrics are wanted most of all while something is broken
+            self._report(f"the lag of the fold cannot be read: {error!r}")
+            return {}
+        return {"fold_lag_records": float(lag.records), "fold_lag_seconds": lag.seconds}
+
     def _check_token(self, request: Request) -> None:
         given = request.headers.get("authorization", "").encode("utf-8", "replace")
         if not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
             raise RefusedError("MS-S112", "this door is for the project's own processes")
 
 
-def connect(run: Path) -> Intake:
-    """A client of the intake as it runs now.
-
-    Raises:
-        UnavailableError: None runs (MS-S113).
-    """
-    url = read_door(run, "intake")
-    if url is None:
-        raise UnavailableError("MS-S113", "no intake is running", where=str(run), hint="mainspring up")
-    return IntakeClient(url, internal_token(run), INTAKE_TIMEOUT_S)
-
-
 def _versions(described: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], str]:
     """Version by kind and name of what ``Project.describe`` describes."""
     return {(kind, name): one["version"] for kind, named in described.items() for name, one in named.items()}
-
-
-def _problems(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-    for one in snapshot.problems:
-        yield {"model": one.model, "version": one.version, "error": one.error, "is_serving": one.is_serving}
-
-
-def _shown(served: Served) -> dict[str, Any]:
-    return {
-        role: scorer.version if scorer is not None else None
-        for role, scorer in (
-            ("champion", served.champion),
-            ("challenger", served.challenger),
-            ("last_good", served.last_good),
-        )
-    } | {"stage": served.route.stage, "weight": served.weight}
-
-
-def _seconds(text: str) -> float | None:
-    """Milliseconds in a header as seconds; None when it holds no sensible number."""
-    return int(text) / 1_000 if text.isascii() and text.isdigit() and len(text) < 10 else None
-
-
-def _wrong_method(allowed: str) -> Response:
-    refused = RefusedError("MS-S114", f"this door takes {allowed}")
-    answer = error_response(refused)
-    return Response(405, answer.body, headers=(("Allow", allowed),))

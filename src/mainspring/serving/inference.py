@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
-from mainspring.definitions import SourceDef, ViewDef
+from mainspring.definitions import MOMENT, SourceDef, ViewDef
+from mainspring.definitions.expressions import POLARS_TYPES
+from mainspring.definitions.values import Kind
 from mainspring.features.reader import Reader
+from mainspring.features.request import Answer, Program, of_objects, view_column
 from mainspring.models.runtime import Runtime
-from mainspring.serving.layout import DEFAULT, Codes, Floats, Gathered, Inputs, Layout, Row
-
-if TYPE_CHECKING:
-    import polars as pl
+from mainspring.serving.layout import DEFAULT, MISSING, PRESENT, Codes, Floats, Gathered, Inputs, Layout, Row
 
 EXPRESSION, MODEL, OUTPUT, NOT_LOADED = "expression", "model", "output", "not_loaded"
 """Why a row failed: its expression cannot be computed, the model raised, it gave no finite number, it is not there."""
@@ -79,75 +80,78 @@ class Choice:
 
 
 class Expressions:
-    """The row-level expressions of a route, by polars.
+    """The expressions of a route's models over the request and the views that they read, as one program.
 
     Args:
-        expressions: JSON of each, in the order of ``Gathered.computed``, with whether it gives text.
+        texts: JSON of each, in the order of ``Gathered.computed``; columns of a view are named by ``versioned``.
         source: The request's source.
+        views: In the order of ``Gathered.blocks``.
     """
 
-    def __init__(self, expressions: Sequence[tuple[str, bool]], source: SourceDef) -> None:
+    def __init__(self, texts: Sequence[str], source: SourceDef, views: Sequence[ViewDef]) -> None:
         from mainspring.definitions.expressions import parse
 
-        self._is_text = [is_text for _, is_text in expressions]
-        self._exprs = [parse(text).alias(f"e{i}") for i, (text, _) in enumerate(expressions)]
-        roots = {name for expr in self._exprs for name in expr.meta.root_names()}
-        self._columns = [(i, f) for i, f in enumerate(source.fields) if f.name in roots]
+        schema = dict(source.schema) | {MOMENT: POLARS_TYPES["datetime"]}
+        values: dict[str, tuple[int, int, Kind]] = {}
+        for number, view in enumerate(views):
+            dtypes = list(view.own_schema.values())
+            for slot, (column, kind) in enumerate(zip(view.column_names, view.kinds, strict=True)):
+                name = versioned(view, column)
+                schema[name] = dtypes[slot]
+                values[name] = (number, slot, kind)
+        self._program = Program([(text, text) for text in texts], schema)
+        self._needs_moment = MOMENT in self._program.inputs
+        places = {f.name: i for i, f in enumerate(source.fields)}
+        inputs = self._program.inputs
+        self._columns = [(name, places[name], schema[name]) for name in inputs if name in places]
+        self._values = [(name, *values[name]) for name in inputs if name in values]
+        self._reads: list[dict[int, list[int]]] = []
+        for text in texts:
+            reads: dict[int, list[int]] = {}
+            for name in parse(text).meta.root_names():
+                if name in values:
+                    reads.setdefault(values[name][0], []).append(values[name][1])
+            self._reads.append(reads)
 
     def __len__(self) -> int:
         """How many there are."""
-        return len(self._exprs)
+        return len(self._reads)
 
-    def evaluate(self, rows: Sequence[Row]) -> tuple[list[Any], dict[int, dict[int, str]]]:
-        """Values of each expression, and by expression the rows for which it cannot be computed."""
-        if not self._exprs:
-            return [], {}
-        try:
-            return self._evaluate(rows), {}
-        except Exception as error:  # noqa: BLE001  polars raises what its plugins raise; the row is found below
-            if len(rows) == 1:
-                return self._one(rows, error)
-        parts = [self.evaluate([row]) for row in rows]
-        broken: dict[int, dict[int, str]] = {}
-        for row, (_, found) in enumerate(parts):
-            for number, whys in found.items():
-                broken.setdefault(number, {})[row] = whys[0]
-        joined = [_join([part[0][e] for part in parts], is_text=text) for e, text in enumerate(self._is_text)]
-        return joined, broken
+    def evaluate(
+        self,
+        rows: Sequence[Row],
+        t_us: npt.NDArray[np.int64],
+        blocks: Sequence[tuple[Floats, Codes]],
+        texts: Mapping[tuple[int, int], Sequence[str | None]],
+    ) -> tuple[list[Answer], list[Codes], dict[int, dict[int, str]]]:
+        """Values and status of each expression, and by expression the rows for which it cannot be computed."""
+        if not self._reads:
+            return [], [], {}
+        columns = {name: of_objects([row[i] for row in rows], dtype) for name, i, dtype in self._columns}
+        for name, view, slot, kind in self._values:
+            columns[name] = view_column(kind, blocks[view][0][:, slot], texts.get((view, slot)))
+        if self._needs_moment:
+            columns[MOMENT] = t_us, None
+        computed, broken = self._program.answer(columns, len(rows))
+        return computed, [self._status(i, answer, blocks) for i, answer in enumerate(computed)], broken
 
-    def _one(self, rows: Sequence[Row], error: Exception) -> tuple[list[Any], dict[int, dict[int, str]]]:
-        """One row, expression by expression."""
-        out: list[Any] = []
-        broken: dict[int, dict[int, str]] = {}
-        for number, expr in enumerate(self._exprs):
-            try:
-                out.append(self._column(self._frame(rows).with_columns(expr), number))
-            except Exception as own:  # noqa: BLE001  see evaluate
-                out.append([None] if self._is_text[number] else np.array([np.nan]))
-                broken[number] = {0: str(own).splitlines()[0] if str(own) else type(error).__name__}
-        return out, broken
+    def _status(self, number: int, answer: Answer, blocks: Sequence[tuple[Floats, Codes]]) -> Codes:
+        """Missing where null; and what could not be read of a view, its expressions could not either."""
+        if isinstance(answer, list):
+            status = np.array([MISSING if text is None else PRESENT for text in answer], np.uint8)
+        else:
+            status = (answer != answer).astype(np.uint8)  # NaN: PRESENT is 0, MISSING is 1
+        for view, slots in self._reads[number].items():
+            codes = blocks[view][1][:, slots].max(axis=1)
+            unread = codes >= DEFAULT
+            if unread.any():
+                status[unread] = np.maximum(status, codes)[unread]
+        return status
 
-    def _evaluate(self, rows: Sequence[Row]) -> list[Any]:
-        frame = self._frame(rows).with_columns(self._exprs)
-        return [self._column(frame, number) for number in range(len(self._exprs))]
 
-    def _frame(self, rows: Sequence[Row]) -> pl.DataFrame:
-        import polars as pl
-
-        from mainspring.definitions.expressions import POLARS_TYPES
-
-        columns = [pl.Series("_row", range(len(rows)), dtype=pl.UInt32)]
-        for i, one in self._columns:
-            stored = pl.Int64() if one.kind == "datetime" else POLARS_TYPES[one.kind]
-            column = pl.Series(one.name, [row[i] for row in rows], dtype=stored)
-            columns.append(column.cast(POLARS_TYPES["datetime"]) if one.kind == "datetime" else column)
-        return pl.DataFrame(columns)
-
-    def _column(self, frame: pl.DataFrame, number: int) -> Any:
-        import polars as pl
-
-        column = frame.get_column(f"e{number}")
-        return column.to_list() if self._is_text[number] else column.cast(pl.Float64).to_numpy()
+def versioned(view: ViewDef, column: str) -> str:
+    """A view's column as the expressions of a route name it: two releases may read two versions of one view."""
+    return f"{view.name}@{view.version}__{column.removeprefix(f'{view.name}__')}"
 
 
 def gather(
@@ -157,28 +161,39 @@ def gather(
     expressions: Expressions,
     reader: Reader,
 ) -> tuple[Gathered, Exception | None]:
-    """Read all that the models of a route need, in one snapshot of the store.
+    """Read all that the models of a route need, in one snapshot of the store, and evaluate their expressions.
 
     Args:
         rows: Checked request rows.
         times_us: Moment of each row, microseconds since 1970 UTC.
         views: Each view with the places of its entity's columns in a row.
-        expressions: Over the request.
+        expressions: Over the request and the views.
         reader: Of the online store.
 
     Returns:
         What was read; and the error when the store could not be: its features are then null with status ``default``.
     """
-    computed, broken = expressions.evaluate(rows)
     t_us = np.array(times_us, np.int64)
+    blocks: list[tuple[Floats, Codes]] = []
+    texts: dict[tuple[int, int], Sequence[str | None]] = {}
+    failure: Exception | None = None
+    folded = 0
     try:
-        if not views:
-            return Gathered(rows, (), computed, broken, reader.store.folded_offset()), None
-        with reader.snapshot() as snapshot:
-            blocks = [snapshot.read(view, _keys(rows, places), t_us) for view, places in views]
-            return Gathered(rows, blocks, computed, broken, snapshot.offset), None
+        if views:
+            with reader.snapshot() as snapshot:
+                blocks = [snapshot.read(view, _keys(rows, places), t_us) for view, places in views]
+                for number, (view, _) in enumerate(views):
+                    for slot in _text_slots(view):
+                        texts[number, slot] = snapshot.texts(blocks[number][0][:, slot])
+                folded = snapshot.offset
+        else:
+            folded = reader.store.folded_offset()
     except Exception as error:  # noqa: BLE001  whatever the store does, the request is answered; the caller reports it
-        return Gathered(rows, [_defaults(len(rows), view) for view, _ in views], computed, broken, 0), error
+        failure = error
+        blocks = [_defaults(len(rows), view) for view, _ in views]
+        texts = {(i, slot): [None] * len(rows) for i, (view, _) in enumerate(views) for slot in _text_slots(view)}
+    computed, status, broken = expressions.evaluate(rows, t_us, blocks, texts)
+    return Gathered(rows, blocks, texts, computed, status, broken, folded), failure
 
 
 def run(scorer: Scorer, gathered: Gathered) -> Outputs:
@@ -271,9 +286,9 @@ def _keys(rows: Sequence[Row], places: tuple[int, ...]) -> list[tuple[Any, ...] 
 
 
 def _defaults(rows: int, view: ViewDef) -> tuple[Floats, Codes]:
-    shape = (rows, len(view.features))
+    shape = (rows, len(view.column_names))
     return np.full(shape, np.nan), np.full(shape, DEFAULT, np.uint8)
 
 
-def _join(parts: Sequence[Any], *, is_text: bool) -> Any:
-    return [text for part in parts for text in part] if is_text else np.concatenate(parts)
+def _text_slots(view: ViewDef) -> list[int]:
+    return [slot for slot, kind in enumerate(view.kinds) if kind == "str"]

@@ -13,22 +13,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-import msgspec
+import numpy as np
 
 from mainspring.core.clock import Clock
-from mainspring.core.errors import MainspringError, UnavailableError
-from mainspring.core.http import Response, error_response
+from mainspring.core.errors import DeadlineError, MainspringError, UnavailableError
 from mainspring.core.ids import prediction_id
 from mainspring.features.reader import Reader
+from mainspring.features.status import Status
 from mainspring.serving.batcher import Batcher, Job, Slice
-from mainspring.serving.inference import EXPRESSION, NOT_LOADED, Choice, Scored, Scorer, choose, gather, other_of, run
-from mainspring.serving.layout import PRESENT, Gathered, Row
+from mainspring.serving.inference import NOT_LOADED, Choice, Scored, Scorer, choose, gather, other_of, run
+from mainspring.serving.layout import Gathered, Row
 from mainspring.serving.metrics import ModelMetrics
 from mainspring.serving.prediction_log import Answered, PredictionLog
-from mainspring.serving.request import RequestReader, error_json
+from mainspring.serving.reply import Reply
+from mainspring.serving.request import RequestReader
 from mainspring.serving.router import assign
 from mainspring.serving.snapshot import Served
 
+_REASONS = {
+    "MS-S101": "malformed",
+    "MS-S102": "too_large",
+    "MS-S103": "moment",
+    "MS-S115": "malformed",
+    "MS-S140": "malformed",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -124,7 +132,7 @@ class Lane:
         self._log = shared.log
         self._numbers = shared.numbers
         self._trouble = shared.trouble
-        self._requests = RequestReader(served.model.request, shared.clock, shared.max_rows)
+        self.requests = RequestReader(served.model.request, shared.clock, shared.max_rows)
         self._batcher = Batcher(
             self._execute, self._expire, self._loop, max_rows=limits.batch_rows, max_queued_rows=limits.queued_rows
         )
@@ -142,42 +150,32 @@ class Lane:
         while self._shadows:
             self._shadow()
 
-    def submit(self, body: bytes, deadline_s: float | None, *, shows_status: bool) -> Job | Response:
-        """Queue the rows of a request; its answer comes through the job's ``reply``.
+    def submit(
+        self, rows: list[Row], times_us: list[int], reply: Reply, received_s: float, deadline_s: float | None
+    ) -> None:
+        """Queue the good rows of a request; its answer goes to ``reply``.
 
-        Returns:
-            The answer itself when no row is good.
+        Args:
+            rows: Checked rows, at least one.
+            times_us: Moment of each.
+            reply: What is told of the outcome.
+            received_s: When the request was whole, on ``time.perf_counter``.
+            deadline_s: How long after that the answer is wanted; the lane's own limit when None.
 
         Raises:
-            MainspringError: The request is refused as a whole.
+            BackPressureError: Too many rows wait (MS-S105).
         """
-        received_s = perf_counter()
-        try:
-            read = self._requests.read(body)
-        except MainspringError as error:
-            self.metrics.reject(_reason(error))
-            raise
-        for bad in read.errors:
-            self.metrics.reject(_reason(bad))
-        if not read.rows:
-            return Response(422 if read.errors else 200, b"[" + b",".join(read.answers) + b"]")
         wait_s = self.limits.deadline_s if deadline_s is None else deadline_s
-        job = Job(
-            read.rows,
-            read.times_us,
-            read.places,
-            read.answers,
-            read.is_list,
-            shows_status,
-            received_s,
-            received_s + wait_s,
-        )
+        job = Job(rows, times_us, reply, received_s, received_s + wait_s)
         try:
             self._batcher.submit(job)
         except MainspringError:
             self.metrics.reject("shed", len(job.rows))
             raise
-        return job
+
+    def refuse(self, error: MainspringError) -> None:
+        """Count a row, or a whole request, that is not worth a place in the queue."""
+        self.metrics.reject(_reason(error))
 
     # --- one batch ------------------------------------------------------------------------------------------------
 
@@ -186,10 +184,8 @@ class Lane:
             self._score(slices)
         except Exception:  # noqa: BLE001  a bug must not leave its clients waiting: they are told, and so are we
             _log.exception("a batch of %s could not be scored", self.metrics.model)
-            broken = error_response(UnavailableError("MS-S111", "the batch could not be scored"))
             for one in slices:
-                self.metrics.reject("internal", one.stop - one.start)
-                one.job.reply.answer(broken)
+                self._break(one.job, one.stop - one.start)
 
     def _score(self, slices: list[Slice]) -> None:
         served, now_s = self.served, perf_counter
@@ -215,7 +211,7 @@ class Lane:
         scored_s = now_s()
         self.metrics.latency["features"].observe(read_s - started_s, len(rows))
         self.metrics.latency["model"].observe(scored_s - read_s, len(rows))
-        self._count_features(gathered)
+        self._count_features(served, gathered)
         ids = [self._numbers.take() for _ in rows]
         latencies = self._answer(slices, choices, ids)
         before = [int((read_s - s.job.received_s) * 1e6) for s in slices for _ in range(s.start, s.stop)]
@@ -245,12 +241,11 @@ class Lane:
         finished: list[Job] = []
         for one in slices:
             job = one.job
+            put = job.reply.row
             for i in range(one.start, one.stop):
                 choice = choices[at]
-                job.answers[job.places[i]] = _answer_json(choice, ids[at], at, shows_status=job.shows_status)
-                if choice.output is None:
-                    job.failed += 1
-                else:
+                put(i, choice, ids[at], at)
+                if choice.output is not None:
                     self.metrics.variants[choice.variant].requests += 1
                 at += 1
             job.left -= one.stop - one.start
@@ -260,15 +255,23 @@ class Lane:
             latencies += [taken_us] * (one.stop - one.start)
         for job in finished:
             self.metrics.latency["total"].observe(perf_counter() - job.received_s, len(job.rows))
-            job.reply.answer(_response(job))
+            self.metrics.answers += 1
+            try:
+                job.reply.finish()
+            except Exception:  # noqa: BLE001  one answer that cannot be written is no harm to its neighbours
+                _log.exception("an answer of %s could not be written", self.metrics.model)
+                self._break(job, len(job.rows))
         return latencies
+
+    def _break(self, job: Job, rows: int) -> None:
+        """A bug of ours: its client is told."""
+        self.metrics.reject("internal", rows)
+        job.reply.fail(UnavailableError("MS-S111", "the batch could not be scored"))
 
     def _expire(self, job: Job) -> None:
         self.metrics.reject("deadline", len(job.rows))
-        late = UnavailableError(
-            "MS-S104", "the deadline passed before the request's turn", hint="send less, or wait longer"
-        )
-        job.reply.answer(Response(504, msgspec.json.encode(late.to_dict())))
+        hint = "send less, or wait longer"
+        job.reply.fail(DeadlineError("MS-S104", "the deadline passed before the request's turn", hint=hint))
 
     # --- the log --------------------------------------------------------------------------------------------------
 
@@ -297,7 +300,7 @@ class Lane:
 
     def _write(self, batch: _Batch, shadow: Scored | None) -> None:
         served = batch.served
-        contract = self._requests.contract
+        contract = self.requests.contract
         model = served.model.name
         rollout = served.route.rollout or None
         missing = served.route.challenger if served.challenger is None else None
@@ -338,10 +341,9 @@ class Lane:
             )
         self._log.put(out)
 
-    def _count_features(self, gathered: Gathered) -> None:
-        for _, status in gathered.blocks:
-            self.metrics.features_read += status.size
-            self.metrics.features_absent += int((status != PRESENT).sum())
+    def _count_features(self, served: Served, gathered: Gathered) -> None:
+        for (view, _), (_, status) in zip(served.views, gathered.blocks, strict=True):
+            self.metrics.count_features(view.name, np.bincount(status.ravel(), minlength=len(Status)).tolist())
 
 
 def _text(value: object) -> str:
@@ -349,31 +351,4 @@ def _text(value: object) -> str:
 
 
 def _reason(error: MainspringError) -> str:
-    return {"MS-S101": "malformed", "MS-S102": "too_large", "MS-S103": "moment"}.get(error.code, "contract")
-
-
-def _answer_json(choice: Choice, id: str, row: int, *, shows_status: bool) -> bytes:
-    if choice.output is None:
-        kind = "MS-S106" if choice.error == EXPRESSION else "MS-S110"
-        what = (
-            "no model could score this row"
-            if kind == "MS-S110"
-            else "an expression of the model cannot be computed for this row"
-        )
-        return error_json(UnavailableError(kind, what, where=f"prediction {id}"))
-    text = (
-        f'{{"prediction":{choice.output!r},"prediction_id":"{id}",'
-        f'"model_version":"{choice.scorer.version}","variant":"{choice.variant}"'
-    )
-    if choice.fallback is not None:
-        text += f',"fallback":"{choice.fallback}"'
-    if shows_status:
-        return text.encode() + b',"status":' + msgspec.json.encode(choice.inputs.shown_status(row)) + b"}"
-    return (text + "}").encode()
-
-
-def _response(job: Job) -> Response:
-    body = b"[" + b",".join(job.answers) + b"]" if job.is_list else job.answers[0]
-    if job.failed < len(job.rows):
-        return Response(200, body)
-    return Response(422 if b'"MS-S106"' in job.answers[job.places[0]] else 503, body)
+    return _REASONS.get(error.code, "contract")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from mainspring.core.errors import PackageError
 from mainspring.core.names import did_you_mean
+from mainspring.features.request import Answer
 from mainspring.models.package import Package, PackagedFeature
 
 Row = tuple[Any, ...]
@@ -35,14 +36,18 @@ class Gathered:
     Attributes:
         rows: Checked request rows.
         blocks: Values float64[n, F] and status uint8[n, F] of each view of the route.
+        texts: Texts of a view's text values, n each, by view and place in its block.
         computed: Each expression of the route: float64[n], or a list of n texts.
+        computed_status: Of each, uint8[n].
         broken: By expression, the rows for which it cannot be computed and why.
         folded: Offset of the log folded into the state that was read; 0 when it could not be read.
     """
 
     rows: Sequence[Row]
     blocks: Sequence[tuple[Floats, Codes]]
-    computed: Sequence[Any]
+    texts: Mapping[tuple[int, int], Sequence[str | None]]
+    computed: Sequence[Answer]
+    computed_status: Sequence[Codes]
     broken: Mapping[int, Mapping[int, str]]
     folded: int
 
@@ -97,8 +102,8 @@ class Layout:
     Args:
         package: Names its features and the kinds of its inputs.
         columns: Place of each column in a request row.
-        views: Place of each view in ``Gathered.blocks``, by name and version, with its feature names.
-        expressions: Place of each expression in ``Gathered.computed``, by its JSON.
+        views: Place of each view in ``Gathered.blocks``, by name and version, with the names of its values.
+        expressions: Place in ``Gathered.computed`` of each of the package's expressions, by its JSON.
 
     Raises:
         PackageError: The package wants what the route cannot give (MS-S120).
@@ -118,6 +123,7 @@ class Layout:
         self._missing_text = signature.missing_text
         self._numbers = np.array([i for i, c in enumerate(signature.inputs) if c.kind == "number"], np.intp)
         self._texts = [i for i, c in enumerate(signature.inputs) if c.kind == "text"]
+        self._text_values: dict[int, tuple[int, int]] = {}
         by_view: dict[int, list[tuple[int, int]]] = {}
         request: list[tuple[int, int]] = []
         computed: list[tuple[int, int]] = []
@@ -125,7 +131,10 @@ class Layout:
             if feature.view:
                 number, names = _known(views, (feature.view, feature.view_version), feature, package)
                 source = {name: i for i, name in enumerate(names)}
-                by_view.setdefault(number, []).append((place, _known(source, feature.feature, feature, package)))
+                slot = _known(source, feature.feature, feature, package)
+                by_view.setdefault(number, []).append((place, slot))
+                if feature.kind == "text":
+                    self._text_values[place] = (number, slot)
             elif feature.expression:
                 computed.append((place, _known(expressions, feature.expression, feature, package)))
             else:
@@ -151,19 +160,22 @@ class Layout:
             block = np.array([[row[c] for c in columns] for row in rows], np.float64)  # None becomes NaN
             values[:, to], status[:, to] = block, np.isnan(block)
         for place, number in self._computed:
-            column = gathered.computed[number]
-            values[:, place], status[:, place] = column, np.isnan(column)
+            values[:, place], status[:, place] = gathered.computed[number], gathered.computed_status[number]
         written: dict[int, Sequence[str | None]] = {}
         texts = np.empty((len(rows), len(self._texts)), np.object_)
         for j, place in enumerate(self._texts):
             if place in self._text_columns:
                 column = self._text_columns[place]
-                served = [row[column] for row in rows]
+                served: Any = [row[column] for row in rows]
+                status[:, place] = [MISSING if text is None else PRESENT for text in served]
+            elif place in self._text_values:
+                served = gathered.texts[self._text_values[place]]
+                values[:, place] = np.nan
             else:
-                served = gathered.computed[self._text_computed[place]]
+                number = self._text_computed[place]
+                served, status[:, place] = gathered.computed[number], gathered.computed_status[number]
             written[place] = served
             texts[:, j] = [self._missing_text if text is None else text for text in served]
-            status[:, place] = [MISSING if text is None else PRESENT for text in served]
         with np.errstate(over="ignore"):  # beyond float32 is infinite, as it was at training
             numbers = values[:, self._numbers].astype(np.float32)
         return Inputs(self.names, values, status, numbers, texts, written)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
+from mainspring.features.status import Status
+
 LATENCY_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 PARTS = ("total", "queue", "features", "model")
 
@@ -73,11 +75,16 @@ class ModelMetrics:
     def __init__(self, model: str) -> None:
         self.model = model
         self.variants = {name: VariantMetrics() for name in ("champion", "challenger", "fallback")}
+        self.answers = 0
         self.rejected: dict[str, int] = {}
         self.latency = {part: Histogram() for part in PARTS}
-        self.features_read = 0
-        self.features_absent = 0
+        self.served: dict[str, list[int]] = {}
         self.shadow_skipped = 0
+
+    def count_features(self, view: str, by_status: list[int]) -> None:
+        """Count values of a view by their status (``features.status``), in the order of its codes."""
+        before = self.served.get(view)
+        self.served[view] = by_status if before is None else [a + b for a, b in zip(before, by_status, strict=True)]
 
     def reject(self, reason: str, rows: int = 1) -> None:
         """Count rows that no model was asked about."""
@@ -85,13 +92,13 @@ class ModelMetrics:
 
 
 _HELP = (
+    ("answers_total", "counter", "Requests answered, of one row or many."),
     ("requests_total", "counter", "Rows answered, by the variant that answered."),
     ("inferences_total", "counter", "Rows scored, those of a shadow included."),
     ("executions_total", "counter", "Runs of a model; inferences / executions is the mean batch."),
     ("failures_total", "counter", "Rows that a variant could not score, by reason."),
     ("rejected_total", "counter", "Rows that no model was asked about, by reason."),
-    ("features_read_total", "counter", "Feature values read."),
-    ("features_absent_total", "counter", "Feature values read that were not present."),
+    ("features_served_total", "counter", "Feature values read, by view and status."),
     ("shadow_skipped_total", "counter", "Rows that a shadow did not score because it was behind."),
     ("latency_seconds", "histogram", "Time of a row, by part."),
 )
@@ -119,6 +126,12 @@ def _lines(full: str, name: str, metrics: ModelMetrics) -> Iterator[str]:
             for variant, one in metrics.variants.items():
                 for reason, count in one.failures.items():
                     yield f'{full}{{{model},variant="{variant}",reason="{reason}"}} {count}'
+        case "features_served_total":
+            yield from (
+                f'{full}{{{model},view="{view}",status="{status.name.lower()}"}} {count}'
+                for view, counts in metrics.served.items()
+                for status, count in zip(Status, counts, strict=True)
+            )
         case "rejected_total":
             for reason, count in metrics.rejected.items():
                 yield f'{full}{{{model},reason="{reason}"}} {count}'

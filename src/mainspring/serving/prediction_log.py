@@ -12,11 +12,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from mainspring.core.errors import ContractError, MainspringError, TooLargeError
+from mainspring.core.errors import ContractError, MainspringError, TooLargeError, UnavailableError
+from mainspring.core.run import internal_token, read_door
+from mainspring.events.client import IntakeClient
 from mainspring.events.contract import Contract
 from mainspring.serving.layout import Inputs, Row
 from mainspring.serving.spool import Spool
@@ -24,6 +27,7 @@ from mainspring.serving.spool import Spool
 Event = tuple[str, dict[str, Any]]
 SOURCE = "_prediction"
 _RETRY_S = (0.05, 2.0)
+_INTAKE_TIMEOUT_S = 5.0
 _FRAME = msgspec.msgpack.Decoder(tuple[int, list[Event]])
 _log = logging.getLogger(__name__)
 
@@ -254,6 +258,18 @@ class PredictionLog:
 
     def _until_retry_s(self) -> float:
         return max(0.0, self._retry_at_s - time.monotonic())
+
+
+def connect(run: Path) -> Intake:
+    """A client of the intake as it runs now.
+
+    Raises:
+        UnavailableError: None runs (MS-S113).
+    """
+    url = read_door(run, "intake")
+    if url is None:
+        raise UnavailableError("MS-S113", "no intake is running", where=str(run), hint="mainspring up")
+    return IntakeClient(url, internal_token(run), _INTAKE_TIMEOUT_S)
 
 
 def events_of(answer: Answered) -> Iterator[Event]:

@@ -1,9 +1,11 @@
-"""A request's body as checked rows: one JSON object, or a list of them in which a bad one spoils nothing."""
+"""A request as checked rows: one JSON object or a list of them in which a bad one spoils nothing, or columns."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -82,7 +84,7 @@ class RequestReader:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedError("MS-S101", f"the body is no JSON: {error}") from None
         if len(parts) > self._max_rows:
-            raise TooLargeError("MS-S102", f"{len(parts)} rows; a request has at most {self._max_rows}")
+            raise self._too_many(len(parts))
         found = Rows([], [], [], [b""] * len(parts), [], is_list=True)
         for place, part in enumerate(parts):
             try:
@@ -96,6 +98,38 @@ class RequestReader:
                 found.places.append(place)
         return found
 
+    def check(self, columns: Mapping[str, Sequence[Any]], rows: int) -> tuple[list[Row], list[int]]:
+        """The rows of a request that came as columns, and the moment of each.
+
+        Columns that are not there are null or their default, as in JSON. A datetime is microseconds or ISO 8601 text.
+
+        Args:
+            columns: Values by name of field, ``rows`` each.
+            rows: How many.
+
+        Raises:
+            ContractError: A row breaks its contract; the first one is named.
+            TooLargeError: More rows than a request may have (MS-S102).
+        """
+        if rows > self._max_rows:
+            raise self._too_many(rows)
+        now_us = self._clock.now_us()
+        found: list[Row] = []
+        times_us: list[int] = []
+        for number in range(rows):
+            try:
+                checked = self.contract.check({name: values[number] for name, values in columns.items()})
+                row, time_us = self._at_moment(checked, now_us)
+            except ContractError as error:
+                where = error.where if rows == 1 else f"row {number}, {error.where}"
+                raise type(error)(error.code, error.what, where=where, why=error.why, hint=error.hint) from None
+            found.append(row)
+            times_us.append(time_us)
+        return found, times_us
+
+    def _too_many(self, rows: int) -> TooLargeError:
+        return TooLargeError("MS-S102", f"{rows} rows; a request has at most {self._max_rows}")
+
     def _row(self, raw: bytes | msgspec.Raw, now_us: int) -> tuple[Row, int]:
         try:
             row = self.contract.check_json(memoryview(raw) if isinstance(raw, msgspec.Raw) else raw)
@@ -103,6 +137,10 @@ class RequestReader:
             if error.code == "MS-E101":
                 raise MalformedError("MS-S101", error.what, where=error.where) from None
             raise
+        return self._at_moment(row, now_us)
+
+    def _at_moment(self, row: Row, now_us: int) -> tuple[Row, int]:
+        """The row with its time filled in, and that time."""
         time_us = row[self._time]
         if time_us is None:
             return (*row[: self._time], now_us, *row[self._time + 1 :]), now_us

@@ -6,22 +6,24 @@ compiling, a first read and a first run. A load that fails leaves what serves in
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mainspring.catalog import Route
 from mainspring.core.errors import MainspringError, NotFoundError, PackageError
 from mainspring.core.names import did_you_mean
-from mainspring.definitions import ModelDef, Project, ViewDef
+from mainspring.definitions import MOMENT, ModelDef, Project, ViewDef
 from mainspring.definitions.codec import view_from
 from mainspring.features.reader import Reader
 from mainspring.models import package as packages
-from mainspring.models.package import Package
-from mainspring.serving.inference import Expressions, Scorer, gather, run
+from mainspring.models.package import Package, PackagedFeature
+from mainspring.serving.inference import Expressions, Scorer, gather, run, versioned
 from mainspring.serving.layout import Layout, Row
 
-_BLANK = {"str": "", "int": 0, "float": 0.0, "bool": False, "datetime": 0}
+_BLANK: dict[str, Any] = {"str": "", "int": 0, "float": 0.0, "bool": False, "datetime": 0}
 
 
 @dataclass(frozen=True)
@@ -138,18 +140,21 @@ def _verified(model: str, path: str | None) -> Package:
 def _serve(model: ModelDef, route: Route, loaded: Mapping[str, tuple[str, Package]]) -> Served:
     columns = {f.name: i for i, f in enumerate(model.request.fields)}
     views: dict[tuple[str, str], ViewDef] = {}
-    expressions: dict[str, bool] = {}
-    for _, package in loaded.values():
-        for described in package.meta.views:
-            view = view_from(described)
+    expressions: dict[str, int] = {}  # by the text in which each view is named with its version
+    known: dict[str, dict[str, int]] = {}
+    for role, (_, package) in loaded.items():
+        own = [view_from(described) for described in package.meta.views]
+        for view in own:
             views.setdefault((view.name, view.version), view)
+        known[role] = {}
         for feature in package.meta.features:
             if feature.expression:
-                expressions.setdefault(feature.expression, feature.kind == "text")
-    order = {key: (i, tuple(f.name for f in view.features)) for i, (key, view) in enumerate(views.items())}
-    numbers = {text: i for i, text in enumerate(expressions)}
+                text = _resolved(feature, own, columns, package)
+                known[role][feature.expression] = expressions.setdefault(text, len(expressions))
+    slots = {key: tuple(c.removeprefix(f"{view.name}__") for c in view.column_names) for key, view in views.items()}
+    order = {key: (i, slots[key]) for i, key in enumerate(views)}
     scorers = {
-        role: Scorer(version, package.runtime, Layout(package, columns, order, numbers))
+        role: Scorer(version, package.runtime, Layout(package, columns, order, known[role]))
         for role, (version, package) in loaded.items()
     }
     challenger = scorers.get("challenger")
@@ -161,11 +166,28 @@ def _serve(model: ModelDef, route: Route, loaded: Mapping[str, tuple[str, Packag
         challenger=challenger,
         last_good=scorers.get("last_good"),
         views=tuple((view, _entity(view, columns, model)) for view in views.values()),
-        expressions=Expressions(tuple(expressions.items()), model.request),
+        expressions=Expressions(tuple(expressions), model.request, tuple(views.values())),
         unit=columns[model.label.on],
         weight=route.weight if challenger is not None else 0.0,
         is_shadow=challenger is not None and route.weight == 0.0,
     )
+
+
+def _resolved(feature: PackagedFeature, views: list[ViewDef], columns: Mapping[str, int], package: Package) -> str:
+    """An expression of a package with each view's columns named as those of its version.
+
+    Raises:
+        PackageError: It reads what requests do not have (MS-S120).
+    """
+    from mainspring.definitions.expressions import parse, renamed
+
+    own = {column: versioned(view, column) for view in views for column in view.column_names}
+    for name in parse(feature.expression).meta.root_names():
+        if name not in own and name not in columns and name != MOMENT:
+            what = f"feature {feature.name!r} of the package needs {name!r}, which requests do not have"
+            hint = did_you_mean(name, [*own, *columns]) or "train the model again"
+            raise PackageError("MS-S120", what, where=str(package.path), hint=hint)
+    return renamed(feature.expression, {name: json.dumps({"Column": full}) for name, full in own.items()})
 
 
 def _entity(view: ViewDef, columns: Mapping[str, int], model: ModelDef) -> tuple[int, ...]:
@@ -180,7 +202,7 @@ def _entity(view: ViewDef, columns: Mapping[str, int], model: ModelDef) -> tuple
 
 def _warm_up(served: Served, reader: Reader) -> None:
     """One blank row through everything, so that nothing is compiled in the middle of a request."""
-    row: Row = tuple(_BLANK[f.kind] for f in served.model.request.fields)
+    row: Row = tuple([0.0] * f.dim if f.kind == "vector" else _BLANK[f.kind] for f in served.model.request.fields)
     gathered, error = gather([row], [0], served.views, served.expressions, reader)
     if error is not None and isinstance(error, (TypeError, KeyError, IndexError, ValueError)):
         raise PackageError("MS-S123", f"the features cannot be read: {error!r}", where=served.route.model) from error

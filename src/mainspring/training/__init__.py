@@ -2,6 +2,7 @@
 
 from mainspring.training.dataset import build, sources_of
 from mainspring.training.labels import held_until, outcomes
+from mainspring.training.served import Served
 from mainspring.training.tracking import Run, Tracking
 from mainspring.training.train import Candidate, Tested, train
 from mainspring.training.trainingset import Counts, DatasetMeta, SourceState, TrainingSet, load, relabelled, save
@@ -11,6 +12,7 @@ __all__ = [
     "Counts",
     "DatasetMeta",
     "Run",
+    "Served",
     "SourceState",
     "Tested",
     "Tracking",

@@ -22,7 +22,7 @@ _CATEGORIES = 100
 
 def request_columns(model: ModelDef) -> tuple[str, ...]:
     """Names of the model's columns that come from the request alone."""
-    return tuple(feature.name for feature in model.features if feature.view is None)
+    return tuple(feature.name for feature in model.features if not model.views_of(feature))
 
 
 def fit_baseline(model: ModelDef, X: Any, y: npt.NDArray[Any], signature: Signature) -> tuple[Any, Signature]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from mainspring.core.errors import NotFoundError, RefusedError
-from mainspring.definitions import ModelDef, ViewDef
+from mainspring.definitions import ModelDef, SourceDef, ViewDef
+from mainspring.events.versions import first_asked
 from mainspring.training.labels import Hold, outcomes
-from mainspring.training.trainingset import KEYS, Counts, DatasetMeta, SourceState, TrainingSet, save
+from mainspring.training.served import Served, differences, logged
+from mainspring.training.trainingset import KEYS, Counts, DatasetMeta, ServedFeature, SourceState, TrainingSet, save
 
 Frames = Mapping[str, pl.DataFrame]
 _INSTANT = pl.Datetime("us")
@@ -21,12 +22,18 @@ _INSTANT = pl.Datetime("us")
 
 def sources_of(model: ModelDef) -> tuple[str, ...]:
     """Names of the sources whose history a training set of ``model`` is built from."""
-    return tuple(
-        dict.fromkeys([model.request.name, model.label.source.name, *(s.name for v in model.views for s in v.sources)])
-    )
+    read = (source.name for view in model.views for source in sources_read(view))
+    return tuple(dict.fromkeys([model.request.name, model.label.source.name, *read]))
 
 
-def build(
+def sources_read(view: ViewDef) -> Iterator[SourceDef]:
+    """The sources whose events a view is made of: its own and those of the views that it uses."""
+    yield from view.sources
+    for used in view.using:
+        yield from sources_read(used)
+
+
+def build(  # noqa: PLR0913  what a set is made of, by keyword
     model: ModelDef,
     frames: Frames,
     root: Path,
@@ -35,6 +42,7 @@ def build(
     between_us: tuple[int | None, int | None] = (None, None),
     holds: Sequence[Hold] = (),
     reuse: TrainingSet | None = None,
+    served: Served | None = None,
     lake_versions: Mapping[str, int] | None = None,
 ) -> TrainingSet:
     """Build and save the training set of ``model`` as far as it is known at ``now_us``.
@@ -48,16 +56,19 @@ def build(
         between_us: Rows lie at or after the first moment and before the second; None is without end.
         holds: Incidents on the label's source: (opened, closed or None).
         reuse: An earlier set: features of its rows are read instead of replayed where they cannot have changed.
+        served: Predictions: rows are those, with the values that were served, instead of replayed requests.
         lake_versions: Version of each source's lake table, for the record.
 
     Raises:
         NotFoundError: A source's history is not among ``frames`` (MS-T105).
-        RefusedError: No row has a mature label (MS-T102).
+        RefusedError: No row has a mature label (MS-T102), or no prediction has the model's features (MS-T107).
     """
     for name in sources_of(model):
         if name not in frames:
             raise NotFoundError("MS-T105", f"the history of source {name!r} was not given", where=f"model {model.name}")
-    units = _units(model, frames[model.request.name], now_us, between_us)
+    requests = frames[model.request.name]
+    told = logged(model, served, requests, now_us, between_us) if served is not None else None
+    units = _units(model, requests, now_us, between_us) if told is None else told.units
     became = outcomes(model.label, units, frames[model.label.source.name], now_us, holds)
     due = units["_t"] + model.label.horizon_us <= now_us
     usable = became["matured"] & became["y"].is_not_null()
@@ -67,6 +78,7 @@ def build(
         immature=int((~due).sum()),
         held=int((due & ~became["matured"]).sum()),
         excluded=int((became["matured"] & became["y"].is_null()).sum()),
+        other_features=0 if told is None else told.other_features,
     )
     if not counts.rows:
         why = (
@@ -89,7 +101,13 @@ def build(
         became.filter(usable)["y"].alias("_y"),
         became.filter(usable)["event_offset"].alias("_outcome_offset"),
     ).select([pl.col(name).cast(dtype) for name, dtype in KEYS.items()])
-    columns, reused = _features(model, requests, frames, reuse)
+    differ: tuple[ServedFeature, ...] = ()
+    if told is None:
+        columns, reused = _features(model, requests, frames, reuse)
+    else:
+        rows, reused = told.part(usable), 0
+        columns = [rows.columns[f.name] for f in model.features]
+        differ = differences(model, rows, frames.__getitem__)
     frame = keys.hstack(columns)
     lake_versions = lake_versions or {}
     meta = DatasetMeta(
@@ -105,8 +123,11 @@ def build(
         sources=_states(model, frames, lake_versions),
         views={view.name: view.version for view in model.views},
         features=tuple(f.name for f in model.features),
+        expressions={f.name: f.expression.json for f in model.features if f.expression is not None},
         label=model.label.describe(),
         reused_rows=reused,
+        derived="" if told is None else "served values",
+        served=differ,
     )
     return save(frame, meta, root)
 
@@ -123,7 +144,8 @@ def _units(
     if until_us is not None:
         inside &= t < until_us
     return (
-        requests.with_columns(
+        first_asked(requests)
+        .with_columns(
             pl.col("_time").cast(_INSTANT).cast(pl.Int64).alias("_t"),
             pl.col("_known_at").cast(_INSTANT).cast(pl.Int64),
             pl.col(model.label.on).alias("unit"),
@@ -136,87 +158,90 @@ def _units(
 def _features(
     model: ModelDef, requests: pl.DataFrame, frames: Frames, reuse: TrainingSet | None
 ) -> tuple[list[pl.Series], int]:
-    """The model's columns for ``requests``, in order, and how many rows of the views' columns were reused at least."""
-    found: dict[str, pl.Series] = {}
-    of_request = [f for f in model.features if f.view is None]
-    if of_request:
-        plain = requests.select([f.expression.expr if f.expression else pl.col(f.name) for f in of_request])
-        for feature, column in zip(of_request, plain, strict=True):
-            found[feature.name] = _as_seen(column.alias(feature.name), text=feature.kind == "str")
-    reused = len(requests) if reuse is not None and model.views else 0
-    for view in model.views:
-        earlier = _unchanged(model, view, requests, _stream(view, frames), reuse) if reuse is not None else None
-        values, old = _replayed(view, requests, _stream(view, frames), earlier)
-        reused = min(reused, old)
-        for i, name in enumerate(view.column_names):
-            found[name] = pl.Series(name, values[:, i], dtype=pl.Float32)
-    return [found[f.name] for f in model.features], reused
+    """The model's columns for ``requests``, in order, and how many rows were reused where that is possible."""
+    from mainspring.features.moments import features_at
+
+    at = {"t_us": requests["_t"].to_numpy(), "known_us": requests["_known_at"].to_numpy()}
+    rows = _unchanged(model, requests, frames, reuse) if reuse is not None else None
+    same = _same_features(model, reuse.meta) if reuse is not None and rows is not None else frozenset()
+    if reuse is None or rows is None or not same:
+        found = features_at(model, requests, frames.__getitem__, **at).columns
+        return [_as_seen(found[f.name]) for f in model.features], 0
+    is_new = np.ones(len(requests), np.bool_)
+    is_new[rows[0]] = False
+    changed = [f.name for f in model.features if f.name not in same]
+    found = features_at(model, requests, frames.__getitem__, only=changed, **at).columns if changed else {}
+    columns = {name: _as_seen(column) for name, column in found.items()}
+    asked = requests.filter(is_new)
+    new = (
+        features_at(
+            model,
+            asked,
+            frames.__getitem__,
+            t_us=asked["_t"].to_numpy(),
+            known_us=asked["_known_at"].to_numpy(),
+            only=same,
+        ).columns
+        if len(asked)
+        else {}
+    )
+    places = np.full(len(requests), -1, np.int64)  # in the old rows, then in the new ones behind them
+    places[rows[0]] = rows[1]
+    places[is_new] = len(reuse.frame) + np.arange(len(asked))
+    for name in same:
+        old = reuse.frame[name]
+        columns[name] = (old.append(_as_seen(new[name])) if len(asked) else old).gather(places)
+    return [columns[f.name] for f in model.features], len(rows[0]) if not changed else 0
 
 
-def _as_seen(column: pl.Series, *, text: bool) -> pl.Series:
+def _as_seen(column: pl.Series) -> pl.Series:
     """Texts as they are; everything else as float32 with NaN for null: what a model sees."""
-    return column.cast(pl.String) if text else column.cast(pl.Float32).fill_null(float("nan"))
+    return column if column.dtype == pl.String else column.cast(pl.Float32)
 
 
-def _replayed(
-    view: ViewDef, requests: pl.DataFrame, events: pl.DataFrame, earlier: tuple[Any, Any] | None
-) -> tuple[npt.NDArray[np.float32], int]:
-    """The view's columns, float32 of shape (rows, features), replayed but for the rows that ``earlier`` has."""
-    from mainspring.features.replay import replay
-
-    out = np.empty((len(requests), len(view.features)), np.float32)
-    new = np.ones(len(requests), np.bool_)
-    if earlier is not None:
-        rows, values = earlier
-        out[rows] = values
-        new[rows] = False
-    if new.any():
-        asked = requests.filter(new)
-        values, _ = replay(
-            view, events, asked.select(view.entity), asked["_t"].to_numpy(), known_us=asked["_known_at"].to_numpy()
-        )
-        out[new] = values
-    return out, int((~new).sum())
+def _same_features(model: ModelDef, meta: DatasetMeta) -> frozenset[str]:
+    """Features that say the same in an earlier set: of views of the same version, of expressions with the same text."""
+    requested = meta.sources.get(model.request.name)
+    if requested is None or requested.version != model.request.version:
+        return frozenset()
+    return frozenset(
+        f.name
+        for f in model.features
+        if f.name in meta.features
+        and all(meta.views.get(view.name) == view.version for view in model.views_of(f))
+        and meta.expressions.get(f.name, "") == (f.expression.json if f.expression is not None else "")
+    )
 
 
 def _unchanged(
-    model: ModelDef, view: ViewDef, requests: pl.DataFrame, events: pl.DataFrame, reuse: TrainingSet
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None:
-    """Rows of ``requests`` that ``reuse`` has with features that cannot have changed, and those features.
+    model: ModelDef, requests: pl.DataFrame, frames: Frames, reuse: TrainingSet
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+    """Rows of ``requests`` that ``reuse`` has with features that cannot have changed, and their rows there.
 
     A row (t, k) sees events known before k. Events that came after ``reuse`` was built are known later than its rows,
     unless history was loaded behind them: rows that such an event could reach are not reused.
     """
-    meta = reuse.meta
-    state = meta.sources.get(view.sources[0].name)
-    requested = meta.sources.get(model.request.name)
-    same = meta.views.get(view.name) == view.version and set(view.column_names) <= set(meta.features)
-    if not same or state is None or requested is None or requested.version != model.request.version:
-        return None
-    since = events.filter(pl.col("_offset") > state.last_offset)["_known_at"].cast(_INSTANT).cast(pl.Int64)
-    earliest = since.min()
-    old = reuse.frame
-    if isinstance(earliest, int):
-        old = old.filter(pl.col("_known_at") <= earliest)
+    old = reuse.frame.with_row_index("_row")
+    for name in {source.name for view in model.views for source in sources_read(view)}:
+        state = reuse.meta.sources.get(name)
+        if state is None:
+            return None
+        since = frames[name].filter(pl.col("_offset") > state.last_offset)["_known_at"]
+        earliest = since.cast(_INSTANT).cast(pl.Int64).min()
+        if isinstance(earliest, int):
+            old = old.filter(pl.col("_known_at") <= earliest)
     old = old.sort("_offset")
     if old.is_empty():
         return None
     offsets, asked = old["_offset"].to_numpy(), requests["_offset"].to_numpy()
     at = np.minimum(np.searchsorted(offsets, asked), len(offsets) - 1)
     rows = np.flatnonzero(offsets[at] == asked)
-    values = old.select(view.column_names).to_numpy()[at[rows]]
-    return rows, values.astype(np.float32, copy=False)
-
-
-def _stream(view: ViewDef, frames: Frames) -> pl.DataFrame:
-    from mainspring.features.history import stream
-
-    return stream(view, frames.__getitem__)
+    return rows, old["_row"].to_numpy()[at[rows]].astype(np.int64)
 
 
 def _states(model: ModelDef, frames: Frames, lake_versions: Mapping[str, int]) -> dict[str, SourceState]:
     versions = {model.request.name: model.request.version, model.label.source.name: model.label.source.version}
-    versions |= {s.name: s.version for view in model.views for s in view.sources}
+    versions |= {s.name: s.version for view in model.views for s in sources_read(view)}
     out = {}
     for name in sources_of(model):
         last = frames[name]["_offset"].max()

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from mainspring.definitions import Exclude, LabelDef
+from mainspring.events.versions import UNTIL_KNOWN_AT
 
 Hold = tuple[int, int | None]
 """An incident on the label's source: opened and, unless it is still open, closed, in microseconds."""
@@ -22,13 +23,15 @@ def outcomes(
     """What became of each unit, as far as it may be said at ``now_us``.
 
     The outcome is the first event on the unit's key with ``t <= time < t + within`` that was known before the label
-    matured. A label matures at ``t + within + late``; when that moment lies inside a hold, at the hold's end, and never
-    while it is open. A unit without an outcome is ``otherwise``; an outcome whose value is null counts as excluded.
+    matured, as it was then: of an event that is corrected, the version of that moment counts. A label matures at
+    ``t + within + late``; when that moment lies inside a hold, at the hold's end, and never while it is open. A unit
+    without an outcome is ``otherwise``; an outcome whose value is null counts as excluded.
 
     Args:
         label: The definition.
         units: ``_t`` (int64 microseconds) and ``unit`` (the key), one row a unit, any order.
-        events: Of the label's source: its columns, ``_time``, ``_known_at``, ``_offset``.
+        events: Of the label's source: its columns, ``_time``, ``_known_at``, ``_offset`` and, if it is corrected,
+            ``_until_known_at``.
         now_us: As of when. A label is mature once its moment has come.
         holds: Incidents on the label's source; they may overlap.
 
@@ -78,11 +81,13 @@ def held_until(mature_at: npt.NDArray[np.int64], holds: Sequence[Hold]) -> npt.N
 def _in_order(label: LabelDef, events: pl.DataFrame) -> pl.DataFrame:
     """Key, instants and value of each event, in the order (time, known_at, offset)."""
     instant = pl.Datetime("us")
+    until = pl.col(UNTIL_KNOWN_AT) if UNTIL_KNOWN_AT in events.columns else pl.lit(None, instant)
     return events.select(
         pl.col(label.on).alias("unit"),
         pl.col("_time").cast(instant).cast(pl.Int64),
         pl.col("_known_at").cast(instant).cast(pl.Int64),
         pl.col("_offset").cast(pl.Int64),
+        until.cast(instant).cast(pl.Int64).fill_null(_NEVER).alias("_until"),
         label.value.expr.cast(pl.Float64).alias("_y"),
     ).sort("_time", "_known_at", "_offset")
 
@@ -107,16 +112,19 @@ def _first(
         events.select("unit").join(coded, on="unit", how="left", maintain_order="left")["code"].fill_null(-1).to_numpy()
     )
     order = np.argsort(of_event, kind="stable")  # key after key, each in time
-    keyed, times, known = of_event[order], events["_time"].to_numpy()[order], events["_known_at"].to_numpy()[order]
+    keyed, times, known, until = (
+        of_event[order],
+        *(events[c].to_numpy()[order] for c in ("_time", "_known_at", "_until")),
+    )
     starts = np.searchsorted(keyed, np.arange(len(keys) + 1))
     at = _not_before(of_unit, moments, starts, times)
     end = np.where(of_unit >= 0, starts[of_unit + 1] if len(keys) else 0, 0)
     found = np.full(len(moments), -1, np.int64)
     open_ = np.flatnonzero((of_unit >= 0) & (at < end))
-    while len(open_):  # one step for each event that came too late to be known
+    while len(open_):  # one step for each event that came too late to be known, or was no longer as it says
         here = at[open_]
         inside = times[here] < moments[open_] + within_us
-        timely = inside & (known[here] < mature_at[open_])
+        timely = inside & (known[here] < mature_at[open_]) & (until[here] >= mature_at[open_])
         found[open_[timely]] = order[here[timely]]
         open_ = open_[inside & ~timely]
         at[open_] += 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +50,7 @@ class Counts(msgspec.Struct, frozen=True):
         immature: Their horizon has not passed.
         held: They came of age while an incident was open on the label's source.
         excluded: Mature, with no value: ``otherwise=ms.exclude``, or an outcome that says null.
+        other_features: Predictions by a version with other features, in a set of served values.
     """
 
     units: int
@@ -58,6 +58,24 @@ class Counts(msgspec.Struct, frozen=True):
     immature: int
     held: int
     excluded: int
+    other_features: int = 0
+
+
+class ServedFeature(msgspec.Struct, frozen=True):
+    """How a feature's served values compare with replayed ones.
+
+    Attributes:
+        compared: Values that were read when served, of requests that can be replayed.
+        unread: Values that could not be read when served: the model saw null.
+        other_at_logged: Differ from a replay of the logged moment: a fault.
+        other_at_request: Differ from a replay of all that was known when the request was: what the fold lagged behind.
+    """
+
+    name: str
+    compared: int
+    unread: int
+    other_at_logged: int
+    other_at_request: int
 
 
 class DatasetMeta(msgspec.Struct, frozen=True):
@@ -67,8 +85,10 @@ class DatasetMeta(msgspec.Struct, frozen=True):
         hash: Content hash of columns, definition of features and label.
         known_until_us: Up to when events were known.
         base_rate: Mean of the label.
-        reused_rows: Rows whose features were read from an earlier set of the same views.
-        derived: How the rows were changed after they were built; empty for a faithful set.
+        expressions: JSON of each feature that is an expression.
+        reused_rows: Rows whose features were all read from an earlier set.
+        derived: How the rows came to be other than by a replay; empty for a replayed set.
+        served: Of a set of served values: how each feature compares with a replay.
     """
 
     model: str
@@ -87,6 +107,8 @@ class DatasetMeta(msgspec.Struct, frozen=True):
     reused_rows: int = 0
     derived: str = ""
     format: int = FORMAT
+    expressions: dict[str, str] = {}
+    served: tuple[ServedFeature, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +131,7 @@ class TrainingSet:
             FormatError: The rows are not those that the hash names (MS-T103).
         """
         frame = pl.read_parquet(self.path / ROWS)
-        if content(frame, self.meta.features, self.meta.label) != self.meta.hash:
+        if content(frame, self.meta) != self.meta.hash:
             why = "the rows on disk are not those that the hash names"
             raise FormatError(
                 "MS-T103", "the training set has changed", where=str(self.path), why=why, hint="build it again"
@@ -160,10 +182,15 @@ class TrainingSet:
         return data, signature_of(model, categories)
 
 
-def content(frame: pl.DataFrame, features: Sequence[str], label: dict[str, Any]) -> str:
-    """Content hash of rows: every column's name, type, nulls and values, and the label's definition; 12 digits."""
-    digest = hashlib.blake2b(msgspec.json.encode(label, order="sorted"), digest_size=6)
-    for name in (*KEYS, *features):
+def content(frame: pl.DataFrame, meta: DatasetMeta) -> str:
+    """Content hash of rows: every column's name, type, nulls and values, and the label's definition; 12 digits.
+
+    What a derived set says of itself belongs to its content too.
+    """
+    digest = hashlib.blake2b(msgspec.json.encode(meta.label, order="sorted"), digest_size=6)
+    if meta.derived:
+        digest.update(msgspec.json.encode((meta.derived, meta.served)))
+    for name in (*KEYS, *meta.features):
         column = frame[name].rechunk()
         digest.update(f"{name} {column.dtype} {column.len()} {column.null_count()}".encode())
         if column.null_count():
@@ -179,7 +206,7 @@ def content(frame: pl.DataFrame, features: Sequence[str], label: dict[str, Any])
 
 def save(frame: pl.DataFrame, meta: DatasetMeta, root: Path) -> TrainingSet:
     """Write ``root/<model>/<hash>``; a set with that content is left as it is. ``meta.hash`` is filled in."""
-    meta = msgspec.structs.replace(meta, hash=content(frame, meta.features, meta.label))
+    meta = msgspec.structs.replace(meta, hash=content(frame, meta))
     final = root / meta.model / meta.hash
     if not final.exists():
         draft = final.with_name(f".{final.name}.{os.getpid()}")

@@ -1,0 +1,181 @@
+"""What a request of the intake brings: its bytes unpacked, split into records, each checked by the contract.
+
+``Content-Encoding``: ``gzip`` or ``zstd``, once. A body unpacks to at most ``UNPACKED`` times what a body may be; it is
+counted while it is unpacked, so that a bomb costs no more than that (413). ``Content-Type``:
+``application/vnd.apache.arrow.stream`` is an Arrow IPC stream, ``application/x-ndjson`` a record a line, everything
+else JSON: an object, or an array of objects.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from mainspring.core.errors import ContractError, MainspringError, TooLargeError
+from mainspring.events.arrow import arrow_rows
+from mainspring.events.contract import Contract
+from mainspring.events.held import Reject
+from mainspring.events.internal import Entries
+from mainspring.events.log import Draft
+from mainspring.events.quarantine import fields_json
+
+UNPACKED = 4
+_NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
+_ARROW = "application/vnd.apache.arrow.stream"
+_PIECE_BYTES = 262_144
+
+_split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class BadRequestError(ContractError):
+    """A request that cannot be read at all."""
+
+    http_status = 400
+
+
+class EncodingError(MainspringError, ValueError):
+    """A body in a form that is not read here."""
+
+    exit_code = 4
+    http_status = 415
+
+
+def entries_in(
+    body: bytes, headers: Mapping[str, str], contract: Contract, *, max_bytes: int, max_rows: int
+) -> tuple[Entries, bool, int]:
+    """The records of a body, each a checked row or on its way to quarantine.
+
+    Returns:
+        The records; whether the body as a whole could not be read (its beginning then is the one record, with the
+        reason); how many bytes it unpacked to.
+
+    Raises:
+        BadRequestError: There is nothing in it (MS-E205).
+        EncodingError: Its encoding is not read here (MS-E209).
+        TooLargeError: Too many records (MS-E204) or bytes (MS-E208).
+    """
+    source = contract.source
+    try:
+        raw = unpacked(body, headers.get("content-encoding", ""), UNPACKED * max_bytes)
+        if not raw.strip():
+            raise _empty()
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == _ARROW:
+            return _arrow_entries(raw, contract, max_rows, UNPACKED * max_bytes), False, len(raw)
+        raws = _split(raw, is_lines=kind in _NDJSON)
+    except BadRequestError:
+        raise
+    except ContractError as error:
+        return [Reject.of(source.name, body, error, version=source.version, sender="http")], True, len(body)
+    if len(raws) > max_rows:
+        raise too_many(len(raws), max_rows)
+    entries: Entries = []
+    for record in raws:
+        try:
+            entries.append(Draft(source, contract.check_json(record), bytes(record), False, "http"))
+        except ContractError as error:
+            entries.append(Reject.of(source.name, bytes(record), error, version=source.version, sender="http"))
+    is_no_json = len(entries) == 1 and isinstance(entries[0], Reject) and entries[0].code == "MS-E101"
+    return entries, is_no_json, len(raw)
+
+
+def _empty() -> BadRequestError:
+    hint = "send a JSON object or array of objects, or an Arrow stream of at least one row"
+    return BadRequestError("MS-E205", "the body is empty", where="body", hint=hint)
+
+
+def too_many(rows: int, max_rows: int) -> TooLargeError:
+    """The error of a request with more events than are taken at once."""
+    return TooLargeError("MS-E204", f"{rows} events in one request", why=f"at most {max_rows} are taken at once")
+
+
+def unpacked(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    """A body as it was before its ``Content-Encoding``.
+
+    Raises:
+        EncodingError: It is none of gzip and zstd (MS-E209).
+        ContractError: The bytes are not what they are said to be, or end early (MS-E210).
+        TooLargeError: There is more in it than ``max_bytes`` (MS-E208); no more than that was unpacked.
+    """
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return body
+    if name in ("gzip", "x-gzip"):
+        return _gzip(body, max_bytes)
+    if name == "zstd":
+        return _zstd(body, max_bytes)
+    hint = "Content-Encoding: gzip, or zstd, or none"
+    raise EncodingError("MS-E209", f"a body packed with {name[:40]!r} is not read here", where="body", hint=hint)
+
+
+def _gzip(body: bytes, max_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size, rest = 0, body
+    try:
+        while rest:  # members may follow one another
+            member = zlib.decompressobj(wbits=31)
+            while not member.eof:
+                part = member.decompress(rest, _PIECE_BYTES)
+                rest = member.unconsumed_tail
+                size += len(part)
+                if size > max_bytes:
+                    raise _bomb(max_bytes)
+                parts.append(part)
+                if not part and not rest and not member.eof:
+                    raise ContractError("MS-E210", "the gzip body ends early", where="$")
+            rest = member.unused_data
+    except zlib.error as error:
+        raise ContractError("MS-E210", f"the body is no gzip: {error}", where="$") from None
+    return b"".join(parts)
+
+
+def _zstd(body: bytes, max_bytes: int) -> bytes:
+    import pyarrow as pa
+
+    parts: list[bytes] = []
+    size = 0
+    try:
+        with pa.CompressedInputStream(pa.BufferReader(body), "zstd") as stream:
+            while part := stream.read(_PIECE_BYTES):
+                size += len(part)
+                if size > max_bytes:
+                    raise _bomb(max_bytes)
+                parts.append(part)
+    except (OSError, pa.ArrowException) as error:
+        raise ContractError("MS-E210", f"the body is no zstd: {str(error)[:200]}", where="$") from None
+    return b"".join(parts)
+
+
+def _bomb(max_bytes: int) -> TooLargeError:
+    what = f"the body unpacks to more than {max_bytes} bytes"
+    return TooLargeError("MS-E208", what, where="body", hint="send it in several requests")
+
+
+def _arrow_entries(raw: bytes, contract: Contract, max_rows: int, max_bytes: int) -> Entries:
+    source = contract.source
+    entries: Entries = []
+    for fields in arrow_rows(raw, source, max_rows, max_bytes):
+        try:
+            entries.append(Draft(source, contract.check(fields), None, False, "http"))
+        except ContractError as error:
+            raw_row = fields_json(source, fields)
+            entries.append(Reject.of(source.name, raw_row, error, version=source.version, sender="http"))
+    if not entries:
+        raise _empty()
+    return entries
+
+
+def _split(body: bytes, *, is_lines: bool) -> Sequence[bytes | msgspec.Raw]:
+    """The bytes of each event in a body."""
+    if is_lines:
+        return [line for line in body.split(b"\n") if line.strip()]
+    if body.lstrip()[:1] != b"[":
+        return [body]
+    try:
+        return _split_array(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ContractError("MS-E101", f"the body is no JSON: {error}", where="$") from None
+    except RecursionError:
+        raise ContractError("MS-E101", "the body is nested too deeply", where="$") from None

@@ -1,0 +1,167 @@
+"""Keys laid out one after another, as ``kernels.read`` takes them: what lies behind each one's tail, then its tail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+import numpy as np
+
+from mainspring.features import kept
+from mainspring.features import kernels as k
+from mainspring.features.body import Body
+from mainspring.features.compiled import compiled
+from mainspring.features.layout import Layout
+from mainspring.features.past import INTS, MOMENTS, Past
+from mainspring.features.state import D_KNOWN, D_OFFSET, FORMAT, HEAD, no_events, unknown_format
+from mainspring.features.tree import N_AFTER, N_BEGIN, N_LEAF, N_NEWEST, N_UNTIL, N_UP, NEVER, NODE, SUMMARY
+
+_I, _I2, _F2, _F3 = "int64[::1]", "int64[:, ::1]", "float64[:, ::1]", "float64[:, :, ::1]"
+
+
+@compiled(f"int64({_I}, {_I}, int64)")
+def check_heads(words: np.ndarray, at: np.ndarray, columns: int) -> int:
+    """The first byte of a head that is of another format; 0 if there is none."""
+    for key in range(at.shape[0] - 1):
+        word = words[at[key]]
+        if word & 0xFF != FORMAT or (word >> 16) & 0xFFFF != columns:
+            return int(word & 0xFF)
+    return 0
+
+
+@compiled(
+    f"Tuple(({_I}, {_I}, {_F2}, {_I2}, {_F3}, {_I2}))({_I}, {_I}, int64, int64, {_I2}, {_I}, {_I}, {_I}, {_I}, {_F3})"
+)
+def assemble(
+    words: np.ndarray,
+    at: np.ndarray,
+    columns: int,
+    by: int,
+    events: np.ndarray,
+    event_at: np.ndarray,
+    leaf_at: np.ndarray,
+    begins: np.ndarray,
+    newest: np.ndarray,
+    leaf_sums: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lay out keys.
+
+    Args:
+        words: int64, their heads.
+        at: int64[keys + 1], where each begins, and the end.
+        columns: C.
+        by: The row of events that visibility is judged by: 1 known_at, 2 offset.
+        events: int64[3 + C, m], what lies behind the tails.
+        event_at: int64[keys + 1], where each key's begins, and the end.
+        leaf_at: int64[keys + 1], first leaf of each, and the end.
+        begins: int64[L], first event of each leaf, counted from the key's first.
+        newest: int64[L], greatest stamp of each.
+        leaf_sums: float64[L, S, SUMMARY], of the columns that have summaries.
+
+    Returns:
+        Times, stamps, values, nodes, sums and keys for ``kernels.read``; the last two rows of the keys are not filled.
+    """
+    keys = at.shape[0] - 1
+    n, leaves = events.shape[1], begins.shape[0]
+    for key in range(keys):
+        count = words[at[key]] >> 32
+        n += count
+        leaves += 1 if count else 0
+    times, stamps, values = np.empty(n, np.int64), np.empty(n, np.int64), np.empty((columns, n))
+    summed = leaf_sums.shape[1]
+    nodes, sums = np.empty((leaves + 1, NODE), np.int64), np.empty((summed, leaves + 1, SUMMARY))
+    ranges = np.empty((4, keys + 1), np.int64)
+    for i in range(leaves + 1):
+        nodes[i, N_LEAF], nodes[i, N_AFTER], nodes[i, N_UP] = i, i + 1, -1
+        nodes[i, N_NEWEST] = nodes[i, N_UNTIL] = NEVER
+    values_of, floats = events[3:].view(np.float64), words.view(np.float64)
+    event, leaf = 0, 0
+    for key in range(keys):
+        ranges[k.KEY_EVENT, key], ranges[k.KEY_LEAF, key] = event, leaf
+        a, b = event_at[key], event_at[key + 1]
+        for i in range(leaf_at[key], leaf_at[key + 1]):
+            nodes[leaf, N_BEGIN], nodes[leaf, N_NEWEST] = event + begins[i], newest[i]
+            for column in range(summed):
+                sums[column, leaf] = leaf_sums[i, column]
+            leaf += 1
+        times[event : event + b - a] = events[0, a:b]
+        stamps[event : event + b - a] = events[by, a:b]
+        for column in range(columns):
+            values[column, event : event + b - a] = values_of[column, a:b]
+        event += b - a
+        count, base = words[at[key]] >> 32, at[key] + HEAD
+        if count:
+            nodes[leaf, N_BEGIN] = event
+            leaf += 1
+            times[event : event + count] = words[base : base + count]
+            stamps[event : event + count] = words[base + by * count : base + (by + 1) * count]
+            for column in range(columns):
+                place = base + (3 + column) * count
+                values[column, event : event + count] = floats[place : place + count]
+            event += count
+    nodes[leaf, N_BEGIN] = event
+    ranges[k.KEY_EVENT, keys], ranges[k.KEY_LEAF, keys] = event, leaf
+    return times, stamps, values, nodes, sums, ranges
+
+
+_NO_STAMPS = np.empty(0, np.int64)
+
+
+def arena_of(
+    layout: Layout, words: np.ndarray, at: np.ndarray, by: int, bodies: Mapping[int, Body]
+) -> tuple[np.ndarray, ...]:
+    """Keys laid out: the first nine arguments of ``kernels.read``, then ``kept`` and its starts for ``scans.answer``.
+
+    Args:
+        layout: Of the view.
+        words: int64, their heads one after another.
+        at: int64[keys + 1], where each begins, and the end.
+        by: The row of events that visibility is judged by: 1 known_at, 2 offset.
+        bodies: What lies behind the tail, of those keys that have anything there.
+
+    Raises:
+        FormatError: A head is of a format that this release does not know (MS-F901).
+    """
+    columns = len(layout.columns)
+    form = check_heads(words, at, columns)
+    if form:
+        raise unknown_format(form)
+    keys = len(at) - 1
+    events, begins, newest, sums, past, ints = _nothing(columns, len(layout.needs))
+    event_at, leaf_at = np.zeros(keys + 1, np.int64), np.zeros(keys + 1, np.int64)
+    if bodies:
+        for key, body in bodies.items():
+            event_at[key + 1], leaf_at[key + 1] = body.events.shape[1], len(body.begins)
+        np.cumsum(event_at, out=event_at)
+        np.cumsum(leaf_at, out=leaf_at)
+        parts = list(bodies.values())
+        events = np.concatenate([body.events for body in parts], axis=1)
+        begins = np.concatenate([body.begins for body in parts])
+        newest = np.concatenate([body.nodes[:, D_KNOWN if by == 1 else D_OFFSET] for body in parts])
+        sums = np.concatenate([body.sums for body in parts])
+    times, stamps, values, tree, summed, ranges = assemble(
+        words, at, columns, by, events, event_at, leaf_at, begins, newest, sums
+    )
+    ranges[k.KEY_PAST], ranges[k.KEY_HOLLOW] = -1, 0
+    pasts: list[Past] = []
+    for key, body in bodies.items():
+        ranges[k.KEY_HOLLOW, key] = 1 if len(body.hollow) else 0
+        if body.past is not None:
+            ranges[k.KEY_PAST, key] = len(pasts)
+            pasts.append(body.past)
+    if pasts:
+        past, ints = np.stack([one[MOMENTS] for one in pasts]), np.stack([one[INTS] for one in pasts])
+    return times, stamps, _NO_STAMPS, values, tree, summed, past, ints, ranges, *kept.lay_out(layout, pasts)
+
+
+@cache
+def _nothing(columns: int, summed: int) -> tuple[np.ndarray, ...]:
+    """Events, begins, newest stamps and summaries of no bodies, and a past of nobody."""
+    return (
+        no_events(columns),
+        np.empty(0, np.int64),
+        np.empty(0, np.int64),
+        np.empty((0, summed, SUMMARY)),
+        np.empty((0, summed, k.PAST)),
+        np.empty((0, summed, k.PAST_INTS), np.int64),
+    )

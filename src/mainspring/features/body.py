@@ -1,0 +1,191 @@
+"""What lies behind a key's tail, laid out for ``kernels.read``.
+
+Blocks that no asked moment has an edge in are taken whole, from their nodes: they are laid out **hollow**, with nothing
+but the events that hold each column's first and last value. So a key of a million events is read from a few dozen
+nodes and the blocks at the edges of its windows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from mainspring.features.layout import Layout
+from mainspring.features.nodes import describe, thin
+from mainspring.features.past import Past, unpack_past
+from mainspring.features.state import (
+    D_FIRST,
+    D_KNOWN,
+    D_LAST,
+    D_NUMBER,
+    D_OFFSET,
+    D_SUMS,
+    DIRECTORY,
+    ENDS,
+    GROUP,
+    H_FORMAT,
+    H_GROUPS,
+    H_KEPT,
+    H_NODES,
+    H_OPEN,
+    H_SERIAL,
+    HAS_PAST,
+    LONG_AGO,
+    OPEN,
+    PAST,
+    check_word,
+    no_events,
+    node_width,
+    unpack_events,
+    unpack_nodes,
+)
+from mainspring.features.store import KeyParts
+from mainspring.features.tree import SUMMARY
+
+WHOLE_EVENTS = 1_024
+"""A key with no more behind its tail is always laid out whole."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """What the moments of a read need to see the events of.
+
+    Attributes:
+        edges_us: int64[E], where windows begin and end, rising.
+        since_us: Events before it are in no window.
+        fine_us: All events from then on are needed: summaries do not do.
+        known: A leaf with a greater known_at is not wholly visible.
+        offset: A leaf with a greater offset, likewise.
+    """
+
+    edges_us: np.ndarray
+    since_us: int
+    fine_us: int
+    known: int
+    offset: int
+
+    def looks_into(self, nodes: np.ndarray) -> np.ndarray:
+        """Of which blocks or groups the events are needed: bool[n]."""
+        first = np.searchsorted(self.edges_us, nodes[:, D_FIRST], side="right")
+        last = np.searchsorted(self.edges_us, nodes[:, D_LAST], side="right")
+        hidden = (nodes[:, D_KNOWN] > self.known) | (nodes[:, D_OFFSET] > self.offset)
+        return np.asarray((first != last) | hidden | (nodes[:, D_LAST] >= self.fine_us))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Body:
+    """What lies behind a key's tail.
+
+    Attributes:
+        serial: ``H_SERIAL`` of the head that it was laid out for.
+        events: int64[3 + C, n].
+        begins: int64[L], first event of each leaf.
+        nodes: int64[L, node_width], of the leaves.
+        hollow: int64[H, node_width], of those that are hollow.
+        since_us: Events before it were left out.
+        past: What the key has let go of; None if nothing.
+    """
+
+    serial: int
+    events: np.ndarray
+    begins: np.ndarray
+    nodes: np.ndarray
+    hollow: np.ndarray
+    since_us: int
+    past: Past | None
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory, nearly."""
+        past = 0 if self.past is None else sum(part.nbytes for part in self.past.values())
+        return self.events.nbytes + self.nodes.nbytes + self.hollow.nbytes + past + 1_000
+
+    @property
+    def sums(self) -> np.ndarray:
+        """Summaries of the leaves, float64[L, S, SUMMARY]."""
+        summed = (self.nodes.shape[1] - D_SUMS) // (SUMMARY + ENDS)
+        own = self.nodes[:, D_SUMS : D_SUMS + summed * SUMMARY]
+        return own.view(np.float64).reshape(len(self.nodes), summed, SUMMARY)
+
+    def serves(self, asked: Asked) -> bool:
+        """Whether it is laid out finely enough."""
+        if asked.since_us < self.since_us:
+            return False
+        return not len(self.hollow) or not asked.looks_into(self.hollow).any()
+
+
+def lay_out(head: np.ndarray, parts: KeyParts, layout: Layout, asked: Asked) -> Body:
+    """Lay out what lies behind the tail of the key whose head, int64[HEAD], this is."""
+    columns, needs = len(layout.columns), layout.needs
+    flags, _, _ = check_word(int(head[H_FORMAT]))
+    small = int(head[H_KEPT]) <= WHOLE_EVENTS
+    since_us = LONG_AGO if small else asked.since_us
+    leaves = _Leaves(columns, len(needs))
+
+    def add(nodes: np.ndarray, *, are_groups: bool) -> None:
+        nodes = nodes[np.searchsorted(nodes[:, D_LAST], since_us) :]
+        fine = np.ones(len(nodes), np.bool_) if small else asked.looks_into(nodes)
+        for a, b in _runs(fine):
+            if not fine[a]:
+                leaves.add_hollow(np.array(nodes[a:b]))
+                continue
+            for node in nodes[a:b]:
+                raw = parts.load(int(node[D_NUMBER]))
+                if are_groups:
+                    add(unpack_nodes(raw), are_groups=False)
+                else:
+                    leaves.add(unpack_events(raw), node)
+
+    if head[H_GROUPS]:
+        add(unpack_nodes(parts.load(DIRECTORY)), are_groups=True)
+    if head[H_NODES]:
+        add(unpack_nodes(parts.load(GROUP)), are_groups=False)
+    if head[H_OPEN]:
+        events = unpack_events(parts.load(OPEN)).copy()
+        node = np.empty(node_width(len(needs)), np.int64)
+        describe(events, events[3 : 3 + len(needs)].view(np.float64), needs, OPEN, node)
+        leaves.add(events, node)
+    past = unpack_past(parts.load(PAST)) if flags & HAS_PAST else None
+    return leaves.body(int(head[H_SERIAL]), since_us, past)
+
+
+def _runs(fine: np.ndarray) -> list[tuple[int, int]]:
+    """Stretches of equal answers."""
+    if not len(fine):
+        return []
+    cuts = [0, *(np.flatnonzero(fine[1:] != fine[:-1]) + 1).tolist(), len(fine)]
+    return list(pairwise(cuts))
+
+
+class _Leaves:
+    """Leaves of a body in the making."""
+
+    def __init__(self, columns: int, summed: int) -> None:
+        self._columns = columns
+        self._events = [no_events(columns)]
+        self._counts: list[np.ndarray] = []
+        self._nodes = [np.empty((0, node_width(summed)), np.int64)]
+        self._hollow = list(self._nodes)
+
+    def add(self, events: np.ndarray, node: np.ndarray) -> None:
+        """A leaf with all its events."""
+        self._events.append(events)
+        self._counts.append(np.array([events.shape[1]]))
+        self._nodes.append(node[None])
+
+    def add_hollow(self, nodes: np.ndarray) -> None:
+        """Leaves that are to be taken whole."""
+        events, counts = thin(nodes, self._columns)
+        self._events.append(events)
+        self._counts.append(counts)
+        self._nodes.append(nodes)
+        self._hollow.append(nodes)
+
+    def body(self, serial: int, since_us: int, past: Past | None) -> Body:
+        """All of them."""
+        counts = np.concatenate((np.zeros(1, np.int64), *self._counts))
+        begins = np.cumsum(counts)[:-1]
+        events, nodes = np.concatenate(self._events, axis=1), np.concatenate(self._nodes)
+        return Body(serial, events, begins, nodes, np.concatenate(self._hollow), since_us, past)

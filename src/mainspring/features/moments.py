@@ -1,0 +1,231 @@
+"""All the columns of a model at given moments, from history: what training sets hold and what parity compares with.
+
+Views are replayed, then the model's expressions run as the gateway runs them (``features.request``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from mainspring.core.errors import RefusedError
+from mainspring.definitions import MOMENT, Feature, ModelDef, ViewDef
+from mainspring.definitions.features import AGGREGATES
+from mainspring.features.history import stream
+from mainspring.features.operations import Column
+from mainspring.features.request import (
+    FAULTS,
+    Answer,
+    Program,
+    column_types,
+    first_line,
+    of_series,
+    piece,
+    view_column,
+)
+from mainspring.features.status import Status
+
+_PIECE = 131_072
+"""Rows that expressions are computed for at once: what is in between them is held for so many only."""
+
+FrameOf = Callable[[str], pl.DataFrame]
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What a model sees at some moments.
+
+    Attributes:
+        columns: By the feature's name, in the model's order: Float64 with NaN for null, bools as 0 and 1; or String
+            with null.
+        status: Of each, uint8[n], codes of ``Status``.
+    """
+
+    columns: Mapping[str, pl.Series]
+    status: Mapping[str, Codes]
+
+
+@dataclass(frozen=True, eq=False)
+class Replayed:
+    """A view's answers for some moments.
+
+    Attributes:
+        values: float64[n, S], NaN for null; instants are microseconds, texts are words.
+        status: uint8[n, S].
+        texts: String with null, of each column of texts.
+    """
+
+    view: ViewDef
+    values: Floats
+    status: Codes
+    texts: Mapping[str, pl.Series]
+
+    def answer(self, column: str) -> pl.Series:
+        """One of the view's columns as a model reads it."""
+        if column in self.texts:
+            return self.texts[column]
+        return pl.Series(column, self.values[:, self.places[column]])
+
+    def column(self, column: str) -> Column:
+        """One of the view's columns as expressions read it."""
+        place = self.places[column]
+        texts = self.texts[column].to_list() if column in self.texts else None
+        return view_column(self.view.kinds[place], self.values[:, place], texts)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Place of each column among the slots."""
+        return {name: place for place, name in enumerate(self.view.column_names)}
+
+
+def features_at(
+    model: ModelDef,
+    requests: pl.DataFrame,
+    frame_of: FrameOf,
+    t_us: Any,
+    *,
+    known_us: Any = None,
+    known_offset: Any = None,
+    only: Collection[str] | None = None,
+) -> Moments:
+    """The model's columns for moments (t, k), as the gateway gives them at those moments.
+
+    Args:
+        model: Whose features, of views, of the request, and expressions over both.
+        requests: The request's columns, one row a moment.
+        frame_of: History of a source by its name, such as ``History.frame``.
+        t_us: The times asked about: microseconds int64[n], or a column of datetimes.
+        known_us: Events known before this count; or
+        known_offset: events up to this log offset do. One of the two, as ``replay`` takes them.
+        only: Names of the features to answer; all of them if None.
+
+    Raises:
+        RefusedError: An expression cannot be computed for a row, such as a strict cast (MS-F330).
+    """
+    wanted = [f for f in model.features if only is None or f.name in only]
+    views = {view.name: view for feature in wanted for view in model.views_of(feature)}
+    replayed = {
+        name: replay_view(view, requests, frame_of, t_us, known_us=known_us, known_offset=known_offset)
+        for name, view in views.items()
+    }
+    found = _expressions(model, wanted, requests, replayed, instants_of(t_us))
+    status: dict[str, Codes] = {}
+    for feature in wanted:
+        if feature.view is not None:
+            of_view = replayed[feature.view.name]
+            found[feature.name] = of_view.answer(feature.name)
+            status[feature.name] = of_view.status[:, of_view.places[feature.name]]
+        elif feature.expression is None:
+            column = requests[feature.name]
+            is_text = feature.kind == "str"
+            found[feature.name] = column.cast(pl.String) if is_text else column.cast(pl.Float64).fill_null(float("nan"))
+        if feature.view is None:
+            status[feature.name] = _missing(found[feature.name])
+    return Moments({f.name: found[f.name] for f in wanted}, {f.name: status[f.name] for f in wanted})
+
+
+def tolerance_of(model: ModelDef, feature: Feature) -> float:
+    """Relative difference between live and replay that counts as equal for a feature: the greatest of what it reads."""
+    if feature.aggregate is not None:
+        return AGGREGATES[feature.aggregate.function].tolerance
+    if feature.expression is None:
+        return 0.0
+    tolerances = (
+        AGGREGATES[aggregate.function].tolerance
+        for view in model.views_of(feature)
+        for aggregate in view.features
+        if set(view.columns_of(aggregate)) & set(feature.expression.inputs)
+    )
+    return max(tolerances, default=0.0)
+
+
+def replay_view(
+    view: ViewDef,
+    requests: pl.DataFrame,
+    frame_of: FrameOf,
+    t_us: Any,
+    *,
+    known_us: Any = None,
+    known_offset: Any = None,
+) -> Replayed:
+    """One view's answers for moments (t, k); arguments as of ``features_at``."""
+    from mainspring.features.replay import replay
+
+    events = stream(view, frame_of)
+    keys = requests.select(view.entity)
+    values, status = replay(view, events, keys, t_us, known_us=known_us, known_offset=known_offset)
+    texts: dict[str, pl.Series] = {}
+    if "str" in view.kinds:
+        from mainspring.features.words import texts_of
+
+        known = texts_of(view, events)
+        for name, kind, codes in zip(view.column_names, view.kinds, values.T, strict=True):
+            if kind == "str":
+                words, places = np.unique(codes, return_inverse=True)
+                found = [None if word != word else known[word] for word in words.tolist()]
+                texts[name] = pl.Series(name, found, pl.String).gather(places)
+    return Replayed(view, values, status, texts)
+
+
+def instants_of(t_us: Any) -> npt.NDArray[np.int64]:
+    """Microseconds, or a column of datetimes, as int64[n]."""
+    if isinstance(t_us, pl.Series):
+        t_us = t_us.cast(pl.Datetime("us")).cast(pl.Int64) if t_us.dtype.is_temporal() else t_us
+        t_us = t_us.to_numpy()
+    return np.asarray(t_us, np.int64)
+
+
+def _expressions(
+    model: ModelDef,
+    wanted: list[Feature],
+    requests: pl.DataFrame,
+    replayed: Mapping[str, Replayed],
+    t_us: npt.NDArray[np.int64],
+) -> dict[str, pl.Series]:
+    computed = [(f.name, f.expression.json) for f in wanted if f.expression is not None]
+    if not computed:
+        return {}
+    schema = column_types(model.request.schema, model.views)
+    program = Program(computed, schema)
+    columns: dict[str, Column] = {}
+    for name in program.inputs:
+        if name in model.view_columns:
+            columns[name] = replayed[model.view_columns[name].name].column(name)
+        elif name == MOMENT:
+            columns[name] = np.broadcast_to(t_us, len(requests)), None
+        else:
+            columns[name] = of_series(requests[name], schema[name])
+    parts: list[list[Answer]] = []
+    for first in range(0, max(len(requests), 1), _PIECE):
+        rows = min(_PIECE, len(requests) - first)
+        try:
+            parts.append(program.run({name: piece(c, first, rows) for name, c in columns.items()}, rows))
+        except FAULTS as error:
+            raise RefusedError(
+                "MS-F330",
+                f"an expression of model {model.name} cannot be computed",
+                where=", ".join(name for name, _ in computed),
+                why=first_line(error),
+                hint="strict=False makes a value that does not fit null",
+            ) from error
+    return {
+        name: pl.concat([_series(name, part[number]) for part in parts]) for number, (name, _) in enumerate(computed)
+    }
+
+
+def _series(name: str, answer: Answer) -> pl.Series:
+    return pl.Series(name, answer, pl.String if isinstance(answer, list) else pl.Float64)
+
+
+def _missing(column: pl.Series) -> Codes:
+    """``MISSING`` where null, ``PRESENT`` elsewhere."""
+    null = column.is_null() if column.dtype == pl.String else column.is_nan()
+    return null.to_numpy().astype(np.uint8) * np.uint8(Status.MISSING)

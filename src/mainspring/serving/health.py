@@ -1,0 +1,61 @@
+"""What ``GET /health`` says: who serves, what is wrong, and how the prediction log fares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mainspring.serving.lane import Lane
+from mainspring.serving.prediction_log import PredictionLog
+from mainspring.serving.snapshot import Served, Snapshot
+
+
+def health(
+    epoch: str, snapshot: Snapshot | None, lanes: Mapping[str, Lane], log: PredictionLog, trouble: str
+) -> dict[str, Any]:
+    """The state of a gateway.
+
+    Args:
+        epoch: Of its prediction ids.
+        snapshot: What serves; None while nothing is loaded.
+        lanes: By model.
+        log: Of predictions.
+        trouble: What went wrong lately, or nothing.
+    """
+    problems = problems_of(snapshot) if snapshot is not None else []
+    is_ok = not (problems or trouble or log.is_away or log.dropped)
+    return {
+        "status": "loading" if snapshot is None else "ok" if is_ok else "degraded",
+        "epoch": epoch,
+        "generation": snapshot.generation if snapshot is not None else None,
+        "models": {name: _shown(lane.served) for name, lane in lanes.items()},
+        "problems": problems,
+        "trouble": trouble,
+        "prediction_log": {
+            "sent": log.sent,
+            "buffered": log.buffered,
+            "spooled_bytes": log.spooled_bytes,
+            "dropped": log.dropped,
+            "quarantined": log.quarantined,
+            "away": log.is_away,
+        },
+    }
+
+
+def problems_of(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """What could not be loaded."""
+    return [
+        {"model": one.model, "version": one.version, "error": one.error, "is_serving": one.is_serving}
+        for one in snapshot.problems
+    ]
+
+
+def _shown(served: Served) -> dict[str, Any]:
+    return {
+        role: scorer.version if scorer is not None else None
+        for role, scorer in (
+            ("champion", served.champion),
+            ("challenger", served.challenger),
+            ("last_good", served.last_good),
+        )
+    } | {"stage": served.route.stage, "weight": served.weight}

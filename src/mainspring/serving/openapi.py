@@ -1,0 +1,340 @@
+"""The gateway's OpenAPI 3.1 document, made from the sources that its models take, and a page of it without scripts."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from mainspring import __version__
+from mainspring.core.times import to_iso
+from mainspring.definitions import ModelDef, SourceDef
+from mainspring.definitions.values import Constraint, Field
+from mainspring.serving.v2 import OUTPUTS, inputs_of
+from mainspring.serving.v2_tensors import DATATYPES
+
+Schema = dict[str, Any]
+
+_INT64 = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
+_KINDS: Mapping[str, Schema] = {
+    "str": {"type": "string"},
+    "int": _INT64,
+    "float": {"type": "number", "format": "double"},
+    "bool": {"type": "boolean"},
+    "datetime": {"type": "string", "format": "date-time"},
+    "vector": {"type": "array", "items": {"type": "number", "format": "double"}},
+}
+_TEXT = {"type": "string"}
+_PREDICTION: Schema = {
+    "type": "object",
+    "required": ["prediction", "prediction_id", "model_version", "variant"],
+    "properties": {
+        "prediction": {"type": "number", "description": "the probability of true, or the value"},
+        "prediction_id": {**_TEXT, "description": "names this answer in the log"},
+        "model_version": {**_TEXT, "description": "the version that answered"},
+        "variant": {"enum": ["champion", "challenger", "fallback"]},
+        "fallback": {**_TEXT, "description": "what was fallen back to, if so"},
+        "status": {"type": "object", "additionalProperties": _TEXT, "description": "by feature, with ?status=1"},
+    },
+}
+_ERROR: Schema = {
+    "type": "object",
+    "required": ["code", "error"],
+    "properties": dict.fromkeys(("code", "error", "where", "why", "hint"), _TEXT),
+}
+_V2_ERROR: Schema = {"type": "object", "required": ["error"], "properties": {"error": _TEXT}}
+_PARAMETERS: Schema = {"type": ["object", "null"]}
+_V2_INPUT: Schema = {
+    "type": "object",
+    "required": ["name", "datatype", "shape"],
+    "properties": {
+        "name": _TEXT,
+        "datatype": {"enum": sorted(DATATYPES)},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "maxItems": 8},
+        "parameters": _PARAMETERS,
+        "data": {"type": "array", "description": "row-major, flat or nested; null where the field may be null"},
+    },
+}
+_V2_REQUEST: Schema = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": ["string", "null"]},
+        "parameters": {**_PARAMETERS, "description": "timeout in microseconds, binary_data_output"},
+        "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/V2Input"}, "minItems": 1},
+        "outputs": {
+            "type": ["array", "null"],
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {"name": {"enum": list(OUTPUTS)}, "parameters": _PARAMETERS},
+            },
+        },
+    },
+}
+_V2_RESPONSE: Schema = {
+    "type": "object",
+    "required": ["model_name", "outputs"],
+    "properties": {
+        "model_name": _TEXT,
+        "model_version": _TEXT,
+        "id": _TEXT,
+        "outputs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "datatype", "shape"],
+                "properties": {
+                    "name": {"enum": list(OUTPUTS)},
+                    "datatype": {"enum": sorted({*OUTPUTS.values()})},
+                    "shape": {"type": "array", "items": {"type": "integer"}},
+                    "parameters": _PARAMETERS,
+                    "data": {"type": "array"},
+                },
+            },
+        },
+    },
+}
+_METADATA: Schema = {"type": "object", "required": ["name"], "properties": {"name": _TEXT}}
+_READY: Schema = {"type": "object", "required": ["ready"], "properties": {"ready": {"type": "boolean"}}}
+_HEALTH: Schema = {
+    "type": "object",
+    "required": ["live", "ready"],
+    "properties": {"live": {"type": "boolean"}, "ready": {"type": "boolean"}},
+}
+
+
+def document(models: Iterable[ModelDef], max_rows: int) -> Schema:
+    """The OpenAPI document of a gateway that serves these models.
+
+    Args:
+        models: In the order they are shown.
+        max_rows: Rows that one request may have.
+    """
+    found = list(models)
+    schemas: Schema = {
+        "Prediction": _PREDICTION,
+        "Error": _ERROR,
+        "V2Error": _V2_ERROR,
+        "V2Input": _V2_INPUT,
+        "V2Request": _V2_REQUEST,
+        "V2Response": _V2_RESPONSE,
+    }
+    paths: Schema = {
+        "/v2": {"get": _operation("v2", "Name, version and extensions of the server", _METADATA)},
+        "/v2/health/live": {"get": _operation("v2_live", "Whether the process lives", _HEALTH)},
+        "/v2/health/ready": {"get": _operation("v2_ready", "Whether models are served", _HEALTH, not_ready=_HEALTH)},
+        "/ready": {"get": _operation("ready", "Whether models are served", _READY, not_ready=_READY)},
+    }
+    for model in found:
+        schemas[f"{model.name}_request"] = _request(model.request)
+        paths |= _paths(model, max_rows)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Mainspring gateway",
+            "version": __version__,
+            "description": "Predictions in plain JSON and by the Open Inference Protocol V2, from the same models.",
+        },
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def page(document: Schema) -> str:
+    """The document as one HTML page that needs nothing but itself."""
+    schemas = document["components"]["schemas"]
+    parts = [
+        f"<h1>{_e(document['info']['title'])}</h1><p>{_e(document['info']['description'])}</p>",
+        "<p>Version " + _e(document["info"]["version"]) + ' · <a href="openapi.json">openapi.json</a></p>',
+    ]
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            parts.append(_section(path, method, operation, schemas))
+    return _PAGE.replace("BODY", "\n".join(parts))
+
+
+# --- the document ----------------------------------------------------------------------------------------------------
+
+
+def _paths(model: ModelDef, max_rows: int) -> Schema:
+    name = model.name
+    row = {"$ref": f"#/components/schemas/{name}_request"}
+    prediction = {"$ref": "#/components/schemas/Prediction"}
+    error = {"$ref": "#/components/schemas/Error"}
+    v2_error = {"$ref": "#/components/schemas/V2Error"}
+    one_or_many = {"anyOf": [prediction, error, {"type": "array", "items": {"anyOf": [prediction, error]}}]}
+    metadata = f"/v2/models/{name}"
+    inputs = ", ".join(f"{t.name} {t.datatype}" for t in inputs_of(model.request))
+    return {
+        f"/predict/{name}": {
+            "post": {
+                "operationId": f"predict_{name}",
+                "summary": f"Predict with {name} ({model.task.replace('_', ' ')})",
+                "description": model.request.doc,
+                "parameters": [
+                    {
+                        "name": "X-Deadline-Ms",
+                        "in": "header",
+                        "schema": {"type": "integer", "minimum": 0, "maximum": 999_999_999},
+                        "description": "how long the answer is wanted",
+                    }
+                ],
+                "requestBody": {
+                    "required": True,
+                    "content": _json({"anyOf": [row, {"type": "array", "items": row, "maxItems": max_rows}]}),
+                },
+                "responses": {
+                    "200": {"description": "a prediction, or one a row", "content": _json(one_or_many)},
+                    **_errors(one_or_many, "400", "413", "422", "429", "503", "504"),
+                },
+            }
+        },
+        metadata: {"get": _operation(f"v2_{name}", f"Inputs and outputs of {name}", _METADATA, v2_error)},
+        f"{metadata}/ready": {
+            "get": _operation(f"v2_{name}_ready", f"Whether {name} is served", _READY, v2_error, not_ready=_READY)
+        },
+        f"{metadata}/config": {"get": _operation(f"v2_{name}_config", f"Configuration of {name}", _METADATA, v2_error)},
+        f"{metadata}/stats": {"get": _operation(f"v2_{name}_stats", f"Counts and times of {name}", {}, v2_error)},
+        f"{metadata}/infer": {
+            "post": {
+                "operationId": f"v2_{name}_infer",
+                "summary": f"Predict with {name}, by the Open Inference Protocol V2",
+                "description": f"Inputs: {inputs}.",
+                "requestBody": {"required": True, "content": _json({"$ref": "#/components/schemas/V2Request"})},
+                "responses": {
+                    "200": {
+                        "description": "the outputs",
+                        "content": _json({"$ref": "#/components/schemas/V2Response"})
+                        | {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+                    },
+                    **_errors(v2_error, "400", "404", "413", "415", "422", "429", "503", "504"),
+                },
+            }
+        },
+    }
+
+
+def _operation(
+    id: str, summary: str, answer: Schema, error: Schema | None = None, *, not_ready: Schema | None = None
+) -> Schema:
+    responses: Schema = {"200": {"description": "as asked", "content": _json(answer)}}
+    if error is not None:
+        responses |= _errors(error, "404", "503")
+    if not_ready is not None:
+        responses["503"] = {"description": "not yet, or no longer", "content": _json(not_ready)}
+    return {"operationId": id, "summary": summary, "responses": responses}
+
+
+_REASONS = {
+    "400": "malformed",
+    "404": "no such model or version",
+    "413": "too many bytes or rows",
+    "415": "a content coding that is not read here",
+    "422": "no row could be answered",
+    "429": "too many rows wait: try again later",
+    "503": "not ready, or no model could answer: try again later",
+    "504": "the deadline passed",
+}
+
+
+def _errors(schema: Schema, *statuses: str) -> Schema:
+    return {status: {"description": _REASONS[status], "content": _json(schema)} for status in statuses}
+
+
+def _json(schema: Schema) -> Schema:
+    return {"application/json": {"schema": schema}}
+
+
+def _request(source: SourceDef) -> Schema:
+    required = [f.name for f in source.fields if not (f.nullable or f.has_default or f.name == source.time)]
+    return {
+        "type": "object",
+        "description": source.doc,
+        "required": required,
+        "additionalProperties": False,
+        "properties": {f.name: _field(f, source) for f in source.fields},
+    }
+
+
+def _field(field: Field, source: SourceDef) -> Schema:
+    schema = dict(_KINDS[field.kind])
+    for constraint in field.constraints:
+        _constrain(schema, constraint)
+    if field.kind == "vector":
+        schema |= {"minItems": field.dim, "maxItems": field.dim}
+    if field.name == source.time:
+        schema["description"] = "within 5 s of the gateway's clock; left out, it is that clock's time"
+    if field.nullable or field.name == source.time:
+        if "enum" in schema:
+            schema["enum"] = [*schema["enum"], None]
+        schema["type"] = [schema["type"], "null"]
+    if field.has_default and field.kind != "datetime":
+        schema["default"] = field.default
+    return schema
+
+
+def _constrain(schema: Schema, constraint: Constraint) -> None:
+    args = constraint.args
+    match constraint.name:
+        case "one_of":
+            schema["enum"] = list(args)
+        case "between" if schema.get("format") == "date-time":
+            schema["description"] = f"between {to_iso(args[0])} and {to_iso(args[1])}"
+        case "between":
+            schema["minimum"], schema["maximum"] = args
+        case "pattern":
+            schema["pattern"] = f"^(?:{args[0]})$"
+        case "length":
+            schema["minLength"], schema["maxLength"] = args
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Mainspring gateway</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c2430 }
+summary { cursor: pointer; padding: .4rem 0 } details { border-top: 1px solid #d8dee8 }
+code, pre { font: 14px/1.4 ui-monospace, monospace } pre { background: #f3f5f9; padding: .8rem; overflow: auto }
+b { display: inline-block; min-width: 3.5rem } table { border-collapse: collapse; margin: .5rem 0 }
+td, th { border: 1px solid #d8dee8; padding: .2rem .6rem; text-align: left; vertical-align: top }
+@media (prefers-color-scheme: dark) {
+  body { background: #141a22; color: #dde4ee } pre { background: #1e2631 } a { color: #8ab4f8 }
+}
+</style></head><body>
+BODY
+</body></html>
+"""
+
+
+def _section(path: str, method: str, operation: Schema, schemas: Schema) -> str:
+    parts = [f"<details><summary><b>{method.upper()}</b> <code>{_e(path)}</code> {_e(operation['summary'])}</summary>"]
+    if operation.get("description"):
+        parts.append(f"<p>{_e(operation['description'])}</p>")
+    body = operation.get("requestBody")
+    if body is not None:
+        schema = body["content"]["application/json"]["schema"]
+        row = schema["anyOf"][0] if "anyOf" in schema else schema
+        named = schemas[row["$ref"].rpartition("/")[2]]
+        parts.append(_table(named))
+    parts.append("<table><tr><th>status<th>means</tr>")
+    parts += [f"<tr><td>{status}<td>{_e(one['description'])}</tr>" for status, one in operation["responses"].items()]
+    parts.append("</table></details>")
+    return "".join(parts)
+
+
+def _table(schema: Schema) -> str:
+    rows = ["<table><tr><th>field<th>must be there<th>is</tr>"]
+    for name, field in schema["properties"].items():
+        needed = "yes" if name in schema.get("required", ()) else ""
+        shown = msgspec.json.encode(field).decode()
+        rows.append(f"<tr><td><code>{_e(name)}</code><td>{needed}<td><code>{_e(shown)}</code></tr>")
+    return "".join([*rows, "</table>"])
+
+
+def _e(text: str) -> str:
+    return html.escape(text)

@@ -1,0 +1,64 @@
+"""Plain JSON: ``POST /predict/{model}`` takes one object or a list of them, with the columns of the request source.
+
+The time may be left out. One in, one out: ``{"prediction", "prediction_id", "model_version", "variant"}``, with
+``fallback`` when the assigned model could not answer, and with ``status`` by feature under ``?status=1``. In a list a
+bad row is answered in its place by ``{"error", "code", "where"}``. ``X-Deadline-Ms`` says how long an answer is wanted
+(5 s if it does not). 200, also when some rows are bad; 400 no JSON, or a time that is not now; 404 no such model; 413
+too large; 422 every row breaks its contract; 429 with ``Retry-After``, too many rows wait; 503 no model can answer;
+504 too late.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from mainspring.core.errors import MainspringError
+from mainspring.core.http import Deferred, Request, Response, WrongMethodError
+from mainspring.serving.lane import Lane
+from mainspring.serving.reply import JsonReply
+from mainspring.serving.request import MalformedError
+
+
+def predict(lane: Lane, request: Request) -> Response | Deferred:
+    """Queue the good rows of a request; its answer says what became of each row.
+
+    Returns:
+        The answer itself when no row is good.
+
+    Raises:
+        MainspringError: The request is refused as a whole.
+    """
+    received_s = perf_counter()
+    wait = request.headers.get("x-deadline-ms")
+    try:
+        deadline_s = None if wait is None else _seconds(wait)
+        read = lane.requests.read(request.body)
+    except MainspringError as error:
+        lane.refuse(error)
+        raise
+    for bad in read.errors:
+        lane.refuse(bad)
+    if not read.rows:
+        return Response(422 if read.errors else 200, b"[" + b",".join(read.answers) + b"]")
+    shows_status = "status=1" in request.query.split("&")
+    reply = JsonReply(read.places, read.answers, is_list=read.is_list, shows_status=shows_status)
+    lane.submit(read.rows, read.times_us, reply, received_s, deadline_s)
+    return reply.deferred
+
+
+def _seconds(text: str) -> float:
+    """Milliseconds in a header as seconds."""
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text) / 1_000
+    what = f"X-Deadline-Ms: {text[:20]!r} is no whole number of milliseconds"
+    raise MalformedError("MS-S115", what, hint="leave it out to wait as long as the gateway does")
+
+
+def allow(method: str, *allowed: str) -> None:
+    """Refuse a method that is not answered at a path.
+
+    Raises:
+        WrongMethodError: It is not among ``allowed``, of which the first is the one to use (MS-S114).
+    """
+    if method not in allowed:
+        raise WrongMethodError("MS-S114", f"this door takes {allowed[0]}", allowed=", ".join(allowed))

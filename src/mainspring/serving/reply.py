@@ -1,0 +1,100 @@
+"""What a lane answers to: the protocol's half of a request.
+
+The lane knows rows, models and batches; a reply knows how its client wants to hear of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from mainspring.core.errors import MainspringError, UnavailableError
+from mainspring.core.http import Deferred, Response, error_response
+from mainspring.serving.inference import EXPRESSION, Choice
+from mainspring.serving.request import error_json
+
+
+class Reply(Protocol):
+    """The answer to one request, filled row by row, perhaps over several batches."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the client has gone: nobody reads the answer."""
+
+    def row(self, place: int, choice: Choice, id: str, at: int) -> None:
+        """Take the outcome of good row ``place`` of the request, which was row ``at`` of its batch."""
+
+    def finish(self) -> None:
+        """Every row is there: answer."""
+
+    def fail(self, error: MainspringError) -> None:
+        """There will be no rows: say why."""
+
+
+class JsonReply:
+    """The answer to ``POST /predict``: an object, or a list with bad rows in their places.
+
+    Args:
+        places: Where each good row's answer goes in ``answers``.
+        answers: JSON of every row of the request; bad rows are answered already.
+        is_list: Whether the request was a list.
+        shows_status: Whether the answer lists the status of each feature.
+    """
+
+    __slots__ = ("_answers", "_failed", "_is_list", "_places", "_shows_status", "deferred")
+
+    def __init__(self, places: Sequence[int], answers: list[bytes], *, is_list: bool, shows_status: bool) -> None:
+        self.deferred = Deferred()
+        self._places = places
+        self._answers = answers
+        self._is_list = is_list
+        self._shows_status = shows_status
+        self._failed = 0
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the client has gone."""
+        return self.deferred.cancelled
+
+    def row(self, place: int, choice: Choice, id: str, at: int) -> None:
+        """Take the outcome of a row."""
+        self._answers[self._places[place]] = _answer_json(choice, id, at, shows_status=self._shows_status)
+        if choice.output is None:
+            self._failed += 1
+
+    def finish(self) -> None:
+        """Answer; the request as a whole failed only if each of its good rows did."""
+        answers = self._answers
+        body = b"[" + b",".join(answers) + b"]" if self._is_list else answers[0]
+        if self._failed < len(self._places):
+            self.deferred.answer(Response(200, body))
+        else:
+            self.deferred.answer(Response(422 if b'"MS-S106"' in answers[self._places[0]] else 503, body))
+
+    def fail(self, error: MainspringError) -> None:
+        """Answer with an error."""
+        self.deferred.answer(error_response(error))
+
+
+def failure_of(choice: Choice, id: str) -> UnavailableError:
+    """Why a row has no output."""
+    where = f"prediction {id}"
+    if choice.error == EXPRESSION:
+        return UnavailableError("MS-S106", "an expression of the model cannot be computed for this row", where=where)
+    return UnavailableError("MS-S110", "no model could score this row", where=where)
+
+
+def _answer_json(choice: Choice, id: str, at: int, *, shows_status: bool) -> bytes:
+    if choice.output is None:
+        return error_json(failure_of(choice, id))
+    text = (
+        f'{{"prediction":{choice.output!r},"prediction_id":"{id}",'
+        f'"model_version":"{choice.scorer.version}","variant":"{choice.variant}"'
+    )
+    if choice.fallback is not None:
+        text += f',"fallback":"{choice.fallback}"'
+    if shows_status:
+        return text.encode() + b',"status":' + msgspec.json.encode(choice.inputs.shown_status(at)) + b"}"
+    return (text + "}").encode()

@@ -1,0 +1,179 @@
+"""Tensors of the Open Inference Protocol as plain values: their datatypes, their JSON and their bytes.
+
+A tensor is a flat list of Python values in row-major order. Bytes are little-endian without padding; a BYTES element
+is a uint32 length and that many bytes; a BOOL is one byte. FP16 and BF16 exist only as bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from mainspring.core.errors import MainspringError
+
+_NUMPY: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.uint8),
+    "INT8": np.dtype("<i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "UINT8": np.dtype("<u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "FP16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+}
+INTEGERS = frozenset(name for name in _NUMPY if "INT" in name)
+FLOATS = frozenset({"FP16", "BF16", "FP32", "FP64"})
+DATATYPES = frozenset({*_NUMPY, "BYTES"})
+_LENGTH = struct.Struct("<I")
+
+
+class ProtocolError(MainspringError, ValueError):
+    """A request that the protocol, or the model's inputs, do not allow."""
+
+    http_status = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A named tensor.
+
+    Attributes:
+        shape: Its dimensions; the first one counts the rows.
+        values: As many as the shape says, in row-major order.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    values: Sequence[Any]
+
+
+def count_of(name: str, shape: Sequence[int]) -> int:
+    """How many elements a shape has.
+
+    Raises:
+        ProtocolError: A dimension is negative, or there are more elements than anybody could send (MS-S140).
+    """
+    count = math.prod(shape) if 0 < len(shape) <= 8 and min(shape) >= 0 else -1
+    if not 0 <= count < 2**31:
+        raise malformed(f"input {name!r} cannot have the shape {list(shape[:8])}")
+    return count
+
+
+def from_bytes(name: str, datatype: str, raw: bytes | memoryview, count: int) -> list[Any]:
+    """The values of ``count`` elements.
+
+    Raises:
+        ProtocolError: There are not exactly as many bytes, or a text is no UTF-8 (MS-S140).
+    """
+    if datatype == "BYTES":
+        return _texts(name, bytes(raw), count)
+    dtype = _NUMPY[datatype]
+    if len(raw) != count * dtype.itemsize:
+        wanted = f"{count} elements of {datatype} are {count * dtype.itemsize} bytes"
+        raise malformed(f"input {name!r} has {len(raw)} bytes, but {wanted}")
+    array = np.frombuffer(raw, dtype)
+    if datatype == "BOOL":
+        array = array != 0
+    elif datatype == "BF16":  # the upper half of a float32
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    return cast("list[Any]", array.tolist())
+
+
+def to_bytes(datatype: str, values: Sequence[Any]) -> bytes:
+    """The bytes of values of a datatype that we answer with: FP64, INT64, BOOL or BYTES."""
+    if datatype == "BYTES":
+        texts = [value.encode() for value in values]
+        return b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))
+    return np.array(values, _NUMPY[datatype]).tobytes()
+
+
+def from_json(name: str, datatype: str, data: Any, count: int) -> list[Any]:
+    """The values of a ``data`` array, flat or nested as its shape; null stays None.
+
+    Raises:
+        ProtocolError: There are not exactly ``count`` elements, or one is of another type (MS-S140).
+    """
+    if datatype in ("FP16", "BF16"):
+        raise malformed(f"input {name!r}: {datatype} is sent as bytes, JSON has no such numbers")
+    values: list[Any] = []
+    if not isinstance(data, list):
+        raise malformed(f"input {name!r} has no array as its data")
+    _flatten(data, values, count)
+    if len(values) != count:
+        raise malformed(f"input {name!r} has another number of elements than its shape, which has {count}")
+    accepts = _JSON[datatype]
+    for place, value in enumerate(values):
+        if value is not None and not accepts(value):
+            raise malformed(f"element {place} of input {name!r} is no {datatype}")
+    return values
+
+
+def malformed(what: str) -> ProtocolError:
+    """A request that cannot be read."""
+    return ProtocolError("MS-S140", what)
+
+
+def _texts(name: str, raw: bytes, count: int) -> list[str]:
+    texts: list[str] = []
+    at, end = 0, len(raw)
+    for _ in range(count):
+        start = at + 4
+        if start > end:
+            raise malformed(f"input {name!r} ends before its {count} elements do")
+        at = start + _LENGTH.unpack_from(raw, at)[0]
+        if at > end:
+            raise malformed(f"input {name!r}: element {len(texts)} is longer than what was sent")
+        try:
+            texts.append(raw[start:at].decode())
+        except UnicodeDecodeError:
+            raise malformed(f"input {name!r}: element {len(texts)} is no UTF-8 text") from None
+    if at != end:
+        raise malformed(f"input {name!r} has {end - at} bytes after its {count} elements")
+    return texts
+
+
+def _flatten(data: list[Any], into: list[Any], limit: int) -> None:
+    """Elements in order, without recursion and no further than just past ``limit``."""
+    stack = [iter(data)]
+    while stack and len(into) <= limit:
+        for item in stack[-1]:
+            if isinstance(item, list):
+                stack.append(iter(item))
+                break
+            into.append(item)
+            if len(into) > limit:
+                break
+        else:
+            stack.pop()
+
+
+def _is_integer(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _json_checks() -> dict[str, Callable[[Any], bool]]:
+    checks: dict[str, Callable[[Any], bool]] = {
+        "BOOL": lambda value: type(value) is bool,
+        "BYTES": lambda value: type(value) is str,
+        "FP32": lambda value: type(value) in (float, int),
+        "FP64": lambda value: type(value) in (float, int),
+    }
+    for name in INTEGERS:
+        bits = _NUMPY[name].itemsize * 8
+        low = 0 if name[0] == "U" else -(2 ** (bits - 1))
+        checks[name] = _is_integer(low, low + 2**bits - 1)
+    return checks
+
+
+_JSON = _json_checks()
