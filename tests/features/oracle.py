@@ -36,10 +36,10 @@ def spread(function, xs):
         return math.inf
 
 
-def decayed(seen, t, half_life):
+def decayed(seen, half_life):
     """The weighted mean, to 60 digits, and the weighted mean of sizes, which rounding is measured by."""
     with localcontext(prec=60, Emin=-(10**9), Emax=10**9):
-        weights = [Decimal(2) ** (Decimal(when - t) / half_life) for when, _ in seen]
+        weights = [Decimal(2) ** (Decimal(when - seen[-1][0]) / half_life) for when, _ in seen]
         xs = [Decimal(float(x)) for _, x in seen]
         sums = [sum(w * x for w, x in zip(weights, values, strict=True)) for values in (xs, [abs(x) for x in xs])]
         return float(sums[0] / sum(weights)), float(sums[1] / sum(weights))
@@ -50,7 +50,23 @@ def slope(seen, per):
     n, ts, xs = len(seen), [when for when, _ in seen], [Fraction(float(x)) for _, x in seen]
     below = n * sum(t * t for t in ts) - sum(ts) ** 2
     above = n * sum(t * x for t, x in zip(ts, xs, strict=True)) - sum(ts) * sum(xs)
-    return float(above * per / below) if below else None
+    return nearest(above * per / below) if below else None
+
+
+def nearest(exact):
+    """The nearest float to a fraction, infinite beyond the range of floats."""
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.inf if exact > 0 else -math.inf
+
+
+def total(xs):
+    """The correctly rounded exact sum."""
+    try:
+        return math.fsum(xs)
+    except OverflowError:  # of the sum, or only of a part of it
+        return nearest(sum(map(Fraction, xs)))
 
 
 def answer(view, frame, key, t, is_known):
@@ -97,10 +113,10 @@ def of_function(f, seen, t, word):
     if n < (2 if name in ("var", "std", "trend") else 1):
         return [(None, t, None)]
     if name == "ewma":
-        return [(value, t, size) for value, size in [decayed(seen, t, f.half_life_us)]]
+        return [(value, t, size) for value, size in [decayed(seen, f.half_life_us)]]
     of_values = {
-        "sum": lambda: math.fsum(xs),
-        "mean": lambda: math.fsum(xs) / n,
+        "sum": lambda: total(xs),
+        "mean": lambda: total(xs) / n,
         "var": lambda: spread("variance", xs),
         "std": lambda: spread("stdev", xs),
         "min": lambda: min(xs),
