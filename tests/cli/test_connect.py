@@ -87,7 +87,7 @@ def test_connectors_run_beside_the_intake_and_hear_of_new_definitions(cli, proje
         return cli("connect", "list", "--json", at=project).json["connectors"][0]
 
     def until(holds):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not (found := holds()):
             assert time.monotonic() < deadline, supervisor.tail("connect")
             pause.wait(0.05)
