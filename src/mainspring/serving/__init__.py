@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from mainspring.serving.prediction_log import PredictionLog
     from mainspring.serving.router import assign, uniform
     from mainspring.serving.snapshot import Served, Snapshot, load_snapshot
-    from mainspring.serving.spool import Spool
 
 _PLACES = {
     "Batcher": "batcher",
@@ -23,7 +22,6 @@ _PLACES = {
     "PredictionLog": "prediction_log",
     "Served": "snapshot",
     "Snapshot": "snapshot",
-    "Spool": "spool",
     "assign": "router",
     "load_snapshot": "snapshot",
     "run_gateway": "gateway",
@@ -38,7 +36,6 @@ __all__ = [
     "PredictionLog",
     "Served",
     "Snapshot",
-    "Spool",
     "assign",
     "load_snapshot",
     "run_gateway",

@@ -33,6 +33,7 @@ from mainspring.core.errors import MainspringError, NotFoundError, RefusedError,
 from mainspring.core.http import Deferred, Limits, Request, Response, Server, json_response, serve
 from mainspring.core.names import did_you_mean
 from mainspring.core.run import internal_token, remove_door, write_door
+from mainspring.core.spool import Spool
 from mainspring.definitions import Project, load_project
 from mainspring.events.log import Log as EventLog
 from mainspring.features import warm_up
@@ -46,7 +47,6 @@ from mainspring.serving.metrics import ModelMetrics, render
 from mainspring.serving.plain_json import allow, predict
 from mainspring.serving.prediction_log import PredictionLog, connect
 from mainspring.serving.snapshot import Snapshot, load_snapshot
-from mainspring.serving.spool import Spool, adopt_orphans
 from mainspring.serving.v2_rest import V2Rest
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Gateway:
         self._v2 = V2Rest(self, config.gateway.max_body_bytes)
         folder = config.run / "spool"
         self._spool = Spool(folder, self._numbers.epoch, SPOOL_BYTES)
-        adopt_orphans(folder, self._spool)
+        self._spool.adopt()
         self._log = PredictionLog(lambda: connect(config.run), self._spool)
         self._shared = Shared(
             clock,

@@ -19,10 +19,10 @@ import msgspec
 
 from mainspring.core.errors import ContractError, MainspringError, TooLargeError, UnavailableError
 from mainspring.core.run import internal_token, read_door
+from mainspring.core.spool import Spool
 from mainspring.events.client import IntakeClient
 from mainspring.events.contract import Contract
 from mainspring.serving.layout import Inputs, Row
-from mainspring.serving.spool import Spool
 
 Event = tuple[str, dict[str, Any]]
 SOURCE = "_prediction"
@@ -203,19 +203,19 @@ class PredictionLog:
 
     def _drain_spool(self) -> None:
         while self._spool:
-            frame = self._spool.peek()
-            if frame is None:
-                _log.error("the spool cannot be read to its end: %d bytes are lost", self._spool.discard())
+            frames = self._spool.peek()
+            if not frames:
+                _log.error("a segment of the spool cannot be read: %d bytes are set aside", self._spool.set_aside())
                 self.dropped += 1
                 return
             try:
-                count, events = _FRAME.decode(frame)
+                count, events = _FRAME.decode(frames[0])
             except msgspec.DecodeError as error:
                 self._refused(1, f"a frame of the spool cannot be read: {error}")
             else:
                 if not self._post(events, count):
                     return
-            self._spool.drop(frame)
+            self._spool.drop(frames)
 
     def _post(self, events: list[Event], answers: int) -> bool:
         """Whether the intake has taken the events, or never will."""
