@@ -113,6 +113,25 @@ def test_a_tally_without_a_window_is_warned_of(described):
     assert not [line for line in bounded.lines if line.action == "warn"]
 
 
+@pytest.mark.parametrize(
+    ("line", "features"),
+    [
+        ('ms.last_k("speed", 3)', 3),
+        ('ms.top_k("speed", 2, window="1h")', 2),
+        ('ms.sum("speed")\n    twice = ms.col("speed") * 2', 2),
+    ],
+)
+def test_a_view_counts_as_many_features_as_it_has_columns(described, line, features):
+    first = plan({}, described(('ms.sum("speed")', line)))
+    (added,) = [one for one in first.changes if one.name == "sky"]
+    assert added.text == f"{features} features by carrier"
+
+
+def test_the_latest_values_do_not_grow_without_a_window(described):
+    latest = plan({}, described(('ms.sum("speed")', 'ms.last_k("speed", 3)')))
+    assert not [line for line in latest.lines if line.action == "warn"]
+
+
 def test_a_removed_view_is_named(described):
     without = described(
         ('@ms.feature_view(Wind, entity="carrier")\nclass Sky:\n    speed = ms.sum("speed")\n', ""),

@@ -7,6 +7,7 @@ from mainspring.core import errors
 KINDS = {
     "MainspringError": (1, 500, Exception),
     "DefinitionError": (3, 400, ValueError),
+    "UsageError": (2, 400, ValueError),
     "ConfigError": (3, 400, ValueError),
     "ContractError": (4, 422, ValueError),
     "RefusedError": (5, 403, PermissionError),

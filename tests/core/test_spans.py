@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainspring.core.errors import DefinitionError
-from mainspring.core.spans import format_span, parse_span
+from mainspring.core.spans import LONGEST_US, format_span, parse_span
 from mainspring.core.times import from_datetime, parse_time, to_datetime, to_iso
 
 instants = st.integers(from_datetime(datetime.min.replace(tzinfo=UTC)), from_datetime(datetime.max.replace(tzinfo=UTC)))
 
 
-@given(st.integers(0, 10**17))
+@given(st.integers(0, LONGEST_US))
 def test_a_span_comes_back_from_its_text(span_us):
     assert parse_span(format_span(span_us)) == span_us
 
@@ -35,6 +35,12 @@ def test_a_span_is_exact(text, span_us):
 @pytest.mark.parametrize("text", ["", "3", "h", "3 h", "-3h", "3H", "1.5h", "3h ", "three hours", True, None, 3])
 def test_what_is_no_span_is_refused(text):
     with pytest.raises(DefinitionError, match=r"MS-D001: .* is not a span of time"):
+        parse_span(text)
+
+
+@pytest.mark.parametrize("text", [format_span(LONGEST_US + 1), "9" * 40 + "d", "9" * 5_000 + "d"])
+def test_a_span_beyond_all_use_is_refused(text):
+    with pytest.raises(DefinitionError, match=r"MS-D001: .* is longer than 100 years"):
         parse_span(text)
 
 

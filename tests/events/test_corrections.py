@@ -121,17 +121,28 @@ def test_a_delete_needs_no_more_than_what_finds_its_row():
     ("fields", "path", "what"),
     [
         ({"payment_id": "a", "op": "update", "at": 5}, "$", "missing required field `amount`"),
-        ({"payment_id": "a", "op": "delete"}, "$", "missing required field"),
+        ({"payment_id": "a", "op": "delete"}, "$", "missing required field `at`"),
+        ({"payment_id": "a", "op": "update"}, "$", "missing required field `amount`"),
         ({"op": "delete", "at": 5}, "$", "missing required field `payment_id`"),
-        ({"payment_id": "a", "op": "delete", "at": 5, "amount": "x"}, "$.amount", "Expected `float`"),
+        ({"payment_id": "a", "op": "delete", "at": 5, "amount": "x"}, "$.amount", "Expected `float"),
         ({"payment_id": "a", "op": "upsert", "at": 5, "amount": 1.0}, "$.op", "one of 'insert', 'update', 'delete'"),
     ],
-    ids=["an update", "no time", "no id", "another type", "another word"],
+    ids=["an update", "no time", "an update without a time", "no id", "another type", "another word"],
 )
 def test_anything_else_is_refused_with_its_path(fields, path, what):
     with pytest.raises(ContractError, match=what) as caught:
         Contract(PAID).check(fields)
     assert caught.value.where == path
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"[]", b"3", b'{"card": 5, "op": "delete", ', b'{"card": 5, "x": ' + b"[" * 5_000, b'{"card": 5, "op": "\xff"}'],
+    ids=["a list", "a number", "cut off", "deep", "no text"],
+)
+def test_what_is_broken_more_than_once_is_refused_as_a_record_all_the_same(raw):
+    with pytest.raises(ContractError, match=r"MS-E10[12]"):
+        Contract(PAID).check_json(raw)
 
 
 # --- versions ---------------------------------------------------------------------------------------------------------

@@ -13,8 +13,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from mainspring.cli.app import run
+from mainspring.core import ManualClock
 from mainspring.core.errors import NotFoundError, UnavailableError
 from mainspring.core.run import read_door
+from mainspring.loop.deaths import read_deaths
 from mainspring.loop.supervisor import Supervisor
 
 pytestmark = pytest.mark.processes
@@ -89,6 +92,34 @@ def test_a_process_that_ends_at_once_is_an_error_with_what_it_said(config):
     assert "MS-D161" in caught.value.why
     assert caught.value.where == str(supervisor.log_path("intake"))
     assert supervisor.pids() == {}
+
+
+def test_a_process_that_ends_in_a_loop_is_told_of_until_it_is_well(config, monkeypatch, capsys):
+    def status(*more):
+        capsys.readouterr()
+        assert run(["status", "-C", str(config.root), *more]) == 0
+        return capsys.readouterr().out
+
+    text = config.definitions.read_text()
+    with Supervisor(config, ("intake",), clock=ManualClock(1_000_000)) as supervisor:
+        assert read_deaths(config.run) == []
+        config.definitions.write_text("this is no python\n")
+        supervisor.kill("intake")
+        until(lambda: supervisor.poll() is not None and [d.times for d in read_deaths(config.run)] == [3])
+        (death,) = read_deaths(config.run)
+        assert (death.process, death.code, death.at_us, death.again_in_s) == ("intake", 3, 1_000_000, 0.8)
+        assert death.log == str(supervisor.log_path("intake"))
+        (told,) = json.loads(status("--json"))["deaths"]
+        assert (told["process"], told["times"], told["at"]) == ("intake", 3, "1970-01-01T00:00:01Z")
+        assert "MS-D161" in told["said"]
+        assert "intake has ended 3 times, the last at 1970-01-01T00:00:01Z with 3" in " ".join(status().split())
+        config.definitions.write_text(text)
+        monkeypatch.setattr("mainspring.loop.supervisor.HEALTHY_S", 0.0)
+        until(lambda: supervisor.poll() is not None and read_deaths(config.run) == [])
+        config.definitions.write_text("this is no python\n")
+        supervisor.kill("intake")
+        until(lambda: supervisor.poll() is not None and read_deaths(config.run) != [])
+    assert read_deaths(config.run) == []  # nobody starts it again: nothing to tell of
 
 
 def test_a_second_supervisor_of_a_project_is_refused(config):

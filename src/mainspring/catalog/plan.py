@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mainspring.core.errors import RefusedError
+from mainspring.definitions import view_from
 
 Action = Literal["add", "change", "remove", "note", "warn", "refuse"]
 MARKS: dict[Action, str] = {"add": "+", "change": "~", "remove": "-", "note": "i", "warn": "w", "refuse": "!"}
-TALLIES = ("distinct", "approx_distinct", "quantile", "top_k", "last_k")
+TALLIES = ("distinct", "approx_distinct", "quantile", "top_k")
 _WIDER = {("int", "float")}
 
 
@@ -151,7 +152,7 @@ def _views(old: Mapping[str, Any], new: Mapping[str, Any], costs: Mapping[str, C
     for name, view in after.items():
         models = tuple(_readers(name, old, new))
         if name not in before:
-            text = f"{len(view['features'])} features by {', '.join(view['entity'])}"
+            text = f"{view_from(view).width} features by {', '.join(view['entity'])}"
             yield Line("add", "view", name, text, costs.get(name), models)
         elif before[name]["version"] != view["version"]:
             text = "; ".join(_feature_differences(before[name], view))

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from mainspring.cli import terminal
-from mainspring.core.errors import MainspringError
+from mainspring.core.errors import MainspringError, UsageError
 
-USAGE = 2
 INTERRUPTED = 130
 _GLOBAL = ("-C", "--project")
 
@@ -77,9 +76,9 @@ def run(argv: list[str]) -> int:
         command, bound, _ = app.parse_args(_command_first(argv), exit_on_error=False, print_error=False)
         result = command(*bound.args, **bound.kwargs)
     except CycloptsError as error:
-        usage = MainspringError("MS-C050", str(error), hint=f"{_command_of(argv)} --help")
+        usage = UsageError("MS-C050", str(error), hint=f"{_command_of(argv)} --help")
         terminal.show_error(usage, as_json=as_json)
-        return USAGE
+        return usage.exit_code
     except MainspringError as error:
         terminal.show_error(error, as_json=as_json)
         return error.exit_code

@@ -61,7 +61,7 @@ def list_(*, options: Options = DEFAULT) -> None:
                     "version": view.version,
                     "entity": list(view.entity),
                     "sources": [s.name for s in view.sources],
-                    "features": sum(f.slots for f in view.features) + len(view.derived),
+                    "features": view.width,
                     "state": _state_word(fresh),
                     "lag_records": fresh.lag.records if fresh is not None and fresh.offset is not None else None,
                     "older_versions": others,

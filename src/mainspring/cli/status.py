@@ -46,6 +46,7 @@ def status(*, last: int = 8, options: Options = DEFAULT) -> None:
             "project": config.project.name,
             "processes": {name: read_door(config.run, name) for name in ("intake", "gateway")}
             | {"worker": _worker(config)},
+            "deaths": _deaths(config),
             "events": _events(config),
             "fold": _fold(config),
             "models": _models(catalog),
@@ -89,6 +90,24 @@ def _worker(config: Config) -> int | None:
         lease.release()
         return None
     return lease.holder()
+
+
+def _deaths(config: Config) -> list[dict[str, Any]]:
+    """The processes that have ended under a supervisor and have not been well since."""
+    from mainspring.loop.deaths import read_deaths
+
+    return [
+        {
+            "process": one.process,
+            "times": one.times,
+            "code": one.code,
+            "at": to_iso(one.at_us // SECOND_US * SECOND_US),
+            "again_in_s": one.again_in_s,
+            "log": one.log,
+            "said": one.said,
+        }
+        for one in read_deaths(config.run)
+    ]
 
 
 def _events(config: Config) -> dict[str, dict[str, int]]:
@@ -150,6 +169,12 @@ def _shown(found: dict[str, Any]) -> list[RenderableType]:
     out: list[RenderableType] = [terminal.text(found["project"], "bold")]
     processes = [(name, "-" if where is None else where) for name, where in found["processes"].items()]
     out.append(terminal.table(("process", "url or pid"), processes))
+    for one in found["deaths"]:
+        times = f"{one['times']} times, the last" if one["times"] > 1 else "once,"
+        what = f"{one['process']} has ended {times} at {one['at']} with {one['code']}; "
+        what += f"it is started again after {one['again_in_s']:g} s. Its log, {one['log']}, ends:"
+        out.append(terminal.text(what, "bold red"))
+        out.append(terminal.text("\n".join(f"  {line}" for line in one["said"].splitlines()), "red"))
     if found["events"]:
         rows = [(source, *(f"{n:,}" for n in counts.values())) for source, counts in found["events"].items()]
         columns = ("source", "accepted", "duplicate", "quarantined", "mended")

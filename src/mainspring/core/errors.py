@@ -6,6 +6,8 @@ E events, F features, M models, T training, S serving, R rollout, L loop.
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class MainspringError(Exception):
     """What went wrong, in the user's terms.
@@ -37,6 +39,10 @@ class MainspringError(Exception):
         ]
         return "\n".join(lines)
 
+    def at(self, where: str) -> Self:
+        """The same error with another place: who reads the whole may know the line better."""
+        return type(self)(self.code, self.what, where=where, why=self.why, hint=self.hint)
+
     def to_dict(self) -> dict[str, str]:
         """The error as HTTP bodies and ``--json`` show it."""
         parts = {"code": self.code, "error": self.what, "where": self.where, "why": self.why, "hint": self.hint}
@@ -47,6 +53,13 @@ class DefinitionError(MainspringError, ValueError):
     """A definitions file says something that cannot be."""
 
     exit_code = 3
+    http_status = 400
+
+
+class UsageError(MainspringError, ValueError):
+    """The command line cannot be understood."""
+
+    exit_code = 2
     http_status = 400
 
 

@@ -14,6 +14,7 @@ import polars as pl
 
 from mainspring.core.errors import DefinitionError, FormatError
 from mainspring.core.names import did_you_mean
+from mainspring.definitions.mention import mention
 from mainspring.definitions.values import Expression, Field, Kind
 
 UTC_US = pl.Datetime("us", "UTC")
@@ -95,7 +96,7 @@ def expression(value: str | pl.Expr, schema: Mapping[str, Any], *, of: str, wher
     if isinstance(value, str):
         value = pl.col(value)
     if not isinstance(value, pl.Expr):
-        raise DefinitionError("MS-D104", f"{value!r} is neither a column's name nor an expression", where=where)
+        raise DefinitionError("MS-D104", f"{mention(value)} is neither a column's name nor an expression", where=where)
     inputs = tuple(dict.fromkeys(value.meta.root_names()))
     for column in inputs:
         if column not in schema:

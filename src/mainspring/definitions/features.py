@@ -209,6 +209,11 @@ class ViewDef:
         """Column of each value of each aggregate, in order, in training sets and requests: ``view__slot``."""
         return tuple(f"{self.name}__{slot}" for f in self.features for slot in f.slot_names)
 
+    @property
+    def width(self) -> int:
+        """How many features it has: values of its aggregates, and what it derives from them."""
+        return len(self.column_names) + len(self.derived)
+
     @cached_property
     def kinds(self) -> tuple[Kind, ...]:
         """Kind of each of ``column_names``."""

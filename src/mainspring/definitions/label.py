@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mainspring.core.errors import DefinitionError
 from mainspring.core.names import did_you_mean
 from mainspring.core.spans import parse_span
+from mainspring.definitions.mention import mention
 from mainspring.definitions.source import Source, place_of_caller
 from mainspring.definitions.values import Exclude, LabelDef
 from mainspring.definitions.view import source_of
@@ -58,11 +59,14 @@ def label(
     frozen = expression(value, origin.schema, of=f"source {origin.name}", where=where)
     if frozen.kind not in ("bool", "int", "float"):
         raise DefinitionError("MS-D131", f"value= is {frozen.kind}; a label is a bool or a number", where=where)
-    within_us, late_us = parse_span(within), parse_span(late)
+    within_us = parse_span(within, said=f"within={within!r}", where=where)
+    late_us = parse_span(late, said=f"late={late!r}", where=where)
     if within_us <= 0:
         raise DefinitionError(
             "MS-D130", f"within={within!r} must be longer than nothing", where=where, hint='within="36h"'
         )
     if not isinstance(otherwise, (Exclude, bool, int, float)):
-        raise DefinitionError("MS-D131", f"otherwise={otherwise!r} is neither ms.exclude nor a number", where=where)
+        raise DefinitionError(
+            "MS-D131", f"otherwise={mention(otherwise)} is neither ms.exclude nor a number", where=where
+        )
     return LabelDef(origin, on, frozen, within_us, otherwise, late_us, place)

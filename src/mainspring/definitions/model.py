@@ -10,7 +10,10 @@ from typing import Any
 from mainspring.core.errors import DefinitionError
 from mainspring.core.names import did_you_mean, is_name
 from mainspring.core.spans import parse_span
+from mainspring.definitions import lines
+from mainspring.definitions.aggregates import Pending
 from mainspring.definitions.features import MOMENT, Feature, ViewDef
+from mainspring.definitions.mention import mention
 from mainspring.definitions.source import Source, place_of_caller
 from mainspring.definitions.values import (
     TASKS,
@@ -20,11 +23,12 @@ from mainspring.definitions.values import (
     LabelDef,
     ModelDef,
     MonitorDef,
+    Place,
     RetrainRule,
     RolloutDef,
     SourceDef,
 )
-from mainspring.definitions.view import source_of
+from mainspring.definitions.view import source_of, views_used
 
 LOSSES = {"binary_classification": ("log_loss", "brier", "zero_one"), "regression": ("absolute_error",)}
 METRICS = {
@@ -94,7 +98,9 @@ def Rollout(  # noqa: N802  reads as the value it makes
         if one.metric not in VETOES:
             hint = did_you_mean(one.metric, VETOES)
             raise DefinitionError("MS-D141", f"veto: {one.metric!r} is not known", where=where, hint=hint)
-    return RolloutDef(parse_span(shadow), shares, parse_span(step), proofs, vetoes, alpha, parse_span(limit))
+    spans = {"shadow": shadow, "step": step, "limit": limit}
+    shadow_us, step_us, limit_us = (parse_span(s, said=f"{word}={s!r}", where=where) for word, s in spans.items())
+    return RolloutDef(shadow_us, shares, step_us, proofs, vetoes, alpha, limit_us)
 
 
 def when_worse(metric: str, *, by: float, than: str = "baseline") -> RetrainRule:
@@ -110,12 +116,13 @@ def when_worse(metric: str, *, by: float, than: str = "baseline") -> RetrainRule
 
 def every(span: str) -> RetrainRule:
     """Train again on a schedule."""
-    return RetrainRule(every_us=parse_span(span))
+    return RetrainRule(every_us=parse_span(span, said=f"every({span!r})", where=str(place_of_caller())))
 
 
 def Monitor(*, every: str = "1d", retrain: RetrainRule | None = None) -> MonitorDef:  # noqa: N802  reads as the value it makes
     """How often matured predictions, drift and rollouts are judged, and what starts a training."""
-    return MonitorDef(parse_span(every), retrain or RetrainRule())
+    every_us = parse_span(every, said=f"every={every!r}", where=str(place_of_caller()))
+    return MonitorDef(every_us, retrain or RetrainRule())
 
 
 def model(  # noqa: PLR0913  a model's words, all by keyword
@@ -144,7 +151,7 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
     origin = source_of(request, "request=", where)
     if not isinstance(label, LabelDef):
         raise DefinitionError(
-            "MS-D150", f"label= is {label!r}", where=where, hint="ms.label(Source, on=…, value=…, within=…)"
+            "MS-D150", f"label= is {mention(label)}", where=where, hint="ms.label(Source, on=…, value=…, within=…)"
         )
     if label.on not in origin.columns:
         hint = did_you_mean(label.on, origin.columns)
@@ -162,12 +169,13 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
         raise DefinitionError(
             "MS-D151", "binary_classification needs a bool label", where=where, why=why, hint="value=col(…) > …"
         )
-    for view in using:
-        if not isinstance(view, ViewDef):
-            raise DefinitionError("MS-D125", f"using= has {view!r}, which is no feature view", where=where)
+    if not isinstance(features, list | tuple):
+        what = f"features= is {mention(features)}, not a list"
+        raise DefinitionError("MS-D152", what, where=where, hint="features=[…], a list, also of one")
+    using = views_used(using, where)
     views = {view.name: view for view in (*(f for f in features if isinstance(f, ViewDef)), *using)}
     schema = _schema(views.values(), origin, where)
-    columns = tuple(_features(features, origin, views, schema, where))
+    columns = tuple(_features(features, origin, views, schema, place))
     owner = {column: view.name for view in views.values() for column in view.column_names}
     read = {owner[name] for f in columns if f.expression for name in f.expression.inputs if name in owner}
     read -= {f.view.name for f in columns if f.view is not None}
@@ -223,15 +231,17 @@ def _schema(views: Iterable[ViewDef], origin: SourceDef, where: str) -> dict[str
 
 
 def _features(
-    features: Sequence[Any], origin: SourceDef, views: Mapping[str, ViewDef], schema: Mapping[str, Any], where: str
+    features: Sequence[Any], origin: SourceDef, views: Mapping[str, ViewDef], schema: Mapping[str, Any], place: Place
 ) -> Iterable[Feature]:
+    where = str(place)
     seen: dict[str, Feature] = {}
-    for thing in features:
-        for feature in _expand(thing, origin, views, schema, where):
-            if feature.name in seen:
-                hint = 'give one of them another name with .alias("…")'
-                raise DefinitionError("MS-D152", f"two features are named {feature.name!r}", where=where, hint=hint)
-            seen[feature.name] = feature
+    for number, thing in enumerate(features):
+        with lines.at_item(place, "features", number):
+            for feature in _expand(thing, origin, views, schema, where):
+                if feature.name in seen:
+                    hint = 'give one of them another name with .alias("…")'
+                    raise DefinitionError("MS-D152", f"two features are named {feature.name!r}", where=where, hint=hint)
+                seen[feature.name] = feature
     if not seen:
         raise DefinitionError("MS-D152", "a model needs at least one feature", where=where)
     return seen.values()
@@ -262,6 +272,17 @@ def _expand(
             f"{thing.__name__} is a source, not a feature",
             where=where,
             hint=f"make a feature view of it: @ms.feature_view({thing.__name__}, entity=…)",
+        )
+    if isinstance(thing, LabelDef | Pending):
+        is_label = isinstance(thing, LabelDef)
+        raise DefinitionError(
+            "MS-D104",
+            f"{mention(thing)} is no feature",
+            where=where,
+            why="a label is what the model predicts" if is_label else "an aggregate belongs to an entity's view",
+            hint=f"label= takes it; features= what is known at the request, such as {origin.fields[0].name!r}"
+            if is_label
+            else "write it in a class under @ms.feature_view(…), and name that class",
         )
     from mainspring.definitions.expressions import POLARS_TYPES, expression, renamed
 

@@ -85,9 +85,9 @@ class Source:
         if corrects is not None:
             _check_corrects(corrects, columns, id, name, where)
         doc = (cls.__doc__ or "").strip()
-        cls.definition = SourceDef(
-            name, fields, time, id, known_at, parse_span(dedup), parse_span(future), doc, place, corrects
-        )
+        dedup_us = parse_span(dedup, said=f"dedup={dedup!r} of {name}", where=where)
+        future_us = parse_span(future, said=f"future={future!r} of {name}", where=where)
+        cls.definition = SourceDef(name, fields, time, id, known_at, dedup_us, future_us, doc, place, corrects)
 
 
 def _check_corrects(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from mainspring.core.errors import DefinitionError
 from mainspring.core.names import did_you_mean, is_name, snake_case
 from mainspring.core.spans import parse_span
+from mainspring.definitions import lines
 from mainspring.definitions.aggregates import Pending
 from mainspring.definitions.features import AGGREGATES, NUMERIC, Aggregate, ViewDef, event_schema
+from mainspring.definitions.mention import mention
 from mainspring.definitions.source import Source, Table, place_of_caller
 from mainspring.definitions.values import Expression, SourceDef
 
@@ -29,7 +31,7 @@ def source_of(thing: Any, what: str, where: str) -> SourceDef:
     if isinstance(thing, type) and issubclass(thing, Source) and thing not in (Source, Table):
         return thing.definition
     raise DefinitionError(
-        "MS-D120", f"{what} is {thing!r}, not a source", where=where, hint="class Name(ms.Source, time=…)"
+        "MS-D120", f"{what} is {mention(thing)}, not a source", where=where, hint="class Name(ms.Source, time=…)"
     )
 
 
@@ -64,9 +66,7 @@ def feature_view(
     keys = (entity,) if isinstance(entity, str) else tuple(entity)
     _check_sources(origins, where)
     _check_entity(keys, origins, where)
-    for view in using:
-        if not isinstance(view, ViewDef):
-            raise DefinitionError("MS-D125", f"using= has {view!r}, which is no feature view", where=where)
+    for view in views_used(using, where):
         _check_entity(view.entity, origins, where)
     hop_us = _span(hop, "hop", "the feature view", where)
     fresh_us = _span(fresh, "fresh", "the feature view", where)
@@ -79,27 +79,31 @@ def feature_view(
             if attribute.startswith("__"):
                 continue
             label = f"{cls.__name__}.{attribute}"
-            if not is_name(attribute) or "__" in attribute:
-                raise DefinitionError(
-                    "MS-D110", f"{attribute!r} is no name for a feature", where=where, hint="a-z, 0-9 and single _"
-                )
-            if isinstance(thing, Pending):
-                features.append(_aggregate(attribute, thing, origins, tuple(using), label, where))
-            elif hasattr(thing, "meta"):  # a polars expression, without importing polars
-                expressions[attribute] = thing
-            else:
-                hint = "use ms." + ", ms.".join(AGGREGATES)
-                raise DefinitionError("MS-D122", f"{label} is {thing!r}, not an aggregate", where=where, hint=hint)
+            with lines.at_attribute(place, attribute):
+                if not is_name(attribute) or "__" in attribute:
+                    raise DefinitionError(
+                        "MS-D110", f"{attribute!r} is no name for a feature", where=where, hint="a-z, 0-9 and single _"
+                    )
+                if isinstance(thing, Pending):
+                    features.append(_aggregate(attribute, thing, origins, tuple(using), label, where))
+                elif hasattr(thing, "meta"):  # a polars expression, without importing polars
+                    expressions[attribute] = thing
+                else:
+                    what = f"{label} is {mention(thing)}, not an aggregate"
+                    hint = "use ms." + ", ms.".join(AGGREGATES)
+                    raise DefinitionError("MS-D122", what, where=where, hint=hint)
         if not is_name(name) or not features:
             raise DefinitionError("MS-D122", f"feature view {cls.__name__} has no features", where=where)
         doc = (cls.__doc__ or "").strip()
         view = ViewDef(name, origins, keys, tuple(features), doc, place, (), tuple(using), hop_us, fresh_us)
         taken: set[str] = set()
-        for slot in (*(slot for f in features for slot in f.slot_names), *expressions):
+        named = [(slot, f.name) for f in features for slot in f.slot_names]
+        for slot, attribute in (*named, *((name, name) for name in expressions)):
             if slot in taken:
-                raise DefinitionError("MS-D126", f"two features of {cls.__name__} are named {slot!r}", where=where)
+                at = str(lines.line_of_attribute(place, attribute))
+                raise DefinitionError("MS-D126", f"two features of {cls.__name__} are named {slot!r}", where=at)
             taken.add(slot)
-        return replace(view, derived=tuple(_derived(expressions, view, where))) if expressions else view
+        return replace(view, derived=tuple(_derived(expressions, view))) if expressions else view
 
     return build
 
@@ -123,6 +127,22 @@ def lookup(table: type[Any], *columns: str) -> ViewDef:
     _check_entity((table.key,), (origin,), where)
     features = [_aggregate(c, Pending("last", c), (origin,), (), f"{table.__name__}.{c}", where) for c in wanted]
     return ViewDef(origin.name, (origin,), (table.key,), tuple(features), origin.doc, place)
+
+
+def views_used(using: Any, where: str) -> Sequence[ViewDef]:
+    """What ``using=`` names.
+
+    Raises:
+        DefinitionError: No list, or something in it that is no feature view (MS-D125).
+    """
+    if not isinstance(using, list | tuple):
+        hint = "using=[…], a list, also of one"
+        raise DefinitionError("MS-D125", f"using= is {mention(using)}, not a list", where=where, hint=hint)
+    for view in using:
+        if not isinstance(view, ViewDef):
+            what = f"using= has {mention(view)}, which is no feature view"
+            raise DefinitionError("MS-D125", what, where=where, hint="using=[View], of what ms.feature_view makes")
+    return using
 
 
 def _check_sources(origins: tuple[SourceDef, ...], where: str) -> None:
@@ -199,7 +219,7 @@ def _aggregate(
     )
 
 
-def _derived(expressions: Mapping[str, pl.Expr], view: ViewDef, where: str) -> Iterator[Expression]:
+def _derived(expressions: Mapping[str, pl.Expr], view: ViewDef) -> Iterator[Expression]:
     """Expressions over the view's own columns; one may use those written before it."""
     from mainspring.definitions.expressions import POLARS_TYPES, expression, renamed
 
@@ -207,7 +227,8 @@ def _derived(expressions: Mapping[str, pl.Expr], view: ViewDef, where: str) -> I
     earlier: dict[str, str] = {}
     for name, expr in expressions.items():
         of = f"feature view {view.name}"
-        frozen = expression(expr, schema, of=of, where=where, name=name)
+        with lines.at_attribute(view.place, name):
+            frozen = expression(expr, schema, of=of, where=str(view.place), name=name)
         text = renamed(frozen.json, earlier)
         inputs = tuple(dict.fromkeys(c for c in frozen.inputs if c not in earlier))
         inputs += tuple(c for e in frozen.inputs if e in earlier for c in _inputs(earlier[e]) if c not in inputs)
@@ -223,7 +244,7 @@ def _inputs(text: str) -> list[str]:
 
 
 def _span(text: str | None, word: str, label: str, where: str) -> int | None:
-    span = None if text is None else parse_span(text)
+    span = None if text is None else parse_span(text, said=f"{word}={text!r} of {label}", where=where)
     if span is not None and span <= 0:
         raise DefinitionError("MS-D124", f"{word}={text!r} of {label} must be longer than nothing", where=where)
     return span

@@ -56,6 +56,10 @@ class Contract:
         if source.corrects is not None:
             self._deletes = msgspec.json.Decoder(_struct(source, _JSON_TYPES, is_delete=True))
             self._own_deletes = _struct(source, _OWN_TYPES, is_delete=True)
+            default = source.columns[source.corrects].default
+            self._word = msgspec.defstruct(
+                "word", [("word", Any, msgspec.field(name=source.corrects, default=default))]
+            )
         checks = ((i, _check_of(f, source), f.name) for i, f in enumerate(source.fields))
         self._checks = tuple((i, check, name) for i, check, name in checks if check is not None)
 
@@ -69,7 +73,9 @@ class Contract:
         try:
             return self._finish(msgspec.structs.astuple(self._decoder.decode(raw)))
         except msgspec.ValidationError as error:
-            return self._delete(lambda: self._deletes.decode(raw), error)
+            return self._delete(
+                lambda: self._deletes.decode(raw), lambda: msgspec.json.decode(raw, type=self._word), error
+            )
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ContractError("MS-E101", f"the record is no JSON: {error}", where="$") from None
         except RecursionError:
@@ -86,7 +92,9 @@ class Contract:
         try:
             return self._finish(msgspec.structs.astuple(msgspec.convert(obj, self._own)))
         except msgspec.ValidationError as error:
-            return self._delete(lambda: msgspec.convert(obj, self._own_deletes), error)
+            return self._delete(
+                lambda: msgspec.convert(obj, self._own_deletes), lambda: msgspec.convert(obj, self._word), error
+            )
         except RecursionError:
             raise ContractError("MS-E101", "the record is nested too deeply", where="$") from None
 
@@ -108,12 +116,22 @@ class Contract:
         """The row by field names; datetimes stay microseconds."""
         return {f.name: value for f, value in zip(self.source.fields, row, strict=True)}
 
-    def _delete(self, read: Callable[[], msgspec.Struct], error: msgspec.ValidationError) -> Row:
-        """The row of a delete that leaves out what is not needed to find its row; ``error`` for everything else."""
+    def _delete(
+        self, read: Callable[[], msgspec.Struct], word: Callable[[], msgspec.Struct], error: msgspec.ValidationError
+    ) -> Row:
+        """The row of a delete that leaves out what is not needed to find its row; ``error`` for everything else.
+
+        Args:
+            read: Reads the record as a delete.
+            word: Reads the one word that says what it is, whatever else is wrong with it.
+            error: What is wrong with it as a whole row.
+        """
         if self._corrects is not None:
             try:
                 row = msgspec.structs.astuple(read())
-            except msgspec.ValidationError:
+            except msgspec.ValidationError as of_delete:
+                raise _broken(str(of_delete if _is_delete(word) else error)) from None
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # beyond where the row was seen broken
                 raise _broken(str(error)) from None
             if row[self._corrects] == "delete":
                 return self._finish(row)
@@ -160,6 +178,13 @@ def _struct(source: SourceDef, types: dict[str, Any], *, is_delete: bool = False
         else:
             fields.append((f.name, hint))
     return msgspec.defstruct(source.name, fields, kw_only=True, forbid_unknown_fields=True, gc=False)
+
+
+def _is_delete(word: Callable[[], msgspec.Struct]) -> bool:
+    try:
+        return msgspec.structs.astuple(word()) == ("delete",)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def _broken(text: str) -> ContractError:

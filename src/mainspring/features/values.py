@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from mainspring.core.errors import ContractError, NotFoundError
+from mainspring.core.errors import ContractError, NotFoundError, UsageError
 from mainspring.core.times import to_iso
 from mainspring.definitions.features import AGGREGATES, MOMENT
 from mainspring.features.history import stream
@@ -37,7 +37,7 @@ class Answers:
 
     Attributes:
         values: float64[n, S] of the view's slots, NaN for null; texts are words.
-        status: uint8[n, S].
+        status: uint8[n, S]. What is derived from a value that could not be read could not be read either.
         texts: String with null, of each column of texts.
         offset: Log offset up to which events counted; None for a moment of history.
     """
@@ -54,10 +54,13 @@ class Answers:
         slots = [slot for f in self.view.features for slot in f.slot_names]
         columns = [self._column(s) for s in range(len(slots))]
         derived = derive(self)
+        read = [[slots.index(c) for c in one.inputs if c in slots] for one in self.view.derived]
         for i in range(len(self.t_us)):
-            out = {slot: (columns[s][i], Status(int(self.status[i, s])).name.lower()) for s, slot in enumerate(slots)}
-            for name, column in derived.items():
-                out[name] = (column[i], (Status.MISSING if column[i] is None else Status.PRESENT).name.lower())
+            out = {slot: (columns[s][i], _word(self.status[i, s])) for s, slot in enumerate(slots)}
+            for (name, column), places in zip(derived.items(), read, strict=True):
+                own = Status.MISSING if column[i] is None else Status.PRESENT
+                worst = int(self.status[i, places].max(initial=own))
+                out[name] = (column[i], _word(worst if worst >= Status.DEFAULT else own))
             yield out
 
     def _column(self, place: int) -> list[Any]:
@@ -87,13 +90,14 @@ def key_of(view: ViewDef, parts: Sequence[str]) -> tuple[Any, ...]:
     """A key as people type it, by the kinds of the entity's columns.
 
     Raises:
-        ContractError: Too many or too few parts, or one that is not of its kind (MS-F110).
+        UsageError: Too many or too few parts (MS-F111).
+        ContractError: One that is not of its kind (MS-F110).
     """
     if len(parts) != len(view.entity):
-        raise ContractError(
-            "MS-F110",
-            f"{len(parts)} parts name no key of {view.name}",
-            why=f"its entity is {', '.join(view.entity)}",
+        raise UsageError(
+            "MS-F111",
+            f"{len(parts)} values name no key of {view.name}" if parts else f"no key of {view.name} is named",
+            why=f"a key of it is {', '.join(view.entity)}",
             hint=f"mainspring features show {view.name} {' '.join(e.upper() for e in view.entity)}",
         )
     fields = view.sources[0].columns
@@ -197,8 +201,6 @@ def _vector(answers: Answers, feature: str, key: tuple[Any, ...]) -> np.ndarray:
 def compare(one: Answers, other: Answers, row: int = 0) -> list[Compared]:
     """Each value of a view as two sides have it; names that only one side has are compared with nothing."""
     mine, theirs = list(one.rows())[row], list(other.rows())[row]
-    unread = bool((one.status[row] == Status.UNAVAILABLE).any())
-    derived = {e.name for e in one.view.derived}
     tolerance = {slot: AGGREGATES[f.function].tolerance for f in one.view.features for slot in f.slot_names}
     out = []
     for name in [*mine, *(n for n in theirs if n not in mine)]:
@@ -207,7 +209,7 @@ def compare(one: Answers, other: Answers, row: int = 0) -> list[Compared]:
         equal = "exact" if a == b and a_status == b_status else "differs"
         if equal == "differs" and _near(a, b, tolerance.get(name, 0.0)) and a_status == b_status:
             equal = "within tolerance"
-        if "unavailable" in (a_status, b_status) or (unread and name in derived):
+        if "unavailable" in (a_status, b_status):
             equal = "unavailable"
         out.append(Compared(name, a, a_status, b, b_status, equal))
     return out
@@ -224,6 +226,10 @@ def shown(kind: str, value: float) -> Any:
     if kind == "int" and float(value).is_integer():
         return int(value)
     return float(value)
+
+
+def _word(code: int) -> str:
+    return Status(int(code)).name.lower()
 
 
 def _near(a: Any, b: Any, tolerance: float) -> bool:

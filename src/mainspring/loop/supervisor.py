@@ -18,9 +18,11 @@ from types import TracebackType
 from typing import IO, Self
 from urllib.parse import urlsplit
 
+from mainspring.core.clock import Clock, WallClock
 from mainspring.core.config import Config
 from mainspring.core.errors import NotFoundError, UnavailableError
-from mainspring.core.run import Lease, read_door
+from mainspring.core.run import Lease, read_door, remove_door, write_door
+from mainspring.loop.deaths import SUPERVISOR, Death, write_deaths
 
 COMMANDS = {"intake": ("intake",), "gateway": ("serve",), "worker": ("worker",), "connect": ("connect", "run")}
 # What is stopped first must not miss what is stopped last: the gateway hands its last predictions to the intake.
@@ -29,6 +31,7 @@ PORTS = ("intake", "gateway")
 BACK_OFF_S = (0.2, 30.0)
 HEALTHY_S = 60.0
 STOP_TIMEOUT_S = 20.0
+LAST_WORDS = 5
 LOG_BYTES = 10_000_000
 _TURN_S = 0.05
 
@@ -59,6 +62,7 @@ class _Child:
     back_off_s: float = BACK_OFF_S[0]
     starts: int = field(default=0)
     port: int = 0
+    death: Death | None = None
 
 
 class Supervisor:
@@ -70,6 +74,7 @@ class Supervisor:
             the last one only if it declares connectors.
         clock_file: A clock that somebody else drives, for all of them.
         free_ports: Let each listen on a free port, whatever ``mainspring.toml`` says.
+        clock: Tells when a process has ended; the wall's.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class Supervisor:
         clock_file: Path | None = None,
         *,
         free_ports: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         if names is None:
             names = [name for name in STOP_ORDER if name != "connect" or config.connect]
@@ -88,6 +94,7 @@ class Supervisor:
         self._config = config
         self._clock_file = clock_file
         self._free_ports = free_ports
+        self._clock = clock or WallClock()
         self._children = {name: _Child(name, self.log_path(name)) for name in names}
         self._lease = Lease(config.run / "supervisor.lock")
 
@@ -108,6 +115,8 @@ class Supervisor:
             for child in self._children.values():
                 self._spawn(child)
             self._await_doors(timeout_s)
+            write_deaths(self._config.run, [])
+            write_door(self._config.run, SUPERVISOR, "")
         except BaseException:
             self.stop()
             raise
@@ -119,20 +128,26 @@ class Supervisor:
             What has ended since the last look.
         """
         ended, now_s = [], time.monotonic()
+        told = [child.death for child in self._children.values()]
         for child in self._children.values():
             if child.process is None:
                 if child.starts and now_s >= child.due_s:
                     self._spawn(child)
                 continue
             code = child.process.poll()
-            if code is None:
-                continue
             if now_s - child.started_s >= HEALTHY_S:
                 child.back_off_s = BACK_OFF_S[0]
+                child.death = None
+            if code is None:
+                continue
+            child.death = self._death(child, code)
             ended.append(Exit(child.name, child.process.pid, code, child.back_off_s))
             child.due_s = now_s + child.back_off_s
             child.back_off_s = min(child.back_off_s * 2, BACK_OFF_S[1])
             self._forget(child)
+        deaths = [child.death for child in self._children.values()]
+        if deaths != told:
+            write_deaths(self._config.run, [death for death in deaths if death is not None])
         return ended
 
     def watch(self, on_exit: Callable[[Exit], None] | None = None) -> None:
@@ -187,6 +202,7 @@ class Supervisor:
                 child.process.kill()
                 child.process.wait()
             self._forget(child)
+        remove_door(self._config.run, SUPERVISOR)
         self._lease.release()
 
     def __enter__(self) -> Self:
@@ -203,6 +219,11 @@ class Supervisor:
             if read_door(self._config.run, name) is not None:
                 what = f"a {name} of this project is running already"
                 raise UnavailableError("MS-L143", what, where=str(self._config.run), hint="stop it first")
+
+    def _death(self, child: _Child, code: int) -> Death:
+        times = 1 + (child.death.times if child.death is not None else 0)
+        said = self.tail(child.name, LAST_WORDS)
+        return Death(child.name, times, code, self._clock.now_us(), child.back_off_s, str(child.log), said)
 
     def _spawn(self, child: _Child) -> None:
         argv = [sys.executable, "-m", "mainspring", *COMMANDS[child.name], "-C", str(self._config.root), "--supervised"]
