@@ -114,7 +114,7 @@ def test_a_process_that_ends_in_a_loop_is_told_of_until_it_is_well(config, monke
         assert "MS-D161" in told["said"]
         assert "intake has ended 3 times, the last at 1970-01-01T00:00:01Z with 3" in " ".join(status().split())
         config.definitions.write_text(text)
-        monkeypatch.setattr("mainspring.loop.supervisor.HEALTHY_S", 0.0)
+        monkeypatch.setattr("mainspring.core.children.HEALTHY_S", 0.0)
         until(lambda: supervisor.poll() is not None and read_deaths(config.run) == [])
         config.definitions.write_text("this is no python\n")
         supervisor.kill("intake")

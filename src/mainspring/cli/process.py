@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -36,6 +36,21 @@ def run_process(
         door: Section of ``mainspring.toml`` with its port.
         port: Another port than that section's.
     """
+    workspace, config, stop = prepare(options, process, door, {} if port is None else {"port": port})
+    run(config, workspace.project, workspace.clock, stop)
+
+
+def prepare(
+    options: Options, process: ProcessOptions, door: str, changes: Mapping[str, Any]
+) -> tuple[Workspace, Config, threading.Event]:
+    """What every process begins with: logging, the settings, and an event that signals and a lost supervisor set.
+
+    Args:
+        options: Where the project is.
+        process: Its clock, and whether somebody supervises it.
+        door: Section of ``mainspring.toml`` that ``changes`` are of.
+        changes: Settings that the command line makes other than the file.
+    """
     workspace = Workspace(options.project, process.test_clock)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
@@ -50,10 +65,10 @@ def run_process(
     if process.supervised:
         threading.Thread(target=_stop_with_supervisor, args=(stop,), name="lifeline", daemon=True).start()
     config = workspace.config
-    if port is not None:
-        section = msgspec.structs.replace(getattr(config, door), port=port)
+    if changes:
+        section = msgspec.structs.replace(getattr(config, door), **changes)
         config = msgspec.structs.replace(config, **{door: section})
-    run(config, workspace.project, workspace.clock, stop)
+    return workspace, config, stop
 
 
 def _stop_with_supervisor(stop: threading.Event) -> None:

@@ -28,8 +28,9 @@ Examples:
 @app.default
 def up(*, options: Options = DEFAULT, process: ProcessOptions = DEFAULT_PROCESS) -> None:
     """Start intake, gateway and worker together, and look after them."""
+    from mainspring.core.children import Exit
     from mainspring.events.connectors.declared import declared
-    from mainspring.loop.supervisor import Exit, Supervisor
+    from mainspring.loop.supervisor import Supervisor
 
     workspace = Workspace(options.project)
     for one in declared(workspace.config, workspace.project).values():  # what is broken is said here, not in a log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -43,10 +43,15 @@ class DoorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GatewaySection(DoorSection, frozen=True, forbid_unknown_fields=True):
-    """The gateway's doors: HTTP, and gRPC on a port of its own if there is one; 0 takes a free one."""
+    """The gateway's doors: HTTP, and gRPC on a port of its own if there is one; 0 takes a free one.
+
+    Attributes:
+        workers: Processes that share the port.
+    """
 
     port: int = 7070
     grpc: int | None = None
+    workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
 
 
 class LimitSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 from email.utils import formatdate
 
 from mainspring.core.connection import Connection
@@ -38,8 +39,10 @@ __all__ = [
     "WrongMethodError",
     "error_headers",
     "error_response",
+    "hold_port",
     "json_response",
     "serve",
+    "url_of",
 ]
 
 
@@ -64,7 +67,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where the door is."""
-        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        return url_of(self.host, self.port)
 
     async def start(self, port: int, *, reuse_port: bool) -> None:
         """Listen.
@@ -77,9 +80,7 @@ class Server:
                 lambda: Connection(self, self._loop), self.host, port, backlog=1_024, reuse_port=reuse_port or None
             )
         except OSError as error:
-            hint = "stop what listens there, or set another port in mainspring.toml"
-            what = f"cannot listen on {self.host}:{port}"
-            raise UnavailableError("MS-S002", what, why=str(error), hint=hint) from None
+            raise _taken(self.host, port, error) from None
         self.port = self._listener.sockets[0].getsockname()[1]
         self._sweep()
 
@@ -148,6 +149,37 @@ async def serve(handler: Handler, host: str, port: int, limits: Limits, *, reuse
     server = Server(handler, limits, _loopback(host))
     await server.start(port, reuse_port=reuse_port)
     return server
+
+
+def hold_port(host: str, port: int) -> socket.socket:
+    """A port that several processes may listen on (SO_REUSEPORT), kept until the socket is closed; 0 takes a free one.
+
+    Raises:
+        RefusedError: ``host`` is not this machine alone (MS-S001).
+        UnavailableError: Somebody else has the port (MS-S002).
+    """
+    host = _loopback(host)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:  # without SO_REUSEPORT: whoever else shares the port is a stranger
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+        held = socket.socket(family)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind((host, port))  # not listening: no connection comes here
+    except OSError as error:
+        raise _taken(host, port, error) from None
+    return held
+
+
+def url_of(host: str, port: int, scheme: str = "http") -> str:
+    """URL of a door."""
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _taken(host: str, port: int, error: OSError) -> UnavailableError:
+    hint = "stop what listens there, or set another port in mainspring.toml"
+    return UnavailableError("MS-S002", f"cannot listen on {host}:{port}", why=str(error), hint=hint)
 
 
 def _loopback(host: str) -> str:

@@ -1,12 +1,7 @@
-"""The gateway process: predictions over HTTP, from a routing snapshot that is swapped by reference.
+"""The gateway process: predictions over HTTP and gRPC, from a routing snapshot that is swapped by reference.
 
-``POST /predict/{model}``: see ``plain_json``.
-``GET /ready``: 503 until routes are loaded and once it stops. ``GET /health``: who serves, what is wrong.
-``GET /metrics``: Prometheus text.
-``POST /internal/reload`` with the project's internal token: answers once the present routes serve. They are also
-    looked for every 200 ms, and at SIGHUP.
-``/v2/…``: the Open Inference Protocol V2; over gRPC too, if ``mainspring.toml`` gives it a port.
-``GET /openapi.json``, ``GET /docs``: what is served, for programs and for people.
+It serves alone, or as one of several workers on one port (``workers.py``). The paths are ``front.py``'s. New routes are
+taken up when ``POST /internal/reload`` says so, at SIGHUP, and are looked for every 200 ms.
 """
 
 from __future__ import annotations
@@ -14,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import hmac
 import logging
 import secrets
 import signal
@@ -29,8 +23,8 @@ import uvloop
 from mainspring.catalog import Catalog
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config
-from mainspring.core.errors import MainspringError, NotFoundError, RefusedError, UnavailableError
-from mainspring.core.http import Deferred, Limits, Request, Response, Server, json_response, serve
+from mainspring.core.errors import MainspringError, NotFoundError, UnavailableError
+from mainspring.core.http import Limits, Server, serve, url_of
 from mainspring.core.names import did_you_mean
 from mainspring.core.run import internal_token, remove_door, write_door
 from mainspring.core.spool import Spool
@@ -40,32 +34,28 @@ from mainspring.features import warm_up
 from mainspring.features.freshness import lag_of
 from mainspring.features.reader import Reader
 from mainspring.features.store import OnlineStore
-from mainspring.serving import openapi
-from mainspring.serving.health import health, problems_of
+from mainspring.serving.front import Front
+from mainspring.serving.health import health
 from mainspring.serving.lane import Lane, LaneLimits, Numbers, Shared
 from mainspring.serving.metrics import ModelMetrics, render
-from mainspring.serving.plain_json import allow, predict
 from mainspring.serving.prediction_log import PredictionLog, connect
+from mainspring.serving.siblings import Siblings, door_of
 from mainspring.serving.snapshot import Snapshot, load_snapshot
-from mainspring.serving.v2_rest import V2Rest
+from mainspring.serving.workers import DOOR, GRPC_DOOR
 
 if TYPE_CHECKING:
     from mainspring.serving.grpc_server import GrpcServer
 
-DOOR = "gateway"
 POLL_S = 0.2
 RETRY_S = 5.0
 DRAIN_S = 10.0
 SPOOL_BYTES = 1_073_741_824
 TROUBLE_EVERY_S = 10.0
 TROUBLE_LASTS_S = 60.0
-GRPC_DOOR = "gateway_grpc"
-_PREDICT, _V2 = "/predict/", "/v2"
-_READABLE = ("/ready", "/health", "/metrics", "/openapi.json", "/docs")
 _log = logging.getLogger(__name__)
 
 
-def run_gateway(config: Config, project: Project, clock: Clock, stop: threading.Event) -> None:
+def run_gateway(config: Config, project: Project, clock: Clock, stop: threading.Event, *, worker: int = 0) -> None:
     """Serve predictions until ``stop`` is set or a SIGTERM or SIGINT comes; then answer what is queued and log it.
 
     Args:
@@ -73,15 +63,16 @@ def run_gateway(config: Config, project: Project, clock: Clock, stop: threading.
         project: Its definitions.
         clock: The wall's, or one that a driver moves.
         stop: Set by whoever runs this in a thread.
+        worker: Number of this worker, from 1; 0 when it is the only one.
     """
     sys.setswitchinterval(0.000_5)  # the prediction log's thread gives the interpreter back to the event loop sooner
-    uvloop.run(_main(config, project, clock, stop))
+    uvloop.run(_main(config, project, clock, stop, worker))
 
 
-async def _main(config: Config, project: Project, clock: Clock, stop: threading.Event) -> None:
+async def _main(config: Config, project: Project, clock: Clock, stop: threading.Event, worker: int) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
-    gateway = Gateway(config, project, clock)
+    gateway = Gateway(config, project, clock, worker=worker)
     if threading.current_thread() is threading.main_thread():
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop.set)
@@ -109,12 +100,15 @@ class Gateway:
         project: Its definitions.
         clock: Where moments come from.
         limits: Of each model's lane.
+        worker: Number of this worker, from 1; 0 when it is the only one.
     """
 
-    def __init__(self, config: Config, project: Project, clock: Clock, limits: LaneLimits | None = None) -> None:
+    def __init__(
+        self, config: Config, project: Project, clock: Clock, limits: LaneLimits | None = None, *, worker: int = 0
+    ) -> None:
         self._config = config
         self._project = project
-        self._token = internal_token(config.run)
+        self._worker = worker
         self._numbers = Numbers(secrets.token_hex(5))
         self._store = OnlineStore.open(config.state_path, config.limits.state_map_bytes)
         self._reader = Reader((), self._store)
@@ -128,9 +122,11 @@ class Gateway:
         self._trouble_at_s = self._reported_at_s = 0.0
         self._store_failures = 0
         self._is_stopping = False
-        self._server: Server | None = None
+        self._servers: list[Server] = []
         self._grpc: GrpcServer | None = None
-        self._v2 = V2Rest(self, config.gateway.max_body_bytes)
+        door, token = config.gateway, internal_token(config.run)
+        siblings = Siblings(config.run, worker, door.workers, token)
+        self._front = Front(self, siblings, token, max_body_bytes=door.max_body_bytes, max_rows=door.max_rows)
         folder = config.run / "spool"
         self._spool = Spool(folder, self._numbers.epoch, SPOOL_BYTES)
         self._spool.adopt()
@@ -148,12 +144,12 @@ class Gateway:
     @property
     def url(self) -> str:
         """Where the door is."""
-        return self._server.url if self._server is not None else ""
+        return self._servers[0].url if self._servers else ""
 
     @property
     def grpc_url(self) -> str:
         """Where the gRPC door is; empty when there is none."""
-        return f"grpc://{self._config.gateway.host}:{self._grpc.port}" if self._grpc is not None else ""
+        return url_of(self._config.gateway.host, self._grpc.port, "grpc") if self._grpc is not None else ""
 
     @property
     def is_ready(self) -> bool:
@@ -176,18 +172,39 @@ class Gateway:
         return self._snapshot
 
     async def start(self) -> None:
-        """Open the door, then load: until a snapshot is there, ``/ready`` says 503."""
-        door = self._config.gateway
-        self._server = await serve(self.handle, door.host, door.port, Limits(max_body_bytes=door.max_body_bytes))
-        write_door(self._config.run, DOOR, self._server.url)
+        """Open the doors and load.
+
+        A gateway alone opens first: until a snapshot is there, ``/ready`` says 503. One of several workers loads first:
+        its share of the connections would find it loading while the others serve.
+        """
+        self._log.start()
+        if self._worker:
+            await self._load_first()
+            await self._open()
+        else:
+            await self._open()
+            await self._load_first()
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _open(self) -> None:
+        door, run, is_one_of_many = self._config.gateway, self._config.run, self._worker > 0
+        limits = Limits(max_body_bytes=door.max_body_bytes)
+        self._servers.append(await serve(self._front.handle, door.host, door.port, limits, reuse_port=is_one_of_many))
         if door.grpc is not None:
             await self._start_grpc(door.host, door.grpc)
-        self._log.start()
+        if is_one_of_many:
+            self._servers.append(await serve(self._front.handle, "127.0.0.1", 0, limits))
+            write_door(run, door_of(self._worker), self._servers[1].url)
+        else:
+            write_door(run, DOOR, self.url)
+            if self._grpc is not None:
+                write_door(run, GRPC_DOOR, self.grpc_url)
+
+    async def _load_first(self) -> None:
         await asyncio.to_thread(warm_up)
         await self.reload()
         gc.collect()
         gc.freeze()  # a full collection over what has been loaded would cost tens of milliseconds in a request
-        self._watcher = asyncio.create_task(self._watch())
 
     async def _start_grpc(self, host: str, port: int) -> None:
         """Open the gRPC door, if what it needs is installed."""
@@ -196,9 +213,8 @@ class Gateway:
         except ModuleNotFoundError as error:
             _log.warning("no gRPC door: %s is not installed; pip install 'mainspring[grpc]'", error.name)
             return
-        self._grpc = GrpcServer(self, self._config.gateway.max_body_bytes)
+        self._grpc = GrpcServer(self, self._config.gateway.max_body_bytes, reuse_port=self._worker > 0)
         await self._grpc.start(host, port)
-        write_door(self._config.run, GRPC_DOOR, self.grpc_url)
         _log.info("gRPC at %s", self.grpc_url)
 
     async def stop(self, timeout_s: float) -> None:
@@ -206,12 +222,12 @@ class Gateway:
         self._is_stopping = True
         if self._watcher is not None:
             self._watcher.cancel()
-        remove_door(self._config.run, DOOR)
-        remove_door(self._config.run, GRPC_DOOR)
+        for name in (DOOR, GRPC_DOOR, door_of(self._worker)):
+            remove_door(self._config.run, name)
         if self._grpc is not None:
             await self._grpc.stop(timeout_s)
-        if self._server is not None:
-            await self._server.drain(timeout_s)
+        for server in self._servers:
+            await server.drain(timeout_s)
         for lane in self._lanes.values():
             lane.finish()
         if self._log.is_running:
@@ -297,25 +313,7 @@ class Gateway:
             self._reported_at_s = now_s
         self._trouble, self._trouble_at_s = trouble, now_s
 
-    # --- doors ----------------------------------------------------------------------------------------------------
-
-    def handle(self, request: Request) -> Response | Deferred | Any:
-        """Answer one request."""
-        path, method = request.path, request.method
-        if path.startswith(_PREDICT):
-            allow(method, "POST")
-            return predict(self.lane(path[len(_PREDICT) :]), request)
-        if path == _V2 or path.startswith("/v2/"):
-            return self._v2.handle(request)
-        if path in _READABLE:
-            allow(method, "GET", "HEAD")
-            return self._read(path)
-        if path == "/internal/reload":
-            allow(method, "POST")
-            self._check_token(request)
-            return self._reload()
-        hint = "POST /predict/MODEL, GET /docs, /ready, /health or /metrics"
-        raise NotFoundError("MS-S107", f"there is nothing at {path[:200]!r}", hint=hint)
+    # --- what the doors ask for -----------------------------------------------------------------------------------
 
     def lane(self, name: str) -> Lane:
         """The lane of one model.
@@ -332,39 +330,16 @@ class Gateway:
         hint = did_you_mean(name[:100], self._lanes)
         raise NotFoundError("MS-S109", f"no model {name[:100]!r} is served here", hint=hint)
 
-    def _read(self, path: str) -> Response:
-        """What a GET answers."""
-        match path:
-            case "/ready":
-                return self._ready()
-            case "/health":
-                return self._health()
-            case "/metrics":
-                return self._metrics()
-        models = (lane.served.model for lane in self._lanes.values())
-        described = openapi.document(models, self._config.gateway.max_rows)
-        if path == "/openapi.json":
-            return json_response(200, described)
-        return Response(200, openapi.page(described).encode(), "text/html; charset=utf-8")
-
-    async def _reload(self) -> Response:
-        snapshot = await self.reload()
-        return json_response(200, {"generation": snapshot.generation, "problems": problems_of(snapshot)})
-
-    def _ready(self) -> Response:
-        if not self.is_ready:
-            return json_response(503, {"ready": False}, (("Retry-After", "1"),))
-        return json_response(200, {"ready": True, "models": sorted(self._lanes)})
-
-    def _health(self) -> Response:
+    def health(self) -> dict[str, Any]:
+        """What this worker says of itself."""
         trouble = self._trouble if time.monotonic() - self._trouble_at_s < TROUBLE_LASTS_S else ""
-        return json_response(200, health(self._numbers.epoch, self._snapshot, self._lanes, self._log, trouble))
+        return health(self._numbers.epoch, self._snapshot, self._lanes, self._log, trouble)
 
-    def _metrics(self) -> Response:
-        server = self._server
+    def metrics(self) -> str:
+        """What this worker has counted, as Prometheus reads it."""
         gauges: dict[str, float] = self._fold_lag() | {
             "ready": float(self._snapshot is not None),
-            "connections": float(len(server.connections) if server is not None else 0),
+            "connections": float(sum(len(server.connections) for server in self._servers)),
             "queued_rows": float(sum(lane.queued_rows for lane in self._lanes.values())),
             "store_failures": float(self._store_failures),
             "prediction_log_sent": float(self._log.sent),
@@ -373,8 +348,7 @@ class Gateway:
             "prediction_log_quarantined": float(self._log.quarantined),
             "prediction_log_dropped": float(self._log.dropped),
         }
-        text = render([lane.metrics for lane in self._lanes.values()], gauges)
-        return Response(200, text.encode(), "text/plain; version=0.0.4")
+        return render([lane.metrics for lane in self._lanes.values()], gauges)
 
     def _fold_lag(self) -> dict[str, float]:
         """What the log holds and features do not count yet, now; not there while log or store cannot be read."""
@@ -385,11 +359,6 @@ class Gateway:
             self._report(f"the lag of the fold cannot be read: {error!r}")
             return {}
         return {"fold_lag_records": float(lag.records), "fold_lag_seconds": lag.seconds}
-
-    def _check_token(self, request: Request) -> None:
-        given = request.headers.get("authorization", "").encode("utf-8", "replace")
-        if not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
-            raise RefusedError("MS-S112", "this door is for the project's own processes")
 
 
 def _versions(described: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], str]:

@@ -94,14 +94,15 @@ class GrpcServer:
     Args:
         models: What is served.
         max_body_bytes: Of one message.
+        reuse_port: Share the port with the gateway's other workers; a port that is taken is then not noticed here.
     """
 
-    def __init__(self, models: Models, max_body_bytes: int) -> None:
+    def __init__(self, models: Models, max_body_bytes: int, *, reuse_port: bool = False) -> None:
         self._models = models
         self._server = aio.server(
             options=(
                 ("grpc.max_receive_message_length", max_body_bytes),
-                ("grpc.so_reuseport", 0),  # a taken port is said, not shared
+                ("grpc.so_reuseport", int(reuse_port)),
             )
         )
         methods: dict[str, Method] = {

@@ -42,6 +42,20 @@ def health(
     }
 
 
+def health_of_all(workers: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """The state of a gateway of several workers: the worst of theirs, what their logs sum to, and each by number."""
+    order = ("ok", "degraded", "loading")
+    logs = [one["prediction_log"] for one in workers.values()]
+    return {
+        "status": max((str(one["status"]) for one in workers.values()), key=order.index),
+        "prediction_log": {
+            name: any(log[name] for log in logs) if name == "away" else sum(log[name] for log in logs)
+            for name in logs[0]
+        },
+        "workers": {str(number): one for number, one in sorted(workers.items())},
+    }
+
+
 def problems_of(snapshot: Snapshot) -> list[dict[str, Any]]:
     """What could not be loaded."""
     return [

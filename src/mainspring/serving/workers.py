@@ -1,0 +1,108 @@
+"""Several workers on one port: a parent that holds the port, starts them, and starts again who dies.
+
+The kernel shares new connections out among the workers that listen (SO_REUSEPORT). The parent serves nothing and loads
+nothing: it keeps the port while workers come and go, writes the gateway's doors, and passes SIGHUP on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from mainspring.core.children import Child
+from mainspring.core.config import Config
+from mainspring.core.errors import UnavailableError
+from mainspring.core.http import hold_port, url_of
+from mainspring.core.run import read_door, remove_door, write_door
+from mainspring.serving.siblings import door_of
+
+DOOR, GRPC_DOOR = "gateway", "gateway_grpc"
+START_S = 90.0
+_TURN_S = 0.05
+_log = logging.getLogger(__name__)
+
+
+def run_workers(config: Config, argv: Sequence[str], stop: threading.Event) -> None:
+    """Keep ``config.gateway.workers`` workers serving until ``stop`` is set; then have them drain.
+
+    Args:
+        config: The project's settings.
+        argv: Command that starts one worker; its number and its ports are appended.
+        stop: Set by a signal, or when the supervisor is gone.
+
+    Raises:
+        UnavailableError: The port is taken (MS-S002), or a worker ends before it ever listened (MS-S130).
+    """
+    door = config.gateway
+    held = [hold_port(door.host, door.port)]
+    if door.grpc is not None:
+        held.append(hold_port(door.host, door.grpc))
+    ports = [one.getsockname()[1] for one in held]
+    options = ["--port", str(ports[0]), *(("--grpc", str(ports[1])) if door.grpc is not None else ())]
+    children = {number: Child(f"gateway worker {number}") for number in range(1, door.workers + 1)}
+    commands = {number: [*argv, *options, "--worker", str(number)] for number in children}
+    _pass_on(children)
+    try:
+        for number, child in children.items():
+            child.start(commands[number])
+        if _await_first(config, children, stop):
+            write_door(config.run, DOOR, url_of(door.host, ports[0]))
+            if door.grpc is not None:
+                write_door(config.run, GRPC_DOOR, url_of(door.host, ports[1], "grpc"))
+        while not stop.wait(_TURN_S):
+            _look_after(children, commands)
+    finally:
+        remove_door(config.run, DOOR)
+        remove_door(config.run, GRPC_DOOR)
+        for child in children.values():
+            child.tell_to_stop()
+        for child in children.values():
+            child.stop()
+        _close(held)
+
+
+def _look_after(children: dict[int, Child], commands: dict[int, list[str]]) -> None:
+    for number, child in children.items():
+        ended = child.poll()
+        if ended is not None:
+            _log.warning("%s ended with %d; it is started again in %g s", child.name, ended.code, ended.again_in_s)
+        elif child.is_due:
+            child.start(commands[number])
+
+
+def _await_first(config: Config, children: dict[int, Child], stop: threading.Event) -> bool:
+    """Wait until all of them serve; False when told to stop before."""
+    ends_s = time.monotonic() + START_S
+    while not all(read_door(config.run, door_of(number)) for number in children):
+        if stop.wait(_TURN_S):
+            return False
+        for child in children.values():
+            if child.code is not None:
+                raise UnavailableError("MS-S130", f"{child.name} ended at once with {child.code}", why="see above")
+        if time.monotonic() > ends_s:
+            raise UnavailableError("MS-S130", f"a worker of the gateway does not serve after {START_S:g} s")
+    return True
+
+
+def _pass_on(children: dict[int, Child]) -> None:
+    """Every worker looks for new routes when the gateway is told to."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def tell(_number: int, _frame: FrameType | None) -> None:
+        for child in children.values():
+            if child.pid is not None:
+                os.kill(child.pid, signal.SIGHUP)
+
+    signal.signal(signal.SIGHUP, tell)
+
+
+def _close(held: Sequence[socket.socket]) -> None:
+    for one in held:
+        one.close()
