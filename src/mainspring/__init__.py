@@ -1,7 +1,8 @@
 """Mainspring: from raw events to a served, watched, self-renewing model.
 
 A definitions file needs ``import mainspring as ms`` and ``from mainspring import col``; everything it may say is listed
-in ``__all__``. Names are imported when first used, so that importing the package is cheap.
+in ``__all__``, and so are ``Client`` and ``AsyncClient``, which send events and ask for predictions. Names are imported
+when first used, so that importing the package is cheap.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from polars import col, lit, when
 
+    from mainspring.client import AsyncClient, Client
     from mainspring.definitions import (
         Dataset,
         Monitor,
@@ -61,6 +63,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncClient",
+    "Client",
     "Dataset",
     "Monitor",
     "Rollout",
@@ -124,7 +128,13 @@ _AGGREGATES = (
     "trend",
     "var",
 )
-_HOMES = {"col": "polars", "lit": "polars", "when": "polars"}
+_HOMES = {
+    "AsyncClient": "mainspring.client",
+    "Client": "mainspring.client",
+    "col": "polars",
+    "lit": "polars",
+    "when": "polars",
+}
 
 
 def __getattr__(name: str) -> Any:

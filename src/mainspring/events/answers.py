@@ -27,17 +27,19 @@ def _last(acks: Sequence[Ack], last_offset: int) -> int:
 def events_answer(
     acks: Sequence[Ack], last_offset: int, *, is_no_json: bool = False, numbers: Sequence[int | None] | None = None
 ) -> Response:
-    """What a sender is told: counts, and each refused record by its place; 422 if all were, 400 for no JSON."""
+    """What a sender is told: counts, duplicates and refused records by place; 422 if all were, 400 for no JSON."""
     errors = _errors(acks, numbers)
     accepted = sum(ack.status == "accepted" for ack in acks)
+    duplicates = [numbers[i] if numbers else i for i, ack in enumerate(acks) if ack.status == "duplicate"]
     status = 400 if is_no_json else 422 if errors and len(errors) == len(acks) else 200
     return json_response(
         status,
         {
             "accepted": accepted,
-            "duplicate": len(acks) - accepted - len(errors),
+            "duplicate": len(duplicates),
             "quarantined": len(errors),
             "last_offset": _last(acks, last_offset),
+            "duplicates": duplicates,
             "errors": errors,
         },
     )

@@ -1,34 +1,20 @@
-"""A small client of the intake: keep-alive, synchronous, of the standard library."""
+"""The intake as the project's own processes speak to it. Other programs have ``mainspring.Client``."""
 
 from __future__ import annotations
 
-import http.client
 import urllib.parse
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
-from mainspring.core.errors import (
-    BackPressureError,
-    ContractError,
-    MainspringError,
-    NotFoundError,
-    RefusedError,
-    TooLargeError,
-    UnavailableError,
-)
+from mainspring.core.errors import UnavailableError
+from mainspring.core.exchange import KINDS, Exchange
 from mainspring.events.progress import MovedError
 
-_ERRORS: dict[int, type[MainspringError]] = {
-    400: ContractError,
-    403: RefusedError,
-    404: NotFoundError,
-    409: MovedError,
-    413: TooLargeError,
-    429: BackPressureError,
-}
+_KINDS = {**KINDS, 409: MovedError}
 
 
 class IntakeClient:
@@ -42,12 +28,9 @@ class IntakeClient:
     """
 
     def __init__(self, url: str, token: str = "", timeout_s: float = 30.0) -> None:
-        parts = urllib.parse.urlsplit(url)
         self.url = url
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self._token = token
-        self._timeout_s = timeout_s
-        self._connection: http.client.HTTPConnection | None = None
+        self._exchange = Exchange(url, timeout_s)
 
     def post_events(self, source: str, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Send events of one source; datetimes may be ``datetime`` values or ISO 8601 texts.
@@ -121,9 +104,7 @@ class IntakeClient:
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._exchange.close()
 
     def __enter__(self) -> Self:
         """Itself."""
@@ -143,40 +124,17 @@ class IntakeClient:
         headers = {"Content-Type": content_type} if content_type else {}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        is_kept = self._connection is not None
         try:
-            status, raw = self._exchange(method, path, body, headers)
-        except (http.client.HTTPException, OSError) as error:
-            self.close()
-            if not is_kept or isinstance(error, TimeoutError):
-                raise self._unavailable(error) from None
-            try:
-                status, raw = self._exchange(method, path, body, headers)
-            except (http.client.HTTPException, OSError) as again:
-                self.close()
-                raise self._unavailable(again) from None
-        answer = msgspec.json.decode(raw) if raw else {}
-        if status == http.HTTPStatus.OK or (isinstance(answer, dict) and "accepted" in answer):
-            return answer
-        kind = _ERRORS.get(status, UnavailableError)
-        parts = {key: str(answer.get(key, "")) for key in ("where", "why", "hint")}
-        raise kind(str(answer.get("code", "MS-E300")), str(answer.get("error", f"status {status}")), **parts)
-
-    def _exchange(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        if self._connection is None:
-            self._connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
-        self._connection.request(method, path, body or None, headers)
-        response = self._connection.getresponse()
-        raw = response.read()
-        if response.will_close:
-            self.close()
-        return response.status, raw
-
-    def _unavailable(self, error: Exception) -> UnavailableError:
-        return UnavailableError(
-            "MS-E300",
-            "the intake cannot be reached",
-            where=self.url,
-            why=str(error) or type(error).__name__,
-            hint="mainspring up",
-        )
+            answer = self._exchange.ask(method, path, body, headers)
+        except OSError as error:
+            raise UnavailableError(
+                "MS-E300",
+                "the intake cannot be reached",
+                where=self.url,
+                why=str(error) or type(error).__name__,
+                hint="mainspring up",
+            ) from None
+        said = answer.json()
+        if answer.status == HTTPStatus.OK or (isinstance(said, dict) and "accepted" in said):
+            return said
+        raise answer.error(_KINDS)

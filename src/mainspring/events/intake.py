@@ -7,7 +7,7 @@
     ``zstd``: see ``bodies.py``.
     Fields. As the source declares them. Times are ISO 8601 texts, read as UTC without an offset. Unknown fields,
     numbers for texts, integers beyond int64 and infinities are refused; JSON has no NaN, ``null`` is a missing value.
-    Answer. ``{"accepted": n, "duplicate": n, "quarantined": n, "last_offset": o, "errors": [{"index", "code",
+    Answer. ``{"accepted": n, "duplicate": n, "quarantined": n, "last_offset": o, "duplicates": [i], "errors": [{"index", "code",
     "reason", "path"}]}``. ``index`` counts from 0 in the order sent. ``last_offset`` is the offset of the newest of
     these events (of the log's newest when none was accepted). What is answered is on the disk.
     Status. 200 when any event was accepted or is a duplicate, also when others were not; 422 when all went to
