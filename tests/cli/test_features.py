@@ -1,5 +1,7 @@
 """``mainspring features`` as a user runs it."""
 
+import io
+import re
 import struct
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import time
 
 import pytest
 
+from mainspring.cli.app import run
 from mainspring.core import WallClock, load_config, to_iso
 from mainspring.features import OnlineStore
 
@@ -226,6 +229,38 @@ def test_a_state_that_is_wrong_is_seen_by_diff(cli, project, no_tracking, lines)
 def heads_of(store):
     with store.env.begin() as txn, txn.cursor(store.heads) as cursor:
         return [(bytes(key), bytes(raw)) for key, raw in cursor]
+
+
+class Terminal(io.StringIO):
+    """Somebody who watches."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def watched(cli, monkeypatch):
+    """Runs a command line before a terminal's eyes, and tells what was seen of it beside the answer."""
+
+    def call(*argv, at):
+        with monkeypatch.context() as patch:
+            screen = Terminal()
+            patch.setattr("sys.stderr", screen)
+            patch.setenv("TERM", "xterm")
+            assert run([*argv, "-C", str(at)]) in (0, 5)
+        return screen.getvalue()
+
+    return call
+
+
+def test_a_replay_shows_how_far_it_has_come_and_how_long_it_takes(cli, watched, built):
+    change(built, 'ms.mean("minutes", window="6h")', 'ms.mean("minutes", window="3h")')
+    for argv in (["dataset", "build", "is_late"], ["features", "diff", "city"]):
+        seen = watched(*argv, at=built)
+        assert "events replayed" in seen
+        assert re.search(r"(\d+)/\1\b.*0:00:00", seen)
+        assert watched(*argv, "--json", at=built) == ""
+        assert "events replayed" not in cli(*argv, at=built).err
 
 
 def test_help_starts_without_loading_what_folds(project):

@@ -58,7 +58,10 @@ def build(
             terminal.say(options, f"reading the predictions of {model}, and replaying them to compare …")
         else:
             terminal.say(options, f"replaying the features of {model} at the moment of each request …")
-        built = workshop.build(model, workspace.clock.now_us(), actor(), is_served=served, version=version)
+        with terminal.progress(options, "events replayed") as tell:
+            built = workshop.build(
+                model, workspace.clock.now_us(), actor(), is_served=served, version=version, progress=tell
+            )
     rows = [
         (
             "rows",

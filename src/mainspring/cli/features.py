@@ -188,23 +188,23 @@ def diff(
     from mainspring.features.values import key_of
     from mainspring.features.versions import both, changes, sample_keys
 
-    with workspace.catalog() as catalog, workspace.history() as history:
+    bar = terminal.progress(options, "events replayed")
+    with workspace.catalog() as catalog, workspace.history() as history, bar as tell:
         known = _versions(workspace, catalog, view)
         second = _version(view, known, new)
         first = _version(view, known, old or _before(known, second.version))
         keys = [key_of(first, key)] if key else sample_keys(second, history.frame, sample)
-        answers = both(first, second, history.frame, keys, moment_us)
+        answers = both(first, second, history.frame, keys, moment_us, tell)
         found = changes(*answers)
     from dataclasses import asdict
 
-    changed = sum(one.changed for one in found)
     data: dict[str, Any] = {
         "view": view,
         "old": first.version,
         "new": second.version,
         "at": to_iso(moment_us),
         "keys": len(keys),
-        "values_changed": changed,
+        "values_changed": (changed := sum(one.changed for one in found)),
         "features": [asdict(one) for one in found],
     }
     columns = ("feature", "keys", "changed", "became null", "became known", "mean change", "most, relative")
@@ -315,8 +315,8 @@ def _against_replay(workspace: Workspace, name: str, key: tuple[str, ...], momen
     view = workspace.view(name)
     parts = key_of(view, key)
     live = _online(workspace, view, parts, moment_us)
-    with workspace.history() as history:
-        again = replayed(view, history.frame, [parts], moment_us, known_offset=live.offset)
+    with workspace.history() as history, terminal.progress(options, "events replayed") as tell:
+        again = replayed(view, history.frame, [parts], moment_us, known_offset=live.offset, progress=tell)
     found = compare(live, again)
     unread = [one for one in found if one.equal == "unavailable"]
     differ = [one for one in found if one.equal == "differs"]

@@ -137,16 +137,25 @@ def counting(options: Options, label: str) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def progress(options: Options, label: str) -> Iterator[Callable[[int, int], None]]:
-    """A live bar with the time that is left; nothing when nobody watches. It is told what is done, and of how many."""
+    """A live bar with the time that is left, once told what is done, and of how many; none when nobody watches."""
     if options.json or not sys.stderr.isatty():
         yield lambda _done, _all: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True)) as bar:
-        task = bar.add_task(safe(label), total=None)
-        yield lambda done, every: bar.update(task, completed=done, total=every or None)
+    bar = Progress(*columns, console=console(stderr=True))
+    task = bar.add_task(safe(label), total=None)
+
+    def tell(done: int, every: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=every or None)
+
+    try:
+        yield tell
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def show_error(error: MainspringError, *, as_json: bool) -> None:

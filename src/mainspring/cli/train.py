@@ -61,7 +61,8 @@ def train(
     with open_desk(workspace.config, workspace.project) as desk, Workshop.open(workspace.config) as workshop:
         if dataset is None:
             terminal.say(options, f"replaying the features of {model} at the moment of each request …")
-            built = workshop.build(model, now_us, actor())
+            with terminal.progress(options, "events replayed") as tell:
+                built = workshop.build(model, now_us, actor(), progress=tell)
             dataset, path = built.hash, built.path
         else:
             found = desk.catalog.dataset(model, dataset)

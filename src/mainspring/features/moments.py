@@ -29,6 +29,7 @@ from mainspring.features.request import (
     piece,
     view_column,
 )
+from mainspring.features.shares import Progress, events_read, shares, views_asked
 from mainspring.features.status import Status
 
 _PIECE = 131_072
@@ -95,6 +96,7 @@ def features_at(
     known_us: Any = None,
     known_offset: Any = None,
     only: Collection[str] | None = None,
+    progress: Progress | None = None,
 ) -> Moments:
     """The model's columns for moments (t, k), as the gateway gives them at those moments.
 
@@ -106,15 +108,19 @@ def features_at(
         known_us: Events known before this count; or
         known_offset: events up to this log offset do. One of the two, as ``replay`` takes them.
         only: Names of the features to answer; all of them if None.
+        progress: Called now and then with how many events are done with and how many there are, of all views.
 
     Raises:
         RefusedError: An expression cannot be computed for a row, such as a strict cast (MS-F330).
     """
     wanted = [f for f in model.features if only is None or f.name in only]
-    views = {view.name: view for feature in wanted for view in model.views_of(feature)}
+    views = views_asked(model, only)
+    told = shares(progress, events_read(views, frame_of) if progress is not None else [0] * len(views))
     replayed = {
-        name: replay_view(view, requests, frame_of, t_us, known_us=known_us, known_offset=known_offset)
-        for name, view in views.items()
+        view.name: replay_view(
+            view, requests, frame_of, t_us, known_us=known_us, known_offset=known_offset, progress=share
+        )
+        for view, share in zip(views, told, strict=True)
     }
     found = _expressions(model, wanted, requests, replayed, instants_of(t_us))
     status: dict[str, Codes] = {}
@@ -155,13 +161,16 @@ def replay_view(
     *,
     known_us: Any = None,
     known_offset: Any = None,
+    progress: Progress | None = None,
 ) -> Replayed:
     """One view's answers for moments (t, k); arguments as of ``features_at``."""
     from mainspring.features.replay import replay
 
     events = stream(view, frame_of)
     keys = requests.select(view.entity)
-    values, status = replay(view, events, keys, t_us, known_us=known_us, known_offset=known_offset)
+    values, status = replay(view, events, keys, t_us, known_us=known_us, known_offset=known_offset, progress=progress)
+    if progress is not None:
+        progress(1, 1)
     texts: dict[str, pl.Series] = {}
     if "str" in view.kinds:
         from mainspring.features.words import texts_of

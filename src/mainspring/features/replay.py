@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,10 @@ from mainspring.features.history import (
 )
 from mainspring.features.kernels import M_LIMIT, M_ROW, M_T
 from mainspring.features.layout import LONGEST_US, Layout, compile_view
+from mainspring.features.shares import Progress
 from mainspring.features.spill import FILES, Shelf, chunks_of, files_of, room
 
 Frames = pl.DataFrame | pl.LazyFrame | Iterable[pl.DataFrame]
-Progress = Callable[[int, int], None]
-"""Called with how many events are done with and how many there are, as far as is known; each counts twice if history
-is dealt into files first."""
 LEAST_MEMORY_BYTES = 64 << 20
 
 
@@ -71,7 +69,7 @@ def replay(
         known_offset: int64[n] or one number.
         threads: How many work at once.
         memory_bytes: What may be used besides ``keys`` and the moments; at least 64 MB.
-        progress: Called now and then, by the thread that called.
+        progress: Called now and then, by the thread that called; events count twice if they are dealt into files first.
         folder: Where the files go: as much room as the columns that the view reads; the system's folder for temporary
             files by default.
 

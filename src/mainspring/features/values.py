@@ -21,6 +21,7 @@ from mainspring.features.nearest import Metric, Nearest, Neighbour, nearest_then
 from mainspring.features.operations import Column
 from mainspring.features.reader import Reader
 from mainspring.features.request import Program, view_column
+from mainspring.features.shares import Progress
 from mainspring.features.status import Status
 
 if TYPE_CHECKING:
@@ -130,11 +131,12 @@ def replayed(
     *,
     known_us: int | None = None,
     known_offset: int | None = None,
+    progress: Progress | None = None,
 ) -> Answers:
     """What a replay answers for the moment ``t_us``, of what was known by ``known_us`` or up to ``known_offset``."""
     moments = np.full(len(keys), t_us, np.int64)
     asked = keys_frame(view, keys)
-    found = replay_view(view, asked, frame_of, moments, known_us=known_us, known_offset=known_offset)
+    found = replay_view(view, asked, frame_of, moments, known_us=known_us, known_offset=known_offset, progress=progress)
     return Answers(view, moments, found.values, found.status, found.texts, known_offset)
 
 

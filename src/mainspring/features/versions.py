@@ -10,6 +10,7 @@ import polars as pl
 
 from mainspring.core.ids import hash128
 from mainspring.features.history import stream
+from mainspring.features.shares import Progress, events_read, shares
 from mainspring.features.values import Answers, FrameOf, replayed
 
 if TYPE_CHECKING:
@@ -49,10 +50,19 @@ def sample_keys(view: ViewDef, frame_of: FrameOf, most: int) -> list[tuple[Any, 
 
 
 def both(
-    first: ViewDef, second: ViewDef, frame_of: FrameOf, keys: Sequence[tuple[Any, ...]], t_us: int
+    first: ViewDef,
+    second: ViewDef,
+    frame_of: FrameOf,
+    keys: Sequence[tuple[Any, ...]],
+    t_us: int,
+    progress: Progress | None = None,
 ) -> tuple[Answers, Answers]:
     """What two definitions answer for the same keys at one moment, of what was known by then."""
-    one, other = (replayed(view, frame_of, keys, t_us, known_us=t_us) for view in (first, second))
+    told = shares(progress, events_read((first, second), frame_of))
+    one, other = (
+        replayed(view, frame_of, keys, t_us, known_us=t_us, progress=share)
+        for view, share in zip((first, second), told, strict=True)
+    )
     return one, other
 
 

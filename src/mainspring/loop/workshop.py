@@ -6,7 +6,7 @@ import math
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -22,6 +22,9 @@ from mainspring.loop.ledger import Ledger
 from mainspring.models import load
 from mainspring.training import Candidate, Served, Tracking, TrainingSet, build, sources_of, train
 from mainspring.training import load as load_dataset
+
+if TYPE_CHECKING:
+    from mainspring.features.shares import Progress
 
 
 class Workshop:
@@ -85,6 +88,7 @@ class Workshop:
         *,
         is_served: bool = False,
         version: str | None = None,
+        progress: Progress | None = None,
     ) -> TrainingSet:
         """Build the training set of a model as of ``now_us``, and say so.
 
@@ -97,6 +101,7 @@ class Workshop:
             actor: Who asked for it.
             is_served: Of the values that were served with past predictions, rather than of a replay.
             version: With ``is_served``: only of predictions by this version.
+            progress: Told by the replay how many events it is done with, and of how many.
         """
         model = self.model(name)
         self.history.catch_up()
@@ -110,6 +115,7 @@ class Workshop:
             holds=self._catalog.holds(model.label.source.name),
             reuse=load_dataset(self._config.located(earlier[-1].path)) if earlier and not is_served else None,
             served=self._served(name, version) if is_served else None,
+            progress=progress,
         )
         self.record(built, now_us, actor)
         return built

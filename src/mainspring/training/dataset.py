@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from mainspring.events.versions import first_asked
 from mainspring.training.labels import Hold, outcomes
 from mainspring.training.served import Served, differences, logged
 from mainspring.training.trainingset import KEYS, Counts, DatasetMeta, ServedFeature, SourceState, TrainingSet, save
+
+if TYPE_CHECKING:
+    from mainspring.features.shares import Progress
 
 Frames = Mapping[str, pl.DataFrame]
 _INSTANT = pl.Datetime("us")
@@ -44,6 +48,7 @@ def build(  # noqa: PLR0913  what a set is made of, by keyword
     reuse: TrainingSet | None = None,
     served: Served | None = None,
     lake_versions: Mapping[str, int] | None = None,
+    progress: Progress | None = None,
 ) -> TrainingSet:
     """Build and save the training set of ``model`` as far as it is known at ``now_us``.
 
@@ -58,6 +63,7 @@ def build(  # noqa: PLR0913  what a set is made of, by keyword
         reuse: An earlier set: features of its rows are read instead of replayed where they cannot have changed.
         served: Predictions: rows are those, with the values that were served, instead of replayed requests.
         lake_versions: Version of each source's lake table, for the record.
+        progress: Told by the replay how many events it is done with, and of how many.
 
     Raises:
         NotFoundError: A source's history is not among ``frames`` (MS-T105).
@@ -103,11 +109,11 @@ def build(  # noqa: PLR0913  what a set is made of, by keyword
     ).select([pl.col(name).cast(dtype) for name, dtype in KEYS.items()])
     differ: tuple[ServedFeature, ...] = ()
     if told is None:
-        columns, reused = _features(model, requests, frames, reuse)
+        columns, reused = _features(model, requests, frames, reuse, progress)
     else:
         rows, reused = told.part(usable), 0
         columns = [rows.columns[f.name] for f in model.features]
-        differ = differences(model, rows, frames.__getitem__)
+        differ = differences(model, rows, frames.__getitem__, progress)
     frame = keys.hstack(columns)
     lake_versions = lake_versions or {}
     meta = DatasetMeta(
@@ -156,21 +162,32 @@ def _units(
 
 
 def _features(
-    model: ModelDef, requests: pl.DataFrame, frames: Frames, reuse: TrainingSet | None
+    model: ModelDef,
+    requests: pl.DataFrame,
+    frames: Frames,
+    reuse: TrainingSet | None,
+    progress: Progress | None,
 ) -> tuple[list[pl.Series], int]:
     """The model's columns for ``requests``, in order, and how many rows were reused where that is possible."""
     from mainspring.features.moments import features_at
+    from mainspring.features.shares import events_read, shares, views_asked
 
     at = {"t_us": requests["_t"].to_numpy(), "known_us": requests["_known_at"].to_numpy()}
     rows = _unchanged(model, requests, frames, reuse) if reuse is not None else None
     same = _same_features(model, reuse.meta) if reuse is not None and rows is not None else frozenset()
     if reuse is None or rows is None or not same:
-        found = features_at(model, requests, frames.__getitem__, **at).columns
+        found = features_at(model, requests, frames.__getitem__, **at, progress=progress).columns
         return [_as_seen(found[f.name]) for f in model.features], 0
     is_new = np.ones(len(requests), np.bool_)
     is_new[rows[0]] = False
     changed = [f.name for f in model.features if f.name not in same]
-    found = features_at(model, requests, frames.__getitem__, only=changed, **at).columns if changed else {}
+    sizes = [sum(events_read(views_asked(model, names), frames.__getitem__)) for names in (changed, same)]
+    told = shares(progress, sizes)
+    found = (
+        features_at(model, requests, frames.__getitem__, only=changed, **at, progress=told[0]).columns
+        if changed
+        else {}
+    )
     columns = {name: _as_seen(column) for name, column in found.items()}
     asked = requests.filter(is_new)
     new = (
@@ -181,6 +198,7 @@ def _features(
             t_us=asked["_t"].to_numpy(),
             known_us=asked["_known_at"].to_numpy(),
             only=same,
+            progress=told[1],
         ).columns
         if len(asked)
         else {}

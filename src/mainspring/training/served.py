@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -19,6 +19,9 @@ from mainspring.core.errors import RefusedError
 from mainspring.definitions import Feature, ModelDef
 from mainspring.events.versions import first_asked
 from mainspring.training.trainingset import ServedFeature
+
+if TYPE_CHECKING:
+    from mainspring.features.shares import Progress
 
 _INSTANT = pl.Datetime("us")
 _LIST = msgspec.json.Decoder(list[Any]).decode
@@ -123,21 +126,25 @@ def logged(
     )
 
 
-def differences(model: ModelDef, rows: Logged, frame_of: Callable[[str], pl.DataFrame]) -> tuple[ServedFeature, ...]:
+def differences(
+    model: ModelDef, rows: Logged, frame_of: Callable[[str], pl.DataFrame], progress: Progress | None = None
+) -> tuple[ServedFeature, ...]:
     """Where the served values differ from a replay at the logged moment, and from one at the request's own moment.
 
     The first is a fault (parity); the second is what the fold had not yet seen when the request came (lag). Rows whose
     request is no event cannot be replayed.
     """
     from mainspring.features.moments import features_at, tolerance_of
+    from mainspring.features.shares import events_read, shares
 
     asked = rows.units["_is_event"]
     part = rows.part(asked)
     if part.units.is_empty():
         return tuple(ServedFeature(f.name, 0, int(rows.unread[f.name].sum()), 0, 0) for f in model.features)
     t_us, known_us = part.units["_t"], part.units["_known_at"]
-    then = features_at(model, part.units, frame_of, t_us, known_offset=part.units["_folded"]).columns
-    own = features_at(model, part.units, frame_of, t_us, known_us=known_us).columns
+    told = shares(progress, [sum(events_read(model.views, frame_of))] * 2)
+    then = features_at(model, part.units, frame_of, t_us, known_offset=part.units["_folded"], progress=told[0]).columns
+    own = features_at(model, part.units, frame_of, t_us, known_us=known_us, progress=told[1]).columns
     out = []
     for feature in model.features:
         was, compared = part.columns[feature.name], ~part.unread[feature.name]
