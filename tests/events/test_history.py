@@ -61,6 +61,41 @@ def test_catching_up_reads_only_what_is_new_and_frames_are_kept(project, log, ad
     assert len(history._buffers["arrived"].frames) <= 34
 
 
+def test_only_the_columns_that_are_asked_for_are_read_from_the_lake_and_kept(project, log, add, tmp_path):
+    writer = History(project, log, Lake(tmp_path / "lake"))
+    add(5)
+    writer.catch_up()
+    whole = writer.frame("arrived")
+    reader = History(project, log, Lake(tmp_path / "lake"))
+    for history in (writer, reader):
+        history.flush()
+    reader = History(project, log, Lake(tmp_path / "lake"))
+    assert not reader._buffers["arrived"].frames
+    add(2)
+    reader.catch_up()
+    writer.catch_up()
+    writer.flush()
+    whole = writer.frame("arrived")
+    assert reader.frame("arrived", ["carrier", "_offset"]).equals(whole.select("carrier", "_offset"))
+    assert [f.columns for f in reader._buffers["arrived"].frames] == [["carrier", "_offset"]]
+    assert reader.frame("arrived", ["flight_id"]).equals(whole.select("flight_id"))
+    assert reader.frame("arrived").equals(whole)
+
+
+def test_rows_that_nobody_asked_for_leave_the_memory_once_they_are_in_the_lake(project, log, add, tmp_path):
+    history = History(project, log, Lake(tmp_path / "lake"))
+    history.frame("weather", ["wind_mph"])
+    for _ in range(3):
+        add(4)
+        history.catch_up()
+        history.flush()
+    assert not history._buffers["arrived"].frames
+    assert not history._buffers["arrived"].unflushed
+    assert history.frame("weather", ["wind_mph"])["wind_mph"].to_list() == [1.5] * 3
+    assert {c for f in history._buffers["weather"].frames for c in f.columns} == {"wind_mph"}
+    assert history.frame("arrived").height == 12
+
+
 def test_what_was_flushed_and_what_was_not_are_each_there_once_after_a_restart(project, log, add, tmp_path):
     history = History(project, log, Lake(tmp_path / "lake"))
     add(3)

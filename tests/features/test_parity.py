@@ -36,8 +36,9 @@ class Frames:
     def __init__(self, requests):
         self.frames = {"asks": requests, "events": frame(RECORDS)}
 
-    def frame(self, name):
-        return self.frames[name]
+    def frame(self, name, columns=None):
+        found = self.frames[name]
+        return found if columns is None else found.select(c for c in found.columns if c in columns)
 
 
 def world(store, *, known_us=(90, 90), folded=8):

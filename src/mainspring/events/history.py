@@ -7,6 +7,7 @@ calls ``flush``; one that only reads never does.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +21,38 @@ from mainspring.events.lake import META_SCHEMA, Lake
 from mainspring.events.log import Log
 from mainspring.events.record import Record, Shape, known_length, stored_default
 from mainspring.events.system import all_sources
-from mainspring.events.versions import with_untils
+from mainspring.events.versions import UNTIL_SCHEMA, with_untils
 
 _MARK = "_flushed"
 _PAGE = 20_000
 _MOST_FRAMES = 32
-_COMPACT_AFTER = 64
 
 
 class _Buffer:
-    """One source: frames of what is known, rows that no frame holds yet, and the frame of those not in the lake."""
+    """One source: its rows in the lake, of which only the columns that were asked for are in memory, and the others.
 
-    __slots__ = ("commits", "fills", "frames", "lake_offset", "meta", "rows", "schema", "source", "unflushed", "whole")
+    ``lake_offset`` divides them. Rows beyond it are kept whole until they are flushed; then they are let go of but for
+    the columns that somebody has asked for in this process.
+    """
+
+    __slots__ = (
+        *("asked", "fills", "frames", "lake_offset", "loaded", "meta"),
+        *("rows", "schema", "source", "unflushed", "whole"),
+    )
 
     def __init__(self, source: SourceDef) -> None:
         self.source = source
         self.schema = {**{f.name: _type_of(f) for f in source.fields}, **META_SCHEMA}
         # Elsewhere null can only mean that a row is older than the column: `_fit` sees to it when it reads.
         self.fills = {f.name: _default(f) for f in source.fields if f.nullable and f.default is not None}
+        self.asked: frozenset[str] = frozenset()
+        self.loaded = False
         self.frames: list[pl.DataFrame] = []
         self.unflushed: list[pl.DataFrame] = []
-        self.whole: pl.DataFrame | None = None
+        self.whole: dict[frozenset[str], pl.DataFrame] = {}
         self.rows: list[tuple[Any, ...]] = []
         self.meta: list[tuple[Any, ...]] = []
         self.lake_offset = 0
-        self.commits = 0
 
     def settle(self) -> None:
         """Make a frame of the rows that have come."""
@@ -59,27 +67,48 @@ class _Buffer:
         )
         self.rows.clear()
         self.meta.clear()
-        self.whole = None
-        self.frames.append(frame)
+        self.whole.clear()
         self.unflushed.append(frame)
 
-    def frame(self) -> pl.DataFrame:
-        """All that is known, as one frame."""
+    def flushed(self, offset: int) -> None:
+        """What had not been in the lake is there now: keep the columns that were asked for."""
+        if self.loaded:
+            names = self.names(self.asked)
+            self.frames += [frame.select(names) for frame in self.unflushed]
+            self._join()
+        self.unflushed.clear()
+        self.whole.clear()
+        self.lake_offset = offset
+
+    def names(self, columns: frozenset[str]) -> list[str]:
+        """Columns in the order of the schema."""
+        return [name for name in self.schema if name in columns]
+
+    def tail(self) -> pl.DataFrame:
+        """What is not in the lake."""
         self.settle()
-        if self.whole is None:
-            if len(self.frames) > _MOST_FRAMES:
-                # Join the small ones at the end, and the large one in front only once they are a quarter of it.
-                tail = pl.concat(self.frames[1:], rechunk=True)
-                if tail.height * 4 > self.frames[0].height:
-                    self.frames = [pl.concat([self.frames[0], tail], rechunk=True)]
-                else:
-                    self.frames = [self.frames[0], tail]
-            if not self.frames:
-                whole = pl.DataFrame(schema=self.schema)
-            else:
-                whole = self.frames[0] if len(self.frames) == 1 else pl.concat(self.frames, rechunk=False)
-            self.whole = with_untils(whole, self.source)
-        return self.whole
+        if len(self.unflushed) > _MOST_FRAMES:
+            self.unflushed = [pl.concat(self.unflushed, rechunk=True)]
+        return pl.concat(self.unflushed, rechunk=False) if self.unflushed else pl.DataFrame(schema=self.schema)
+
+    def frame(self, columns: frozenset[str]) -> pl.DataFrame:
+        """These columns of all that is known, as one frame; those of the lake have been loaded."""
+        self.settle()
+        if columns not in self.whole:
+            names = self.names(columns)
+            parts = [frame.select(names) for frame in (*self.frames, self.tail())]
+            self.whole[columns] = pl.concat(parts, rechunk=False)
+        return self.whole[columns]
+
+    def _join(self) -> None:
+        """Join the small frames at the end, and the large one in front only once they are a quarter of it."""
+        if len(self.frames) <= _MOST_FRAMES:
+            return
+        tail = pl.concat(self.frames[1:], rechunk=True)
+        if tail.height * 4 > self.frames[0].height:
+            self.frames = [pl.concat([self.frames[0], tail], rechunk=True)]
+        else:
+            self.frames = [self.frames[0], tail]
 
 
 class History:
@@ -125,8 +154,10 @@ class History:
                 break
         return self._offset
 
-    def frame(self, source_name: str) -> pl.DataFrame:
+    def frame(self, source_name: str, columns: Iterable[str] | None = None) -> pl.DataFrame:
         """All events of a source read so far, in the order of ``_offset``.
+
+        What the lake has is read from it when it is first asked for, and only the columns that are.
 
         Columns are those of the source as it is defined now (missing in an older version: the default, or null),
         ``_offset``, ``_id``, ``_time``, ``_known_at`` and ``_ingested_at``. Call ``catch_up`` first for the newest.
@@ -134,10 +165,37 @@ class History:
         A source with corrections has every version of every row, deletes too, with ``_until_known_at`` and
         ``_until_offset``: when the next version supersedes it (`events.versions`), null for never.
 
+        Args:
+            source_name: Name of the source.
+            columns: Only these, and in the frame's own order; all if None.
+
         Raises:
             NotFoundError: No such source (MS-E201).
         """
-        return self._buffer(source_name).frame()
+        buffer = self._buffer(source_name)
+        wanted = frozenset(buffer.schema) if columns is None else frozenset(columns)
+        if buffer.source.corrects is not None and (columns is None or wanted & UNTIL_SCHEMA.keys()):
+            return self._with_untils(buffer, wanted, columns)
+        self._load(buffer, wanted)
+        return buffer.frame(wanted)
+
+    def _with_untils(self, buffer: _Buffer, wanted: frozenset[str], columns: Iterable[str] | None) -> pl.DataFrame:
+        needed = frozenset(wanted | {"_id", "_known_at", "_offset", buffer.source.corrects or ""}) - {*UNTIL_SCHEMA}
+        self._load(buffer, needed)
+        key = needed | {*UNTIL_SCHEMA}
+        if key not in buffer.whole:
+            buffer.whole[key] = with_untils(buffer.frame(needed), buffer.source)
+        found = buffer.whole[key]
+        return found if columns is None else found.select([name for name in found.columns if name in wanted])
+
+    def tail(self, source_name: str) -> tuple[pl.DataFrame, int]:
+        """The events that are not in the lake, and the offset up to which its table is complete.
+
+        Raises:
+            NotFoundError: No such source (MS-E201).
+        """
+        buffer = self._buffer(source_name)
+        return buffer.tail(), buffer.lake_offset
 
     def flush(self, *, least_rows: int = 1) -> int:
         """Write what is not there yet to the lake, exactly once: only the process that owns the lake.
@@ -159,11 +217,7 @@ class History:
                 waiting.append(int(frame["_offset"][0]) - 1)
                 continue
             written += self._lake.append(name, frame, self._offset, buffer.fills)
-            buffer.unflushed.clear()
-            buffer.lake_offset = self._offset
-            buffer.commits += 1
-            if buffer.commits % _COMPACT_AFTER == 0:
-                self._lake.compact(name)
+            buffer.flushed(self._offset)
         reached = min(waiting, default=self._offset)
         if reached > self._flushed:
             self._flushed = reached
@@ -175,22 +229,28 @@ class History:
         self._flushed = max(self._read_mark(), self._log.first_offset() - 1)
         self._offset = self._flushed
         self._buffers = {name: _Buffer(source) for name, source in self._sources.items()}
-        for buffer in self._buffers.values():
-            self._load(buffer)
+        for name, buffer in self._buffers.items():
+            buffer.lake_offset = self._lake.offset(name)
 
-    def _load(self, buffer: _Buffer) -> None:
-        name = buffer.source.name
-        buffer.lake_offset = self._lake.offset(name)
-        found = self._lake.frame(name)
+    def _load(self, buffer: _Buffer, columns: frozenset[str]) -> None:
+        """Have these columns of the rows in the lake in memory, as they are in it up to ``lake_offset``."""
+        if buffer.loaded and columns <= buffer.asked:
+            return
+        buffer.asked |= columns
+        names = buffer.names(buffer.asked)
+        found = self._lake.frame(buffer.source.name, list(dict.fromkeys((*names, "_offset"))))
+        buffer.frames = []
         if found is not None:
-            buffer.frames = [_fit(found, buffer.source)]
-            self._lake.forget(name)
+            known = found.filter(pl.col("_offset") <= buffer.lake_offset)
+            buffer.frames = [_fit(known, buffer.source, names)]
+        buffer.loaded = True
+        buffer.whole.clear()
 
     def _take(self, record: Record) -> None:
         buffer = self._buffers.get(record.source)
         if buffer is None:  # a source that is no longer defined: its events are kept in the lake all the same
             buffer = _Buffer(_as_recorded(self._log.shape(record.source, record.version)))
-            self._load(buffer)
+            buffer.lake_offset = self._lake.offset(record.source)
             self._buffers[record.source] = buffer
         if record.offset <= buffer.lake_offset:
             return
@@ -219,10 +279,15 @@ class History:
         scratch.replace(self._mark)
 
 
-def _fit(frame: pl.DataFrame, source: SourceDef) -> pl.DataFrame:
-    """``frame`` with the columns of ``source``, as `Record.row_for` does it: what a row did not have is the default."""
-    columns = [_fitted(field, is_known=field.name in frame.columns) for field in source.fields]
-    return frame.select(*columns, *(pl.col(name).cast(dtype) for name, dtype in META_SCHEMA.items()))
+def _fit(frame: pl.DataFrame, source: SourceDef, names: Sequence[str]) -> pl.DataFrame:
+    """Columns of ``frame`` as ``source`` has them, as `Record.row_for` does it: what is missing is the default."""
+    exprs = (
+        pl.col(name).cast(META_SCHEMA[name])
+        if name in META_SCHEMA
+        else _fitted(source.columns[name], is_known=name in frame.columns)
+        for name in names
+    )
+    return frame.select(exprs)
 
 
 def _fitted(field: Field, *, is_known: bool) -> pl.Expr:

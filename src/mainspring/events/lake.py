@@ -7,7 +7,7 @@ rows. Whoever is killed between a commit and anything else finds out from the ta
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,13 @@ _WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 
 
 class _Table:
-    """An open Delta table, and the frame of what was last read from it."""
+    """A Delta table's folder, and the table once there is one."""
 
-    __slots__ = ("delta", "frames", "path")
+    __slots__ = ("delta", "path")
 
     def __init__(self, path: Path, delta: DeltaTable | None) -> None:
         self.path = path
         self.delta = delta
-        self.frames: dict[str, pl.DataFrame] = {}
 
 
 class Lake:
@@ -105,7 +104,6 @@ class Lake:
         if older is not None:
             # Once, in one step: afterwards a row without such a column looks like one that had null in it.
             rows = pl.concat([older.with_columns(filled), rows], how="diagonal_relaxed")
-            self.forget(source)
         write_deltalake(
             table.delta,
             rows,
@@ -136,32 +134,32 @@ class Lake:
     ) -> pl.DataFrame | None:
         """The table's rows in the order of ``_offset``; None without a table.
 
-        Files never change once written, so each is read once and kept while the table refers to it.
-
         Args:
             source: Name of the source.
-            columns: Only these.
+            columns: Only these; one that no file has is missing from the answer too.
             since_us: Only events with a time at or after it.
         """
-        table = self._table(source)
-        if table.delta is None:
+        files = self._files(source)
+        if not files:
             return None
-        # The tables are not partitioned: a file's name is all of its path, and safe where the folder's own name is not.
-        names = [uri.rpartition("/")[2] for uri in table.delta.file_uris()]
-        known = table.frames
-        table.frames = {n: known[n] if n in known else pl.read_parquet(table.path / n, glob=False) for n in names}
-        if not names:
-            return None
-        if len(names) == 1:
-            frame = table.frames[names[0]]
-        else:
-            ordered = sorted(table.frames.values(), key=lambda f: f["_offset"].min() or 0)
-            frame = pl.concat(ordered, how="diagonal_relaxed", rechunk=False)
+        wanted = None if columns is None else {*columns, "_offset", *(("_time",) if since_us is not None else ())}
+        frames = [_read(path, wanted) for path in files]
+        frames.sort(key=lambda f: f["_offset"].min() or 0)
+        frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed", rechunk=False)
         if not frame["_offset"].is_sorted():  # compaction does not keep the order
             frame = frame.sort("_offset")
         if since_us is not None:
             frame = frame.filter(pl.col("_time") >= pl.lit(since_us).cast(UTC_US))
-        return frame if columns is None else frame.select(columns)
+        return frame if columns is None else frame.select([name for name in columns if name in frame.columns])
+
+    def _files(self, source: str) -> list[Path]:
+        """The files of the table as it was last looked at."""
+        table = self._table(source)
+        if table.delta is None:
+            return []
+        # What lies below the table's folder is safe as it stands in a URI, also where the folder's own name is not.
+        depth = 1 + len(table.delta.metadata().partition_columns)
+        return [table.path.joinpath(*uri.split("/")[-depth:]) for uri in table.delta.file_uris()]
 
     def count(self, source: str, reach_us: int | None = None) -> tuple[int, int]:
         """How many rows the source's table has, and how many of them are not older than ``reach_us`` before the newest.
@@ -197,10 +195,6 @@ class Lake:
         table.delta.vacuum(dry_run=False)
         return joined
 
-    def forget(self, source: str) -> None:
-        """Give back the memory of what was read."""
-        self._table(source).frames = {}
-
     def _table(self, source: str) -> _Table:
         found = self._tables.get(source)
         if found is None or found.delta is None:
@@ -211,6 +205,14 @@ class Lake:
                 delta = None
             found = self._tables[source] = _Table(path, delta)
         return found
+
+
+def _read(path: Path, columns: Collection[str] | None) -> pl.DataFrame:
+    """A file, or those of ``columns`` that it has."""
+    if columns is None:
+        return pl.read_parquet(path, glob=False, hive_partitioning=False)
+    has = pl.read_parquet_schema(path)
+    return pl.read_parquet(path, columns=[c for c in has if c in columns], glob=False, hive_partitioning=False)
 
 
 def _as_lists(frame: pl.DataFrame) -> pl.DataFrame:

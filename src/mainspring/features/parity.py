@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ import polars as pl
 from mainspring.core.ids import hash128
 from mainspring.features.moments import features_at, tolerance_of
 from mainspring.features.nearby import nearby
+from mainspring.features.needed import Columns, Needed
 from mainspring.features.status import Status
 
 if TYPE_CHECKING:
@@ -29,13 +30,8 @@ _NOT_COMPARED = (Status.UNAVAILABLE, Status.DEFAULT, Status.ERASED)
 _LIST = msgspec.json.Decoder(list[Any]).decode
 _INSTANT = pl.Datetime("us")
 _LOGGED = ("prediction_id", "predicted_at", "request_id", "folded", "features", "status")
-
-
-class Frames(Protocol):
-    """Where events of a source are read: ``events.History``."""
-
-    def frame(self, source_name: str) -> pl.DataFrame:
-        """All events of a source."""
+READ = (*_LOGGED, "_offset", "_time", "model", "version", "unit")
+"""Columns of ``_prediction`` that a check and its sampling read."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +171,7 @@ def sampled(predictions: pl.DataFrame, share: float, salt: bytes = b"") -> pl.Da
     return predictions.filter(pl.Series(chosen, dtype=pl.Boolean))
 
 
-def check(model: ModelDef, predictions: pl.DataFrame, history: Frames) -> ParityReport:
+def check(model: ModelDef, predictions: pl.DataFrame, history: Columns) -> ParityReport:
     """Replay logged predictions at their own moments and compare.
 
     Compared is every feature that a view or an expression makes; a plain column of the request has nothing to differ
@@ -187,14 +183,15 @@ def check(model: ModelDef, predictions: pl.DataFrame, history: Frames) -> Parity
         history: Of the request's source and of the views' sources.
     """
     asked = predictions.filter(pl.col("model") == model.name)
-    linked, served, codes = _linked(model, asked, history)
+    needed = Needed(model, history)
+    linked, served, codes = _linked(model, asked, needed)
     left_out = asked.height - linked.height
     if linked.is_empty():
         return unlinked(model.name, left_out)
     made = [f for f in model.features if f.view is not None or f.expression is not None]
     names = {f.name for f in made}
     t_us = linked["_predicted_at"]
-    frame_of = nearby(model, linked, int(_instants(t_us).min()), history.frame)
+    frame_of = nearby(model, linked, int(_instants(t_us).min()), needed.frame)
     then = features_at(model, linked, frame_of, t_us, known_offset=linked["_folded"], only=names).columns
     requested = linked["_requested"]
     by_then = features_at(model, linked, frame_of, t_us, known_us=requested, only=names).columns
@@ -243,7 +240,7 @@ def joined(model: str, reports: Sequence[ParityReport]) -> ParityReport:
 
 
 def _linked(
-    model: ModelDef, asked: pl.DataFrame, history: Frames
+    model: ModelDef, asked: pl.DataFrame, history: Needed
 ) -> tuple[pl.DataFrame, list[list[Any]], list[list[int]]]:
     """Predictions with the columns of the requests that they answered; what they were served, and its statuses."""
     requests = history.frame(model.request.name).sort("_offset").unique("_id", keep="first", maintain_order=True)
@@ -260,10 +257,10 @@ def _linked(
     return linked, [served[i] for i in whole], codes
 
 
-def _lag(model: ModelDef, linked: pl.DataFrame, history: Frames, lagging: np.ndarray) -> LagSkew:
+def _lag(model: ModelDef, linked: pl.DataFrame, history: Columns, lagging: np.ndarray) -> LagSkew:
     """Records of the views' sources that were known before a request and lay after what had been folded."""
     names = {source.name for view in model.views for source in view.sources}
-    parts = [history.frame(name).select("_offset", "_known_at") for name in sorted(names)]
+    parts = [history.frame(name, ("_offset", "_known_at")) for name in sorted(names)]
     if not parts:
         return LagSkew(linked.height)
     events = pl.concat(parts).sort("_offset")

@@ -18,7 +18,8 @@ from mainspring.loop.ledger import Ledger
 from mainspring.loop.served import served_model
 
 if TYPE_CHECKING:
-    from mainspring.features.parity import Frames, ParityReport
+    from mainspring.features.needed import Columns
+    from mainspring.features.parity import ParityReport
 
 KIND = "parity"
 MOST_PREDICTIONS = 500
@@ -29,7 +30,7 @@ CLEAN_AUDITS = 3
 """In a row close an incident: a sample may miss the key whose state is wrong."""
 
 
-def check_releases(model: ModelDef, catalog: Catalog, predictions: pl.DataFrame, history: Frames) -> ParityReport:
+def check_releases(model: ModelDef, catalog: Catalog, predictions: pl.DataFrame, history: Columns) -> ParityReport:
     """Parity of predictions of one model, each by the definitions of the release that answered it.
 
     Args:
@@ -47,7 +48,7 @@ def check_releases(model: ModelDef, catalog: Catalog, predictions: pl.DataFrame,
     return joined(model.name, reports)
 
 
-def audit(model: ModelDef, catalog: Catalog, ledger: Ledger, history: Frames, at_us: int) -> ParityReport | None:
+def audit(model: ModelDef, catalog: Catalog, ledger: Ledger, history: Columns, at_us: int) -> ParityReport | None:
     """Audit one model at one boundary; the same boundary a second time writes nothing.
 
     Args:
@@ -109,14 +110,16 @@ def open_incident(catalog: Catalog, model: str) -> Incident | None:
     return next((i for i in catalog.incidents(is_open=True) if i.kind == KIND and i.model == model), None)
 
 
-def _fresh(model: ModelDef, history: Frames, after: int, at_us: int) -> pl.DataFrame:
+def _fresh(model: ModelDef, history: Columns, after: int, at_us: int) -> pl.DataFrame:
     until = pl.lit(at_us).cast(pl.Datetime("us", "UTC"))
-    frame = history.frame(PREDICTION.name)
+    from mainspring.features.parity import READ
+
+    frame = history.frame(PREDICTION.name, READ)
     return frame.filter((pl.col("model") == model.name) & (pl.col("_offset") > after) & (pl.col("_time") <= until))
 
 
 def _checked(
-    model: ModelDef, catalog: Catalog, fresh: pl.DataFrame, history: Frames, at_us: int, open_now: Incident | None
+    model: ModelDef, catalog: Catalog, fresh: pl.DataFrame, history: Columns, at_us: int, open_now: Incident | None
 ) -> tuple[ParityReport, float]:
     """A sample of other keys each time; while an incident is open a larger one."""
     from mainspring.features.parity import sampled

@@ -149,7 +149,7 @@ class Controller:
 
     def _newest_us(self, source: str) -> int:
         """When the newest event of a source became known."""
-        newest = self._history.frame(source)["_known_at"].dt.epoch("us").max()
+        newest = self._history.frame(source, ["_known_at"])["_known_at"].dt.epoch("us").max()
         return int(newest) if isinstance(newest, int) else 0
 
     def _judge(self, model: ModelDef, at_us: int) -> None:
@@ -206,7 +206,7 @@ class Controller:
     def _drift(self, model: ModelDef, champion: Version, package: Package, at_us: int) -> None:
         after = pl.from_epoch(pl.lit(at_us - model.monitor.every_us), "us").dt.replace_time_zone("UTC")
         until = pl.from_epoch(pl.lit(at_us), "us").dt.replace_time_zone("UTC")
-        served = self._history.frame(PREDICTION.name).filter(
+        served = self._history.frame(PREDICTION.name, ("_time", "model", "version", "features")).filter(
             (pl.col("_time") > after)
             & (pl.col("_time") <= until)
             & (pl.col("model") == model.name)
@@ -248,7 +248,7 @@ class Controller:
         if rollout is None:
             return ""
         plan = plan_of(model.rollout)
-        frame = self._history.frame(PREDICTION.name).filter(pl.col("rollout") == rollout.rollout_id)
+        frame = self._history.frame(PREDICTION.name, rollouts.READ).filter(pl.col("rollout") == rollout.rollout_id)
         predictions = frame.sort("_offset").unique("unit", keep="first", maintain_order=True)
         units = matured.filter(pl.col("rollout") == rollout.rollout_id) if matured.height else matured
         evidence = rollouts.gather(plan, rollout.challenger, predictions, units)

@@ -13,6 +13,7 @@ import polars as pl
 from mainspring.definitions import ModelDef
 from mainspring.events.history import History
 from mainspring.events.system import PREDICTION
+from mainspring.features.needed import needed_columns
 from mainspring.training.labels import outcomes
 
 _KEPT = (
@@ -51,6 +52,7 @@ class Outcomes:
         self._pending: list[pl.DataFrame] = []
         self._mature: list[pl.DataFrame] = []
         self._units: set[str] = set()
+        self._columns = needed_columns(model)[model.label.source.name]
         self._key_type = model.label.source.schema[model.label.on]
 
     def advance(self, now_us: int, holds: Sequence[tuple[int, int | None]]) -> None:
@@ -67,10 +69,11 @@ class Outcomes:
             return
         pending = pl.concat(self._pending)
         oldest_us = pending["_time"].dt.epoch("us").min()
-        events = self._history.frame(self._model.label.source.name)
+        label = self._model.label
+        events = self._history.frame(label.source.name, self._columns)
         events = events.filter(pl.col("_time") >= pl.from_epoch(pl.lit(oldest_us), "us").dt.replace_time_zone("UTC"))
         units = pending.select(_t=pl.col("_time").dt.epoch("us"), unit=pl.col("unit").cast(self._key_type))
-        judged = outcomes(self._model.label, units, events, now_us, holds)
+        judged = outcomes(label, units, events, now_us, holds)
         matured = judged["matured"]
         if matured.any():
             self._mature.append(pending.filter(matured).hstack(judged.filter(matured).select("mature_at_us", "y")))
@@ -92,7 +95,7 @@ class Outcomes:
         return self._mature[0].filter(pl.col("y").is_not_null())
 
     def _new_predictions(self) -> pl.DataFrame:
-        frame = self._history.frame(PREDICTION.name)
+        frame = self._history.frame(PREDICTION.name, (*_KEPT, "model"))
         fresh = frame.filter((pl.col("_offset") > self._seen_offset) & (pl.col("model") == self._model.name))
         if frame.height:
             self._seen_offset = max(self._seen_offset, int(frame["_offset"].max()))  # type: ignore[arg-type]

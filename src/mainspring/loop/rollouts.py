@@ -11,6 +11,12 @@ from mainspring.rollout import Evidence, PairedUnits, RolloutPlan, VetoEvidence,
 CHAMPION = "champion"
 """What ``fallback`` says of an answer that the champion gave because the challenger that was drawn had failed."""
 
+READ = (
+    *("_offset", "unit", "rollout", "version", "other_version", "variant", "fallback", "probability", "folded"),
+    *("error", "other_error", "latency_us", "other_latency_us"),
+)
+"""Columns of ``_prediction`` that the evidence is made of."""
+
 
 def gather(plan: RolloutPlan, challenger: str, predictions: pl.DataFrame, matured: pl.DataFrame) -> Evidence:
     """All evidence of one rollout since it began.

@@ -17,6 +17,7 @@ from mainspring.events.history import History
 from mainspring.events.lake import Lake
 from mainspring.events.log import Log
 from mainspring.events.system import PREDICTION
+from mainspring.features.needed import Needed
 from mainspring.loop import judging
 from mainspring.loop.ledger import Ledger
 from mainspring.models import load
@@ -105,7 +106,8 @@ class Workshop:
         """
         model = self.model(name)
         self.history.catch_up()
-        frames = {source: self.history.frame(source) for source in sources_of(model)}
+        needed = Needed(model, self.history)
+        frames = {source: needed.frame(source) for source in sources_of(model)}
         earlier = [one for one in self._catalog.datasets(name) if not one.numbers.get("derived")]
         built = build(
             model,
