@@ -130,6 +130,11 @@ class History:
         self._start()
 
     @property
+    def lake(self) -> Lake:
+        """The lake as it was found: what `tail` says continues that, whatever has been written since."""
+        return self._lake
+
+    @property
     def offset(self) -> int:
         """The log offset up to which everything has been read."""
         return self._offset

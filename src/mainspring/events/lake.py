@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
@@ -18,6 +18,9 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from mainspring.core.errors import ConfigError, UnavailableError
 from mainspring.core.names import check_name
 from mainspring.definitions.expressions import UTC_US
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pa_dataset
 
 APP = "mainspring-log"
 META_SCHEMA: dict[str, Any] = {
@@ -77,7 +80,7 @@ class Lake:
         """
         for _ in range(_ATTEMPTS):
             self.refresh(source)
-            rows = _as_lists(frame.filter(pl.col("_offset") > self.offset(source)))
+            rows = as_lists(frame.filter(pl.col("_offset") > self.offset(source)))
             if last_offset <= self.offset(source) or rows.is_empty():
                 return 0
             try:
@@ -161,6 +164,11 @@ class Lake:
         depth = 1 + len(table.delta.metadata().partition_columns)
         return [table.path.joinpath(*uri.split("/")[-depth:]) for uri in table.delta.file_uris()]
 
+    def dataset(self, source: str) -> pa_dataset.Dataset | None:
+        """The table as it was last looked at, to be scanned column by column and file by file; None without one."""
+        delta = self._table(source).delta
+        return None if delta is None else delta.to_pyarrow_dataset()
+
     def count(self, source: str, reach_us: int | None = None) -> tuple[int, int]:
         """How many rows the source's table has, and how many of them are not older than ``reach_us`` before the newest.
 
@@ -215,7 +223,7 @@ def _read(path: Path, columns: Collection[str] | None) -> pl.DataFrame:
     return pl.read_parquet(path, columns=[c for c in has if c in columns], glob=False, hive_partitioning=False)
 
 
-def _as_lists(frame: pl.DataFrame) -> pl.DataFrame:
+def as_lists(frame: pl.DataFrame) -> pl.DataFrame:
     """``frame`` with vectors as lists: Delta has no arrays of a fixed length, and a contract may change the length."""
     vectors = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Array)]
     return frame.with_columns(pl.col(vectors).arr.to_list()) if vectors else frame
