@@ -54,6 +54,17 @@ class GatewaySection(DoorSection, frozen=True, forbid_unknown_fields=True):
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
 
 
+class IntakeSection(DoorSection, frozen=True, forbid_unknown_fields=True):
+    """The intake's door.
+
+    Attributes:
+        max_stream_bytes: Most that a body which is taken piece by piece may unpack to.
+    """
+
+    port: int = 7071
+    max_stream_bytes: int = 1_073_741_824
+
+
 class LimitSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a laptop's disk is asked for at most."""
 
@@ -66,7 +77,7 @@ class LimitSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     project: ProjectSection
     urls: UrlSection = UrlSection()
-    intake: DoorSection = DoorSection(port=7071)
+    intake: IntakeSection = IntakeSection()
     gateway: GatewaySection = GatewaySection()
     worker: DoorSection = DoorSection()
     limits: LimitSection = LimitSection()
@@ -83,7 +94,7 @@ class Config(msgspec.Struct, frozen=True):
     root: Path
     project: ProjectSection
     urls: UrlSection
-    intake: DoorSection
+    intake: IntakeSection
     gateway: GatewaySection
     limits: LimitSection
     connect: dict[str, dict[str, Any]] = {}

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import traceback
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from mainspring.core.messages import (
     RefusalError,
     Request,
     Response,
+    Sink,
     encode,
     error_response,
     internal_error,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 _PIPELINE = 64  # answers that one connection may wait for before we stop reading from it
 _LINGER_S = 1.0  # how long a refused client may go on sending, so that it reads our answer instead of a reset
+_PROGRESS_BYTES = 65_536  # a body that goes elsewhere brings at least so much in the time a request has to arrive
 _ONCE = frozenset({"host", "authorization", "content-type", "content-length", "transfer-encoding"})
 
 
@@ -42,6 +45,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[Deferred] = deque()
+        self._peer = ""
         self._is_feeding = False
         self._is_paused = False  # we do not read: too many answers are waiting, or the client takes none
         self._is_last = False  # no further request is read from this connection
@@ -61,12 +65,15 @@ class Connection(asyncio.Protocol):
         self._body_bytes = 0
         self._is_inside = False
         self._has_headers = False
+        self._sink: Sink | None = None
 
     # --- asyncio --------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
         self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if peer else ""
         self._server.connections.add(self)
         if len(self._server.connections) > self._limits.max_connections:
             self._refuse(RefusalError(503, "MS-S007", "too many connections"))
@@ -76,6 +83,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone; whoever computes its answers may stop."""
         self._transport = None
+        self._drop_sink()
         for slot in self._queue:
             slot.cancelled = True
         self._queue.clear()
@@ -84,6 +92,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more; it may still read."""
         self._is_last = True
+        self._drop_sink()
         return bool(self._queue)  # True keeps our half open until the answers are out
 
     def pause_writing(self) -> None:
@@ -107,7 +116,7 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
-            if not isinstance(cause, RefusalError):
+            if not isinstance(cause, MainspringError):
                 traceback.print_exception(error, file=sys.stderr)
                 cause = RefusalError(500, "MS-S008", "internal error")
             self._refuse(cause)
@@ -159,9 +168,6 @@ class Connection(asyncio.Protocol):
         if self._parser.should_upgrade():
             raise RefusalError(400, "MS-S003", "no other protocol is spoken here")
         headers = self._headers
-        length = headers.get("content-length")
-        if length is not None and int(length) > self._limits.max_body_bytes:
-            raise self._too_large()
         host = headers.get("host")
         if host is None:
             if self._parser.get_http_version() != "1.0":
@@ -170,16 +176,22 @@ class Connection(asyncio.Protocol):
             raise RefusalError(403, "MS-S006", "the Host header names another machine")
         if "origin" in headers and not is_here(urlsplit(headers["origin"]).netloc):
             raise RefusalError(403, "MS-S006", "pages of another site may not ask")
-        if headers.get("expect", "").lower() == "100-continue" and not self._queue and self._transport is not None:
+        is_asked = headers.get("expect", "").lower() == "100-continue" and not self._queue
+        if int(headers.get("content-length", 0)) > self._limits.max_body_bytes:
+            self._open_sink()
+        if is_asked and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, part: bytes) -> None:
         """A piece of the body."""
         self._steps += 1
         self._body_bytes += len(part)
-        if self._body_bytes > self._limits.max_body_bytes:
-            raise self._too_large()
-        self._body.append(part)
+        if self._sink is None and self._body_bytes > self._limits.max_body_bytes:
+            self._open_sink()
+        if self._sink is None:
+            self._body.append(part)
+        else:
+            self._feed(self._sink, part)
 
     def on_message_complete(self) -> None:
         """A whole request: hand it to the handler."""
@@ -191,16 +203,20 @@ class Connection(asyncio.Protocol):
             keeps = False  # 1.0 keeps connections only by an agreement that we do not enter
         if not keeps:
             self._is_last = True
-        path, query = target_of(self._url)
-        method = self._parser.get_method().decode("ascii")
+        if self._sink is not None:
+            self._sink.deferred.keeps = keeps
+            sink, self._sink = self._sink, None
+            self._guarded(sink, sink.end)
+            return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        answer = self._answer(Request(method, path, query, self._headers, body))
+        request = self._request(body)
+        answer = self._answer(request)
         if isinstance(answer, Deferred):
             slot = answer
         else:
             slot = Deferred()
             slot.response = answer
-        slot.keeps, slot.is_head = keeps, method == "HEAD"
+        slot.keeps, slot.is_head = keeps, request.method == "HEAD"
         slot.connection = self
         self._queue.append(slot)
 
@@ -215,6 +231,8 @@ class Connection(asyncio.Protocol):
         ends = False
         while queue and (response := queue[0].response) is not None:
             slot = queue.popleft()
+            if self._sink is not None and slot is self._sink.deferred:
+                self._sink, self._is_last, self._is_inside, self._is_refused = None, True, False, True
             keeps = slot.keeps and not self._server.draining
             try:
                 out.append(encode(response, self._server.date, keeps=keeps, is_head=slot.is_head))
@@ -254,12 +272,61 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()  # never took its last answer
         elif self._stuck_since_s and now_s - self._stuck_since_s > limits.slow_s:
             self._transport.abort()
+        elif self._sink is not None and self._sink.full:
+            self._since_s = now_s  # it waits for us
         elif self._is_inside:
             if now_s - self._since_s > limits.slow_s:
                 self._refuse(RefusalError(408, "MS-S005", f"the request did not arrive within {limits.slow_s:g} s"))
                 self.flush()
         elif not self._queue and now_s - self._since_s > limits.idle_s:
             self._transport.close()
+
+    def _request(self, body: bytes) -> Request:
+        path, query = target_of(self._url)
+        return Request(self._parser.get_method().decode("ascii"), path, query, self._headers, body, self._peer)
+
+    def _open_sink(self) -> None:
+        """From here on the body goes elsewhere, piece by piece: first what was kept of it.
+
+        Raises:
+            MainspringError: There is nothing that takes it.
+        """
+        opener = self._server.opener
+        sink = None if opener is None else opener(self._request(b""))
+        if sink is None:
+            raise RefusalError(413, "MS-S004", f"a body has at most {self._limits.max_body_bytes} bytes here")
+        self._sink = sink
+        sink.wake = self._balance
+        sink.deferred.connection = self
+        sink.deferred.keeps = False  # until the body is whole
+        self._queue.append(sink.deferred)
+        kept, self._body, self._body_bytes = self._body, [], 0
+        for part in kept:
+            self._feed(sink, part)
+
+    def _feed(self, sink: Sink, part: bytes) -> None:
+        self._guarded(sink, lambda: sink.feed(part))
+        if self._body_bytes > _PROGRESS_BYTES:  # it is not slow, it is large
+            self._since_s, self._body_bytes = self._loop.time(), 0
+
+    @staticmethod
+    def _guarded(sink: Sink, call: Callable[[], None]) -> None:
+        try:
+            if not sink.deferred.answered:
+                call()
+        except MainspringError as error:
+            sink.deferred.answer(error_response(error))
+        except Exception:  # noqa: BLE001  as of a handler
+            sink.deferred.answer(internal_error())
+
+    def _drop_sink(self) -> None:
+        """There will be no end of the body."""
+        if self._sink is not None:
+            sink, self._sink = self._sink, None
+            if sink.deferred in self._queue:
+                self._queue.remove(sink.deferred)
+            sink.deferred.cancelled = True
+            sink.abort()
 
     def _answer(self, request: Request) -> Response | Deferred:
         try:
@@ -290,8 +357,9 @@ class Connection(asyncio.Protocol):
         task.add_done_callback(done)
         return slot
 
-    def _refuse(self, refusal: RefusalError) -> None:
+    def _refuse(self, refusal: MainspringError) -> None:
         """Answer in turn, then close; what the client still sends is thrown away."""
+        self._drop_sink()
         self._server.refused(refusal.http_status)
         self._is_last, self._is_inside = True, False
         slot = Deferred()
@@ -313,7 +381,8 @@ class Connection(asyncio.Protocol):
 
     def _balance(self) -> None:
         """Read only while the client takes its answers and does not run too far ahead of them."""
-        should_pause = bool(self._stuck_since_s) or len(self._queue) >= _PIPELINE
+        is_full = self._sink is not None and self._sink.full
+        should_pause = is_full or bool(self._stuck_since_s) or len(self._queue) >= _PIPELINE
         if should_pause != self._is_paused and self._transport is not None and not self._transport.is_closing():
             self._is_paused = should_pause
             if should_pause:
@@ -325,6 +394,3 @@ class Connection(asyncio.Protocol):
         self._header_bytes += size
         if self._header_bytes > self._limits.max_header_bytes:
             raise RefusalError(431, "MS-S004", f"headers over {self._limits.max_header_bytes} bytes")
-
-    def _too_large(self) -> RefusalError:
-        return RefusalError(413, "MS-S004", f"a body has at most {self._limits.max_body_bytes} bytes here")

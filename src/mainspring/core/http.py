@@ -1,7 +1,8 @@
 """A small, strict HTTP/1.1 server for our own doors: one ``asyncio.Protocol`` over httptools, no framework.
 
 A handler is given a whole request. It answers at once with a ``Response``, later through a ``Deferred`` (the cheap way:
-whoever holds it calls ``answer``), or with any awaitable. Answers leave in the order of the requests.
+whoever holds it calls ``answer``), or with any awaitable. Answers leave in the order of the requests. A body too large
+to be kept goes piece by piece to a ``Sink``, where there is one for it.
 
 Strict means: conflicting lengths and other ways of smuggling are refused, a body or header over its limit is refused
 before it is kept, a slow client is told so and dropped, a request that names another host (DNS rebinding) or comes from
@@ -21,8 +22,10 @@ from mainspring.core.messages import (
     Deferred,
     Handler,
     Limits,
+    Opener,
     Request,
     Response,
+    Sink,
     WrongMethodError,
     error_headers,
     error_response,
@@ -33,9 +36,11 @@ __all__ = [
     "Deferred",
     "Handler",
     "Limits",
+    "Opener",
     "Request",
     "Response",
     "Server",
+    "Sink",
     "WrongMethodError",
     "error_headers",
     "error_response",
@@ -49,8 +54,9 @@ __all__ = [
 class Server:
     """A listening door. Made by ``serve``."""
 
-    def __init__(self, handler: Handler, limits: Limits, host: str) -> None:
+    def __init__(self, handler: Handler, limits: Limits, host: str, opener: Opener | None = None) -> None:
         self.handler = handler
+        self.opener = opener
         self.limits = limits
         self.host = host
         self.port = 0
@@ -132,7 +138,15 @@ class Server:
         self._sweeper = self._loop.call_later(every_s, self._sweep)
 
 
-async def serve(handler: Handler, host: str, port: int, limits: Limits, *, reuse_port: bool = False) -> Server:
+async def serve(
+    handler: Handler,
+    host: str,
+    port: int,
+    limits: Limits,
+    *,
+    reuse_port: bool = False,
+    opener: Opener | None = None,
+) -> Server:
     """Open a door on the running event loop.
 
     Args:
@@ -141,12 +155,14 @@ async def serve(handler: Handler, host: str, port: int, limits: Limits, *, reuse
         port: 0 takes a free one; see ``Server.port``.
         limits: What one client may ask.
         reuse_port: Let several processes share the port (SO_REUSEPORT).
+        opener: Gives what takes the body of a request piece by piece, when it is larger than ``limits`` say; None
+            where there is nothing: the request is refused. What it raises is the answer.
 
     Raises:
         RefusedError: ``host`` is not this machine alone (MS-S001).
         UnavailableError: The port is taken (MS-S002).
     """
-    server = Server(handler, limits, _loopback(host))
+    server = Server(handler, limits, _loopback(host), opener)
     await server.start(port, reuse_port=reuse_port)
     return server
 

@@ -27,6 +27,7 @@ class Request:
         path: Percent-decoded, without the query.
         query: What follows ``?``, as sent.
         headers: Lower-case names; values of a repeated header are joined by a comma.
+        peer: Address of whoever asks.
     """
 
     method: str
@@ -34,6 +35,7 @@ class Request:
     query: str
     headers: dict[str, str]
     body: bytes
+    peer: str = ""
 
 
 @dataclass(slots=True)
@@ -102,6 +104,31 @@ class Deferred:
                 self.connection.flush()
 
 
+class Sink(Protocol):
+    """What takes a body piece by piece, because it is larger than is kept; its answer is given to a ``Deferred``.
+
+    A sink that has answered is given no more. While it says that it is ``full`` nothing is read from its client; it
+    calls ``wake`` when it no longer is.
+    """
+
+    deferred: Deferred
+    wake: Callable[[], None]
+
+    @property
+    def full(self) -> bool:
+        """Whether it takes no more for now."""
+
+    def feed(self, part: bytes) -> None:
+        """The next piece."""
+
+    def end(self) -> None:
+        """The body is whole."""
+
+    def abort(self) -> None:
+        """The client is gone, or its request is refused; there will be no end."""
+
+
+Opener = Callable[[Request], "Sink | None"]
 Handler = Callable[[Request], "Response | Deferred | Awaitable[Response]"]
 
 

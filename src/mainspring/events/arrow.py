@@ -19,7 +19,10 @@ _TICKS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": -1_000}
 _DAY_US = 86_400_000_000
 # Of the flatbuffer tables in Arrow's Message.fbs: places of their fields, and the union's number for a dictionary.
 _HEADER_TYPE, _HEADER, _COMPRESSION, _DICTIONARY_DATA = 1, 2, 3, 1
-_IS_DICTIONARY = 2
+_BODY_BYTES = 3
+_IS_DICTIONARY, _IS_ROWS = 2, 3
+_CONTINUES = 0xFFFFFFFF
+_MOST_METADATA = 1_048_576
 _FILE_MARK = b"ARROW1"
 
 
@@ -104,6 +107,38 @@ def _is_compressed(metadata: bytes) -> bool:
     if kind == _IS_DICTIONARY:
         header = _follow(metadata, _field(metadata, header, _DICTIONARY_DATA))
     return bool(_field(metadata, header, _COMPRESSION))
+
+
+def bytes_after(buffer: bytes | bytearray) -> int | None:
+    """Length of the IPC message that a buffer begins with, its body included; None while that cannot be said.
+
+    Raises:
+        ValueError: It begins with no message, or with a negative length; a struct.error or IndexError likewise.
+    """
+    if len(buffer) < 8:
+        return None
+    mark, length = struct.unpack_from("<Ii", buffer)
+    if mark != _CONTINUES or length < 0:
+        raise ValueError("no message")
+    if length == 0:
+        return 8 if len(buffer) > 8 else None
+    if length > _MOST_METADATA:
+        raise ValueError("too much metadata")
+    if len(buffer) < 8 + length:
+        return None
+    metadata = bytes(buffer[8 : 8 + length])
+    at = _field(metadata, struct.unpack_from("<I", metadata)[0], _BODY_BYTES)
+    body: int = struct.unpack_from("<q", metadata, at)[0] if at else 0
+    if body < 0:
+        raise ValueError("a negative body")
+    return 8 + int(length) + body
+
+
+def is_rows(message: bytes) -> bool:
+    """Whether an IPC message holds a record batch; a schema or a dictionary otherwise."""
+    metadata = message[8:]
+    at = _field(metadata, struct.unpack_from("<I", metadata)[0], _HEADER_TYPE) if metadata else 0
+    return bool(at) and metadata[at] == _IS_ROWS
 
 
 def _field(raw: bytes, table: int, number: int) -> int:

@@ -22,8 +22,8 @@ from mainspring.events.log import Draft
 from mainspring.events.quarantine import fields_json
 
 UNPACKED = 4
-_NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
-_ARROW = "application/vnd.apache.arrow.stream"
+NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
+ARROW = "application/vnd.apache.arrow.stream"
 _PIECE_BYTES = 262_144
 
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -43,7 +43,7 @@ class EncodingError(MainspringError, ValueError):
 
 
 def entries_in(
-    body: bytes, headers: Mapping[str, str], contract: Contract, *, max_bytes: int, max_rows: int
+    body: bytes, headers: Mapping[str, str], contract: Contract, sender: str, *, max_bytes: int, max_rows: int
 ) -> tuple[Entries, bool, int]:
     """The records of a body, each a checked row or on its way to quarantine.
 
@@ -61,24 +61,36 @@ def entries_in(
         raw = unpacked(body, headers.get("content-encoding", ""), UNPACKED * max_bytes)
         if not raw.strip():
             raise _empty()
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == _ARROW:
-            return _arrow_entries(raw, contract, max_rows, UNPACKED * max_bytes), False, len(raw)
-        raws = _split(raw, is_lines=kind in _NDJSON)
+        kind = kind_of(headers)
+        if kind == ARROW:
+            entries = arrow_entries(raw, contract, max_rows, UNPACKED * max_bytes, sender)
+            if not entries:
+                raise _empty()
+            return entries, False, len(raw)
+        raws = _split(raw, is_lines=kind in NDJSON)
     except BadRequestError:
         raise
     except ContractError as error:
-        return [Reject.of(source.name, body, error, version=source.version, sender="http")], True, len(body)
+        return [Reject.of(source.name, body, error, version=source.version, sender=sender)], True, len(body)
     if len(raws) > max_rows:
         raise too_many(len(raws), max_rows)
-    entries: Entries = []
-    for record in raws:
-        try:
-            entries.append(Draft(source, contract.check_json(record), bytes(record), False, "http"))
-        except ContractError as error:
-            entries.append(Reject.of(source.name, bytes(record), error, version=source.version, sender="http"))
+    entries = [entry_of(record, contract, sender) for record in raws]
     is_no_json = len(entries) == 1 and isinstance(entries[0], Reject) and entries[0].code == "MS-E101"
     return entries, is_no_json, len(raw)
+
+
+def kind_of(headers: Mapping[str, str]) -> str:
+    """The media type that the headers say."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def entry_of(record: bytes | msgspec.Raw, contract: Contract, sender: str) -> Draft | Reject:
+    """One record of JSON: a checked row, or on its way to quarantine."""
+    source = contract.source
+    try:
+        return Draft(source, contract.check_json(record), bytes(record), False, sender)
+    except ContractError as error:
+        return Reject.of(source.name, bytes(record), error, version=source.version, sender=sender)
 
 
 def _empty() -> BadRequestError:
@@ -153,17 +165,16 @@ def _bomb(max_bytes: int) -> TooLargeError:
     return TooLargeError("MS-E208", what, where="body", hint="send it in several requests")
 
 
-def _arrow_entries(raw: bytes, contract: Contract, max_rows: int, max_bytes: int) -> Entries:
+def arrow_entries(raw: bytes, contract: Contract, max_rows: int, max_bytes: int, sender: str) -> Entries:
+    """The rows of an Arrow stream, each checked."""
     source = contract.source
     entries: Entries = []
     for fields in arrow_rows(raw, source, max_rows, max_bytes):
         try:
-            entries.append(Draft(source, contract.check(fields), None, False, "http"))
+            entries.append(Draft(source, contract.check(fields), None, False, sender))
         except ContractError as error:
             raw_row = fields_json(source, fields)
-            entries.append(Reject.of(source.name, raw_row, error, version=source.version, sender="http"))
-    if not entries:
-        raise _empty()
+            entries.append(Reject.of(source.name, raw_row, error, version=source.version, sender=sender))
     return entries
 
 

@@ -88,6 +88,12 @@ class Committer:
         self._enqueue(_Post(entries, size_bytes, finish, deferred.answer))
         return deferred
 
+    def hand_over(
+        self, entries: Sequence[Draft | Reject], size_bytes: int, finish: Finish, answer: Callable[[Response], None]
+    ) -> None:
+        """As ``submit``, for those who have an own place for the answer."""
+        self._enqueue(_Post(entries, size_bytes, finish, answer))
+
     async def submitted(self, entries: Sequence[Draft | Reject], size_bytes: int, finish: Finish) -> Response:
         """As ``submit``, for those who wait."""
         done: asyncio.Future[Response] = self._loop.create_future()

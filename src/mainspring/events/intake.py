@@ -1,43 +1,6 @@
 """The intake: events over HTTP, answered only once durable; the process that alone appends to the log.
 
-``POST /events/{source}`` takes events of one source of the definitions file.
-    Body. One JSON object is one event; a JSON array is as many as it has elements; with ``Content-Type:
-    application/x-ndjson`` each line is one (blank lines are skipped); ``application/vnd.apache.arrow.stream``
-    is an Arrow IPC stream, a row an event. Every other content type is read as JSON. ``Content-Encoding: gzip`` or
-    ``zstd``: see ``bodies.py``.
-    Fields. As the source declares them. Times are ISO 8601 texts, read as UTC without an offset. Unknown fields,
-    numbers for texts, integers beyond int64 and infinities are refused; JSON has no NaN, ``null`` is a missing value.
-    Answer. ``{"accepted": n, "duplicate": n, "quarantined": n, "last_offset": o, "duplicates": [i], "errors": [{"index", "code",
-    "reason", "path"}]}``. ``index`` counts from 0 in the order sent. ``last_offset`` is the offset of the newest of
-    these events (of the log's newest when none was accepted). What is answered is on the disk.
-    Status. 200 when any event was accepted or is a duplicate, also when others were not; 422 when all went to
-    quarantine; 400 when the body as a whole is not what it is said to be (JSON, Arrow, gzip, zstd): its first 64 KiB
-    are then quarantined as one record, with the reason, so that the sender's mistake can be looked at. Nothing is
-    quarantined of a request that is refused with 403, 404, 405, 413, 415 or 429, nor of an empty body (400).
-    429 with ``Retry-After``: the queue, the map or the disk is full. Nothing of the request was taken: send it again.
-    413: the body is over ``max_body_bytes``, unpacks to more than four times as much, or holds more than ``max_rows``
-    events. 415: another ``Content-Encoding``.
-    404: no such source. 403: a source of the system's own (its name starts with ``_``).
-``GET /quarantine?source=NAME&limit=N`` lists what is in quarantine, the text of each record escaped.
-``POST /quarantine/{source}/replay`` with a mend (see ``quarantine.py``) replays the source's records; the answer is
-    like that of ``/events``, with ``index`` the number of the record.
-``POST /quarantine/{source}/discard`` with ``{"only": [numbers], "reason": "..."}`` closes records that will not be
-    mended, ``{"all": true, "reason": "..."}`` all of the source. A number of no record that waits is 404 in both.
-``GET /health``: ``{"status": "ok", "last_offset": o, "queued_rows": n}``; 503 and ``failing`` when the last commit
-    failed for another reason than a lack of room. ``GET /metrics``: Prometheus text.
-
-With ``Authorization: Bearer TOKEN`` (the project's internal token, ``run/internal.token``):
-``POST /internal/events`` takes a msgpack array of ``[source, {field: value}]`` (see ``internal.py``), of the system's
-    sources too; times may be int64 microseconds. ``?history=1`` keeps the ``known_at`` that sources declare; history
-    from before a served prediction is refused (403) without ``&backfill=1``. ``&sender=`` is kept in quarantine.
-    Answer: ``{"last_offset", "statuses": [one a row], "errors": [...]}``, status 200.
-``GET /internal/connectors/{name}``: how far a connector has come (``progress.Position``). ``POST`` to it a msgpack map
-    ``{"before": sequence, "cursor": any, "rows": [as above]}`` writes rows and position in one transaction; the answer
-    is as above. 409 when the connector is not at ``before``: nothing was written.
-``POST /internal/trim`` ``{"before": offset}`` deletes older records of the log: ``{"deleted": n, "first_offset": o}``.
-
-SIGHUP reads the definitions file again; one that does not load is reported and the old one stays. SIGTERM and SIGINT
-stop: no new connections, everything received is answered, then the process ends.
+What each path takes and answers is specified in docs/reference/http.md.
 """
 
 from __future__ import annotations
@@ -60,6 +23,7 @@ from mainspring.core.errors import (
     MainspringError,
     NotFoundError,
     RefusedError,
+    TooLargeError,
 )
 from mainspring.core.http import Deferred, Limits, Request, Response, Server, json_response, serve
 from mainspring.core.names import check_name, did_you_mean
@@ -74,6 +38,7 @@ from mainspring.events.internal import Entries, InternalRow, Step, entries_of
 from mainspring.events.log import Ack, Log
 from mainspring.events.progress import Advance, Position
 from mainspring.events.quarantine import chosen, parse_discard, parse_mend, replayed
+from mainspring.events.streaming import Stream, Streams
 from mainspring.events.system import SYSTEM_SOURCES
 from mainspring.events.wake import Bell
 
@@ -96,6 +61,7 @@ class Intake:
         self._config = config
         self._clock = clock
         self._token = b""
+        self._streams: Streams
         self._public: dict[str, Contract] = {}
         self._all: dict[str, Contract] = {}
         self._system = {name: Contract(source) for name, source in SYSTEM_SOURCES.items()}
@@ -128,10 +94,13 @@ class Intake:
             disk_free_bytes=config.limits.disk_free_bytes,
         )
         self._committer = Committer(log, self._clock, Bell(config.run), 8 * config.intake.max_body_bytes)
+        self._streams = Streams(self._committer, config.intake.max_body_bytes, config.intake.max_stream_bytes)
         try:
             self._token = f"Bearer {internal_token(config.run)}".encode()
             limits = Limits(max_body_bytes=config.intake.max_body_bytes)
-            self._server = await serve(self.handle, config.intake.host, config.intake.port, limits)
+            self._server = await serve(
+                self.handle, config.intake.host, config.intake.port, limits, opener=self.open_stream
+            )
         except BaseException:
             await self._committer.close()
             raise
@@ -184,12 +153,27 @@ class Intake:
         contract = self._contract(name)
         self._committer.check_room(len(request.body))
         intake = self._config.intake
-        entries, is_no_json, size = entries_in(
-            request.body, request.headers, contract, max_bytes=intake.max_body_bytes, max_rows=intake.max_rows
-        )
+        sender = _sender(request)
+        most = {"max_bytes": intake.max_body_bytes, "max_rows": intake.max_rows}
+        try:
+            entries, is_no_json, size = entries_in(request.body, request.headers, contract, sender, **most)
+        except TooLargeError:  # it was small enough on the way; what is in it is not
+            stream = self._streams.open(request.headers, contract, sender)
+            if stream is None:
+                raise
+            stream.feed(request.body)
+            stream.end()
+            return stream.deferred
         return self._committer.submit(
             entries, size, lambda acks, last: events_answer(acks, last, is_no_json=is_no_json)
         )
+
+    def open_stream(self, request: Request) -> Stream | None:
+        """What takes the body of a request that is larger than is kept; None where none does."""
+        match request.path.strip("/").split("/"):
+            case ["events", name] if request.method == "POST":
+                return self._streams.open(request.headers, self._contract(name), _sender(request))
+        return None
 
     def _internal_events(self, request: Request) -> Answer:
         self._authorize(request)
@@ -331,6 +315,12 @@ class Intake:
                 why="only the system's own processes may ask for it",
                 hint=f"Authorization: Bearer, and what is in {self._config.run}/internal.token",
             )
+
+
+def _sender(request: Request) -> str:
+    """Who sent a request, for quarantine."""
+    program = request.headers.get("user-agent", "")[:60]
+    return f"http {request.peer}" + (f" ({program})" if program else "")
 
 
 def run_intake(config: Config, project: Project, clock: Clock, stop: threading.Event | None = None) -> None:

@@ -1,0 +1,180 @@
+"""A large body piece by piece: unpacked, and cut into records, with no more in memory than one of them and a piece."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol
+
+from mainspring.core.errors import ContractError, TooLargeError
+from mainspring.events.arrow import ArrowError, bytes_after, is_rows
+from mainspring.events.bodies import UNPACKED, arrow_entries, entry_of
+from mainspring.events.contract import Contract
+from mainspring.events.internal import Entries
+
+_ARROW_ROWS = 65_536
+_PIECE_BYTES = 65_536
+_END = b"\xff\xff\xff\xff\0\0\0\0"
+
+
+class Records(Protocol):
+    """What makes records of pieces of a body."""
+
+    def feed(self, piece: bytes) -> Iterator[tuple[Entries, int]]:
+        """The records that are whole now, and how many bytes they were."""
+
+    def end(self) -> Iterator[tuple[Entries, int]]:
+        """Those that the end makes whole."""
+
+
+class Plain:
+    """Pieces as they come."""
+
+    def __init__(self) -> None:
+        self._parts: deque[bytes] = deque()
+
+    @property
+    def waits(self) -> bool:
+        """Whether a piece is there."""
+        return bool(self._parts)
+
+    def add(self, part: bytes) -> None:
+        """The next piece."""
+        self._parts.append(part)
+
+    def piece(self) -> bytes | None:
+        """The oldest piece that was not given."""
+        return self._parts.popleft() if self._parts else None
+
+    def check_end(self) -> None:
+        """Nothing is missing."""
+
+
+class Packed:
+    """Pieces of a gzip body, unpacked no further than they are asked for."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(wbits=31)
+        self._rest = b""
+        self._has_begun = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to unpack."""
+        return bool(self._rest)
+
+    def add(self, part: bytes) -> None:
+        """The next piece, packed."""
+        self._rest += part
+        self._has_begun = True
+
+    def piece(self) -> bytes | None:
+        """The next piece, unpacked.
+
+        Raises:
+            ContractError: This is no gzip (MS-E210).
+        """
+        while self._rest:
+            if self._member.eof:  # members may follow one another
+                self._member = zlib.decompressobj(wbits=31)
+            try:
+                piece = self._member.decompress(self._rest, _PIECE_BYTES)
+            except zlib.error as error:
+                raise _packed_wrongly(f"the body is no gzip: {error}") from None
+            self._rest = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+            if piece:
+                return piece
+        return None
+
+    def check_end(self) -> None:
+        """Whether the last member is whole.
+
+        Raises:
+            ContractError: It is not (MS-E210).
+        """
+        if not self._member.eof:
+            raise _packed_wrongly("the gzip body ends early")
+
+
+class Lines:
+    """A record a line."""
+
+    def __init__(self, contract: Contract, sender: str, max_bytes: int) -> None:
+        self._contract = contract
+        self._sender = sender
+        self._max_bytes = max_bytes
+        self._rest: list[bytes] = []
+        self._rest_bytes = 0
+
+    def feed(self, piece: bytes) -> Iterator[tuple[Entries, int]]:
+        """The lines that are whole now."""
+        if b"\n" not in piece:
+            self._rest.append(piece)
+            self._rest_bytes += len(piece)
+            if self._rest_bytes > self._max_bytes:
+                raise _large("a line", self._max_bytes)
+            return
+        lines = (b"".join(self._rest) + piece).split(b"\n")
+        self._rest = [lines.pop()]
+        self._rest_bytes = len(self._rest[0])
+        entries = [entry_of(line, self._contract, self._sender) for line in lines if line.strip()]
+        yield entries, sum(map(len, lines))
+
+    def end(self) -> Iterator[tuple[Entries, int]]:
+        """A last line needs no break after it."""
+        if self._rest_bytes:
+            yield from self.feed(b"\n")
+
+
+class ArrowBatches:
+    """The rows of each record batch of an Arrow IPC stream, once it is whole."""
+
+    def __init__(self, contract: Contract, sender: str, max_bytes: int) -> None:
+        self._contract = contract
+        self._sender = sender
+        self._max_bytes = max_bytes
+        self._buffer = bytearray()
+        self._before = b""  # schema and dictionaries, which every batch needs
+
+    def feed(self, piece: bytes) -> Iterator[tuple[Entries, int]]:
+        """The batches that are whole now."""
+        self._buffer += piece
+        while (size := self._message_bytes()) is not None:
+            message = bytes(self._buffer[:size])
+            del self._buffer[:size]
+            if is_rows(message):
+                most = UNPACKED * self._max_bytes
+                yield arrow_entries(self._before + message, self._contract, _ARROW_ROWS, most, self._sender), size
+            else:
+                self._before += message
+                if len(self._before) > self._max_bytes:
+                    raise _large("schema and dictionaries", self._max_bytes)
+
+    def end(self) -> Iterator[tuple[Entries, int]]:
+        """Nothing may be left."""
+        if self._buffer and bytes(self._buffer) != _END:
+            raise ArrowError("MS-E211", "the Arrow stream ends early", where="$")
+        yield from ()
+
+    def _message_bytes(self) -> int | None:
+        """Length of the first message in the buffer; None while it is not whole."""
+        try:
+            size = bytes_after(self._buffer)
+        except (struct.error, IndexError, ValueError, OverflowError):
+            raise ArrowError("MS-E211", "this is no Arrow IPC stream", where="$") from None
+        if size is None:
+            return None
+        if size > self._max_bytes:
+            raise _large("a record batch", self._max_bytes)
+        return size if len(self._buffer) >= size else None
+
+
+def _large(what: str, most: int) -> TooLargeError:
+    hint = "shorter lines, or smaller record batches: max_chunksize= of pyarrow"
+    return TooLargeError("MS-E213", f"{what} of a large body has more than {most} bytes", where="body", hint=hint)
+
+
+def _packed_wrongly(what: str) -> ContractError:
+    return ContractError("MS-E210", what, where="$")
