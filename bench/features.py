@@ -118,7 +118,7 @@ def in_duckdb(history: pl.DataFrame, moments: pl.DataFrame) -> tuple[Callable[[]
             f"case when {n} > 0 then b.x end last_{name}",
         ]
     asked = f"""create or replace temp table a as
-        select m.row, {", ".join(columns)} from m asof left join p b on m.k = b.k and m.t > b.t {joins}"""  # noqa: S608  ours
+        select m.row, {", ".join(columns)} from m asof left join p b on m.k = b.k and m.t > b.t {joins}"""
 
     def answer() -> pl.DataFrame:
         db.execute(prefix)

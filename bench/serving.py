@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from harness import Bench
 from lightgbm import LGBMClassifier
-from load import Load, Sender, Target, generator
 
+from load import Load, Sender, Target, generator
 from mainspring.catalog import Catalog
 from mainspring.core import Config, load_config
 from mainspring.definitions import ModelDef, Project, load_project

@@ -1,0 +1,109 @@
+"""``mainspring load`` as a user runs it."""
+
+import json
+
+import pytest
+from servers import OK
+
+from mainspring.cli.app import run
+from mainspring.core.config import load_config
+from mainspring.core.run import read_door
+from mainspring.load.replica import copy
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture
+def load(world, capsys):
+    """Runs the command; gives its exit code, its answer as JSON and what it said of an error."""
+
+    def call(*argv):
+        capsys.readouterr()
+        code = run(["load", *argv, "--json", "-C", str(world.root)])
+        shown = capsys.readouterr()
+        return code, json.loads(shown.out) if shown.out else None, json.loads(shown.err) if shown.err else None
+
+    return call
+
+
+def test_a_copy_of_the_project_is_asked_and_nothing_of_it_becomes_an_event(load, world):
+    world.live()
+    argv = ["--rate", "40", "--rate", "80", "--for", "1s"]
+    code, found, _ = load("late_ride", *argv, "--target", "4s", "--protocol", "v2", "--rows", "2")
+    assert code == 0
+    assert [one["rate"] for one in found["levels"]] == [40, 80]
+    assert all(one["errors"] == {} and one["verdict"] == "kept" for one in found["levels"])
+    assert all(0 < one["latency_ms"]["p50"] <= one["latency_ms"]["p99.9"] for one in found["levels"])
+    assert (found["requests"], found["url"]) == ("synthetic", "a copy of the project")
+    assert read_door(world.config.run, "gateway") is None
+    assert not list(world.config.home.glob("load-*"))
+    assert not (world.config.log_path / "data.mdb").exists() or world.logged("ride") == []
+
+
+def test_a_copy_has_the_projects_releases_and_a_log_of_its_own(world, tmp_path_factory):
+    version = world.live()
+    folder = tmp_path_factory.mktemp("copy")
+    copy(world.config, folder)
+    copied = load_config(folder)
+    assert copied.state_path == world.config.state_path.resolve()
+    assert copied.definitions == world.config.definitions
+    assert copied.log_path.is_relative_to(folder)
+    assert (copied.packages / "late_ride" / version / "model.onnx").exists()
+    assert (copied.gateway.max_rows, copied.gateway.port, copied.intake.port) == (500, 0, 0)
+    assert copied.limits == world.config.limits
+
+
+def test_another_server_is_asked_only_with_a_yes(load, world):
+    code, _, error = load("late_ride", "--url", "http://192.0.2.1:7070", "--rate", "10")
+    assert (code, error["code"]) == (5, "MS-C103")
+    assert "it is not on this machine" in error["error"]
+    code, _, error = load("late_ride", "--url", "http://127.0.0.1:7070")
+    assert (code, "not on this machine" in error["error"]) == (5, False)
+    assert "becomes events of the request's source" in error["why"]
+
+
+def test_a_server_that_runs_is_asked_with_a_yes_and_a_broken_target_is_exit_code_5(load, world, answering):
+    with answering(lambda _: OK) as server:
+        argv = ["--url", f"http://127.0.0.1:{server.port}", "--yes", "--for", "300ms", "--value", "zone=north"]
+        code, found, _ = load("late_ride", *argv, "--rate", "50", "--rate", "100", "--shape", "spike")
+        assert (code, [one["stage"] for one in found["levels"]]) == (0, ["before", "spike", "after"])
+        assert {json.loads(body)["zone"] for body in server.seen} == {"north"}
+        code, found, _ = load("late_ride", *argv, "--rate", "100", "--target", "1us")
+        assert (code, found["levels"][0]["verdict"]) in ((5, "too slow"), (5, "the sender was late"))
+        server.answer = lambda _: b"HTTP/1.1 404 No\r\nContent-Length: 18\r\n\r\n" + b'{"code":"MS-S109"}'
+        code, _, error = load("late_ride", *argv, "--rate", "100")
+        assert (code, error["code"], error["error"]) == (7, "MS-C104", "a first request failed: 404 MS-S109")
+
+
+def test_without_a_rate_the_capacity_is_searched_and_replicas_are_planned(load, answering):
+    served = []
+
+    def answer(_):
+        served.append(1)
+        refuses = len(served) > 700  # the server is good for so much, and then for nothing
+        return b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n" if refuses else OK
+
+    with answering(answer) as server:
+        argv = ["--url", f"http://127.0.0.1:{server.port}", "--yes", "--for", "200ms", "--target", "3s"]
+        code, found, _ = load("late_ride", *argv, "--replicas", "1", "--replicas", "3", "--need", "1000")
+    assert code == 0
+    assert (found["capacity"], found["ended_by"]) == (found["replicas"][0]["all_up"], "errors")
+    assert found["capacity"] >= 400
+    assert found["replicas"][1]["all_up"] == 3 * found["capacity"]
+    assert found["needed_replicas"] >= 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--rate", "0"], "rates and times must be above 0"),
+        (["--rate", "10", "--shape", "ramp"], "a ramp needs two rates"),
+        (["--rows", "0"], "--rows 0 must be 1 or more"),
+        (["--value", "zon=north"], "ride has no column 'zon'"),
+        (["--url", "ftp://x", "--yes"], "no http:// or https:// URL"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_started(load, argv, words):
+    code, _, error = load("late_ride", *argv)
+    assert (code, error["code"]) == (3, "MS-C105")
+    assert words in error["error"]
