@@ -68,7 +68,7 @@ late = ms.label(Arrived, on="flight_id", value=col("arr_delay_min") > 15, within
 
 @ms.model(request=Scheduled, label=late, task="binary_classification",
           features=[Airport, Carrier, Base, Dest, Route, Trip, Plane, Sky,
-                    "carrier", "origin", "planned_min", "departs_hhmm"],
+                    "carrier", "origin", "planned_min", "departs_hhmm"], otherwise=ms.otherwise(value=0.25),
           gates=[ms.gate("roc_auc", at_least=0.70), ms.gate("log_loss", beats="champion")],
           rollout=ms.Rollout(shadow="1d", ramp=[0.05, 0.25, 0.5], prove=[ms.guard("log_loss", margin=0.02)],
                              veto=[ms.guard("errors"), ms.guard("p99_ms", under=250)]),

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         min,  # noqa: A004  the field's word for this aggregate
         model,
         one_of,
+        otherwise,
         pattern,
         quantile,
         rate,
@@ -95,6 +96,7 @@ __all__ = [
     "min",
     "model",
     "one_of",
+    "otherwise",
     "pattern",
     "quantile",
     "rate",

@@ -519,6 +519,31 @@ CASES = [
         "",
     ),
     (
+        "MS-D155",
+        MODEL.format(more=", otherwise=ms.otherwise(value=1.5)"),
+        "otherwise(value=1.5) is no answer",
+        "",
+    ),
+    (
+        "MS-D155",
+        MODEL.format(more=', otherwise=ms.otherwise(value="review")'),
+        "otherwise(value='review') is no answer",
+        'a number, or a rule over the request: ms.when(col("amount") < 50).then(0.0).otherwise(1.0)',
+    ),
+    (
+        "MS-D155",
+        MODEL.format(more=', otherwise=ms.otherwise(value=ms.lit("no"))'),
+        "otherwise(value=…) gives str, but a prediction is a number",
+        "0.0 for no, 1.0 for yes: a client reads it as it reads the model's probability",
+    ),
+    ("MS-D155", MODEL.format(more=", otherwise=0.5"), "otherwise= is 0.5", "ms.otherwise(value=…)"),
+    (
+        "MS-D102",
+        MODEL.format(more=', otherwise=ms.otherwise(value=col("kmm") > 3)'),
+        "request asked has no column 'kmm'",
+        "did you mean 'km'?",
+    ),
+    (
         "MS-D104",
         MODEL.replace('"km"', '"km", Done').format(more=""),
         "Done is a source, not a feature",

@@ -40,7 +40,8 @@ large = ms.label(Paid, on="ride_id", value=col("tip") > 2, within="2h", otherwis
 
 
 @ms.model(request=Ride, label=large, task="binary_classification", features=[Driver, "km"],
-          rollout=ms.Rollout(prove=[ms.guard("log_loss", margin=0.02)]), monitor=ms.Monitor(retrain=ms.every("1d")))
+          rollout=ms.Rollout(prove=[ms.guard("log_loss", margin=0.02)]), monitor=ms.Monitor(retrain=ms.every("1d")),
+          otherwise=ms.otherwise(value=0.5))
 def tipping(train):
     return LGBMClassifier(n_estimators=5, random_state=train.seed, verbose=-1).fit(train.X, train.y)
 '''

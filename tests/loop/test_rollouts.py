@@ -27,6 +27,7 @@ SCHEMA = {
     "error": pl.String,
     "other_latency_us": pl.Int64,
     "other_error": pl.String,
+    "drawn": pl.String,
 }
 
 
@@ -129,3 +130,14 @@ def test_nothing_seen_is_no_evidence() -> None:
     assert veto_evidence(VetoGuard("errors"), NEW, empty).exposures == 0
     assert assignments(empty) == []
     assert np.size(paired_units(NEW, pl.DataFrame()).y) == 0
+
+
+def test_a_challenger_that_was_drawn_and_failed_like_the_champion_is_no_evidence_against_either() -> None:
+    both = {"variant": "fallback", "version": "older", "fallback": "last_good", "error": "boom", "drawn": "challenger"}
+    for guard in ("errors", "fallbacks"):
+        seen = veto_evidence(
+            VetoGuard(guard), NEW, predictions(both, both | {"version": "otherwise", "fallback": "value"})
+        )
+        assert (len(seen.is_challenger), seen.exposures, seen.failures) == (0, 2, 2)
+    rows = [challenger(), both | {"probability": 0.25}, {"probability": 0.75}]
+    assert assignments(predictions(*rows)) == [((2, 1), (0.25, 0.75))]

@@ -150,6 +150,18 @@ class World:
         self.decide("version", model, version=package.version, path=str(package.path))
         return package.version
 
+    def redefine(self, old, new):
+        """Edit the definitions and read them, and the settings, again."""
+        text = self.config.definitions.read_text()
+        assert old in text
+        self.config.definitions.write_text(text.replace(old, new))
+        self.reload()
+
+    def reload(self):
+        """Read settings and definitions again."""
+        self.config = load_config(self.root)
+        self.project = load_project(self.config.definitions)
+
     def straight(self, seed=1):
         """A version of ``minutes`` that has no finite answer when ``passengers`` is null."""
         return self.train("minutes", seed, LinearRegression())

@@ -180,45 +180,53 @@ def test_an_expression_that_cannot_be_computed_for_one_row_leaves_the_others(wor
     assert list(broken[0]) == [1]
 
 
-GOOD, BAD = {}, {0: ("output", "nan")}
+GOOD, BAD, BLIND = {}, {0: ("output", "nan")}, {0: ("features", "could not be read")}
+
+
+DRAWN, KEPT = ("output", "challenger"), ("output", "champion")
+ABSENT, UNREAD = ("not_loaded", "champion"), ("features", "champion")
+
+
+class Named:
+    def __init__(self, version):
+        self.version = version
+
+
+def scored(name, value, failed):
+    return None if failed is None else (Named(name), Outputs(None, [value], failed))
 
 
 @pytest.mark.parametrize(
-    ("assigned", "champion", "challenger", "last_good", "expected"),
+    ("assigned", "champion", "challenger", "last_good", "value", "expected"),
     [
-        ("champion", GOOD, None, None, ("champion", "champion", 1.0, None, None, None)),
-        ("champion", GOOD, GOOD, None, ("champion", "champion", 1.0, "challenger", None, None)),
-        ("challenger", GOOD, GOOD, GOOD, ("challenger", "challenger", 2.0, "champion", None, None)),
-        ("challenger", GOOD, BAD, GOOD, ("fallback", "champion", 1.0, "challenger", "champion", "output")),
-        ("challenger", BAD, BAD, GOOD, ("fallback", "last_good", 3.0, "challenger", "last_good", "output")),
-        ("champion", BAD, GOOD, GOOD, ("fallback", "last_good", 3.0, "challenger", "last_good", "output")),
-        ("champion", BAD, None, None, ("champion", "champion", None, None, None, "output")),
-        ("champion", None, None, GOOD, ("fallback", "last_good", 3.0, None, "last_good", "not_loaded")),
-        ("champion", BAD, None, BAD, ("champion", "champion", None, None, None, "output")),
+        ("champion", GOOD, None, None, 4.0, ("champion", "champion", 1.0, None, None, None, None)),
+        ("champion", GOOD, GOOD, None, 4.0, ("champion", "champion", 1.0, "challenger", None, None, None)),
+        ("challenger", GOOD, GOOD, GOOD, 4.0, ("challenger", "challenger", 2.0, "champion", None, None, None)),
+        ("challenger", GOOD, BAD, GOOD, 4.0, ("fallback", "champion", 1.0, "challenger", "champion", *DRAWN)),
+        ("challenger", BAD, BAD, GOOD, 4.0, ("fallback", "last_good", 3.0, "challenger", "last_good", *DRAWN)),
+        ("challenger", BAD, BAD, BAD, 4.0, ("fallback", "otherwise", 4.0, "challenger", "value", *DRAWN)),
+        ("champion", BAD, GOOD, GOOD, None, ("fallback", "last_good", 3.0, "challenger", "last_good", *KEPT)),
+        ("champion", BAD, None, None, None, ("champion", "champion", None, None, None, "output", None)),
+        ("champion", BAD, None, None, 4.0, ("fallback", "otherwise", 4.0, None, "value", *KEPT)),
+        ("champion", None, None, GOOD, None, ("fallback", "last_good", 3.0, None, "last_good", *ABSENT)),
+        ("champion", None, None, None, 4.0, ("fallback", "otherwise", 4.0, None, "value", *ABSENT)),
+        ("champion", BAD, None, BAD, None, ("champion", "champion", None, None, None, "output", None)),
+        ("champion", BLIND, None, GOOD, None, ("fallback", "last_good", 3.0, None, "last_good", *UNREAD)),
+        ("champion", BLIND, None, BLIND, 4.0, ("fallback", "otherwise", 4.0, None, "value", *UNREAD)),
+        ("champion", BLIND, None, BLIND, None, ("champion", "champion", 1.0, None, None, None, None)),
     ],
 )
-def test_who_answers_is_the_assigned_model_then_the_champion_then_the_last_good_version(
-    assigned, champion, challenger, last_good, expected
+def test_who_answers_is_the_assigned_model_then_the_champion_then_the_spare_ones_then_the_value(
+    assigned, champion, challenger, last_good, value, expected
 ):
-    class Named:
-        def __init__(self, version):
-            self.version = version
-
-    def pair(name, value, failed):
-        return None if failed is None else (Named(name), Outputs(None, [value], failed))
-
-    found = choose(
-        assigned,
-        0,
-        pair("champion", 1.0, champion),
-        pair("challenger", 2.0, challenger),
-        pair("last_good", 3.0, last_good),
-    )
+    pair = {"champion": scored("champion", 1.0, champion), "challenger": scored("challenger", 2.0, challenger)}
+    found = choose(assigned, 0, pair, [("last_good", scored("last_good", 3.0, last_good))], value)
     assert (
         found.variant,
-        found.scorer.version,
+        found.version,
         found.output,
         found.other_version,
         found.fallback,
         found.error,
+        found.drawn,
     ) == expected

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, String, Table, Text, delete, insert, select
+from sqlalchemy import BigInteger, Column, Connection, String, Table, Text, delete, insert, select, update
 
 from mainspring.catalog.database import METADATA
 
@@ -57,9 +57,13 @@ def apply(connection: Connection, description: Mapping[str, Any], at_us: int, ac
     for kind in KINDS:
         for name, body in description[kind].items():
             key = {"kind": kind, "name": name, "version": body["version"]}
-            if find(connection, kind, name, body["version"]) is None:
-                text = json.dumps(body, sort_keys=True)
+            text = json.dumps(body, sort_keys=True)
+            known = find(connection, kind, name, body["version"])
+            if known is None:
                 connection.execute(insert(DEFINITIONS).values(**key, body=text, first_at_us=at_us, actor=actor))
+            elif known.description != body:  # what is no part of the version: its words, how a model is served
+                same = [DEFINITIONS.c[column] == value for column, value in key.items()]
+                connection.execute(update(DEFINITIONS).where(*same).values(body=text))
             connection.execute(insert(CURRENT).values(**key, since_us=at_us))
 
 

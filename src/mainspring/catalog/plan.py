@@ -106,8 +106,16 @@ class Plan:
         """Refuse what may not be applied.
 
         Raises:
-            RefusedError: A contract would break (MS-C030).
+            RefusedError: A contract would break (MS-C030), or a model is not fit for production (MS-C031).
         """
+        unsafe = [line for line in self.refusals if line.kind == "model"]
+        if unsafe:
+            raise RefusedError(
+                "MS-C031",
+                "; ".join(f"model {line.name}: {line.text}" for line in unsafe),
+                why='mainspring.toml says environment = "production"',
+                hint="otherwise=ms.otherwise(value=…): a constant, or a rule over the request",
+            )
         if self.refusals:
             first = self.refusals[0]
             raise RefusedError(
@@ -195,9 +203,16 @@ def _models(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
         if name not in before:
             yield Line("add", "model", name, f"{model['task']}, {len(model['features'])} features")
         elif before[name]["version"] != model["version"]:
-            differs = [key for key in model if model[key] != before[name].get(key) and key not in ("version", "doc")]
+            differs = [
+                key for key in model if model[key] != before[name].get(key) and key not in ("version", "doc", "serving")
+            ]
             changed = sorted({"code": "function or options"}.get(key, key) for key in differs)
-            yield Line("change", "model", name, f"{', '.join(changed)} changed: the next training uses it")
+            text = f"{', '.join(changed)} changed: the next training uses it"
+            yield Line("change", "model", name, text)
+        if name in before and before[name].get("serving", {}) != model.get("serving", {}):
+            served, was = model.get("serving", {}), before[name].get("serving", {})
+            words = ", ".join(f"{key}=" for key in {**was, **served} if was.get(key) != served.get(key))
+            yield Line("change", "model", name, f"{words} changed: it is served so once applied")
     for name in before.keys() - after.keys():
         yield Line("remove", "model", name, "its versions stop being trained and served")
 

@@ -9,6 +9,7 @@ import shlex
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mainspring.cli.scaffold import Choice, Table, features
 from mainspring.core.errors import RefusedError
@@ -115,9 +116,13 @@ def _value(table: Table, choice: Choice) -> str:
     column = f'col("{target.name}")'
     if not _is_binary(choice) or target.kind == "bool":
         return column
-    values = table.frame[target.name].drop_nulls().unique().sort().to_list()
-    yes = next((v for v in values if str(v).lower() in _YES), values[-1])
-    return f"{column} == {json.dumps(yes)}"
+    return f"{column} == {json.dumps(_yes(table, choice))}"
+
+
+def _yes(table: Table, choice: Choice) -> Any:
+    """The value of the target that is true."""
+    values = table.frame[choice.target.name].drop_nulls().unique().sort().to_list()
+    return next((v for v in values if str(v).lower() in _YES), values[-1])
 
 
 def _definitions(table: Table, choice: Choice) -> str:
@@ -187,13 +192,16 @@ def {model_name(choice)}(train: ms.Dataset):
 
 
 def _earned(table: Table, choice: Choice) -> str:
-    """Gates, rollout and monitor of the model."""
+    """Gates, rollout and monitor of the model, and what is answered when it cannot."""
+    values = table.frame[choice.target.name].drop_nulls()
     if _is_binary(choice):
+        usual, of = float((values == _yes(table, choice)).mean() or 0.0), "the share of the file"
         loss, guard, worse = "log_loss", 'ms.guard("log_loss", margin=0.02)', 0.02
         floor = 'ms.gate("roc_auc", at_least=0.6)'
     else:
-        values = table.frame[choice.target.name].drop_nulls().cast(float)
-        away = (values - values.median()).abs()
+        values = values.cast(float)
+        usual, of = float(values.median() or 0.0), "the median of the file"  # type: ignore[arg-type]
+        away = (values - usual).abs()
         bound = float(f"{max(float(away.quantile(0.99) or 0.0), 1e-9):.2g}")
         margin = float(f"{0.05 * max(float(away.mean() or 0.0), 1e-9):.2g}")  # type: ignore[arg-type]
         loss, guard, worse = "absolute_error", f'ms.guard("absolute_error", margin={margin:g}, bound={bound:g})', margin
@@ -207,7 +215,9 @@ def _earned(table: Table, choice: Choice) -> str:
             prove=[{guard}],
             veto=[ms.guard("errors")],
         ),
-        monitor=ms.Monitor(every="1d", retrain=ms.when_worse("{loss}", by={worse:g}) | ms.every("30d")),"""
+        monitor=ms.Monitor(every="1d", retrain=ms.when_worse("{loss}", by={worse:g}) | ms.every("30d")),
+        # When the model fails or is late the version before it answers, then this number: {of}.
+        otherwise=ms.otherwise(value={usual:.4g}),"""
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,11 +16,12 @@ FILE_NAME = "mainspring.toml"
 
 
 class ProjectSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Name of the project and its definitions file."""
+    """Name of the project and its definitions file; in production a model must say what is answered when it cannot."""
 
     name: str
     definitions: str = "definitions.py"
     home: str = ".mainspring"
+    environment: Literal["development", "production"] = "development"
 
 
 class UrlSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

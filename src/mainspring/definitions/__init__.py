@@ -27,6 +27,7 @@ from mainspring.definitions.dataset import Dataset
 from mainspring.definitions.features import AGGREGATES, MOMENT, SOURCE, Aggregate, Feature, ViewDef
 from mainspring.definitions.label import label
 from mainspring.definitions.model import LOSSES, METRICS, Monitor, Rollout, every, gate, guard, model, when_worse
+from mainspring.definitions.otherwise import otherwise
 from mainspring.definitions.project import collect, load_project
 from mainspring.definitions.source import Source, Table
 from mainspring.definitions.values import (
@@ -39,6 +40,7 @@ from mainspring.definitions.values import (
     LabelDef,
     ModelDef,
     MonitorDef,
+    OtherwiseDef,
     Project,
     RetrainRule,
     RolloutDef,
@@ -66,6 +68,7 @@ __all__ = [
     "ModelDef",
     "Monitor",
     "MonitorDef",
+    "OtherwiseDef",
     "Project",
     "RetrainRule",
     "Rollout",
@@ -100,6 +103,7 @@ __all__ = [
     "min",
     "model",
     "one_of",
+    "otherwise",
     "pattern",
     "quantile",
     "rate",

@@ -14,6 +14,7 @@ from mainspring.definitions import lines
 from mainspring.definitions.aggregates import Pending
 from mainspring.definitions.features import MOMENT, Feature, ViewDef
 from mainspring.definitions.mention import mention
+from mainspring.definitions.otherwise import Otherwise
 from mainspring.definitions.source import Source, place_of_caller
 from mainspring.definitions.values import (
     TASKS,
@@ -135,16 +136,17 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
     rollout: RolloutDef | None = None,
     monitor: MonitorDef | None = None,
     using: Sequence[ViewDef] = (),
+    otherwise: Otherwise | None = None,
     seed: int = 1,
 ) -> Callable[[Callable[[Any], Any]], ModelDef]:
     """Make a function ``train(dataset) -> fitted estimator`` a model.
 
     A feature is a feature view (all of it), a column of the request, or an expression over columns of the request and
     of views, such as ``(Card.col("sum_1h") / Card.col("sum_24h")).alias("share")``. Views that only expressions read
-    are named in ``using=``.
+    are named in ``using=``. ``otherwise=`` says what is answered when the model cannot.
 
     Raises:
-        DefinitionError: Anything that does not fit together (MS-D102, MS-D150 to MS-D154).
+        DefinitionError: Anything that does not fit together (MS-D102, MS-D150 to MS-D155).
     """
     place = place_of_caller()
     where = str(place)
@@ -183,6 +185,9 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
     rollout = rollout or Rollout()
     monitor = monitor or Monitor()
     _check_metrics(task, gates, rollout, monitor, where)
+    if otherwise is not None and not isinstance(otherwise, Otherwise):
+        raise DefinitionError("MS-D155", f"otherwise= is {otherwise!r}", where=where, hint="ms.otherwise(value=…)")
+    instead = otherwise.bound(origin, task) if otherwise is not None else None
 
     def build(fit: Callable[[Any], Any]) -> ModelDef:
         name = fit.__name__
@@ -195,7 +200,21 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
         doc = (fit.__doc__ or "").strip()
         used = tuple(views[view] for view in sorted(read))
         return ModelDef(
-            name, origin, label, task, columns, tuple(gates), rollout, monitor, fit, code, doc, seed, place, used
+            name,
+            origin,
+            label,
+            task,
+            columns,
+            tuple(gates),
+            rollout,
+            monitor,
+            fit,
+            code,
+            doc,
+            seed,
+            place,
+            used,
+            otherwise=instead,
         )
 
     return build

@@ -246,6 +246,28 @@ class MonitorDef:
 
 
 @dataclass(frozen=True)
+class OtherwiseDef:
+    """What is answered when a model cannot.
+
+    Attributes:
+        last_good: The champion before this one is asked.
+        shadow: Then a challenger, also one in shadow.
+        blind: A model whose features cannot be read answers all the same.
+        value: At last this, over the request's columns; None for an error.
+    """
+
+    last_good: bool = True
+    shadow: bool = False
+    blind: bool = False
+    value: Expression | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON."""
+        value = None if self.value is None else self.value.json
+        return {"last_good": self.last_good, "shadow": self.shadow, "blind": self.blind, "value": value}
+
+
+@dataclass(frozen=True)
 class ModelDef:
     """A model: what is asked, what is predicted, from what, and how releases are gated, rolled out and watched."""
 
@@ -263,6 +285,7 @@ class ModelDef:
     seed: int = 1
     place: Place = field(default=Place(), compare=False)
     using: tuple[ViewDef, ...] = ()
+    otherwise: OtherwiseDef | None = None
 
     @cached_property
     def views(self) -> tuple[ViewDef, ...]:
@@ -302,6 +325,10 @@ class ModelDef:
         """Content hash of the definition, code of the training function included."""
         return content_hash(self.describe())
 
+    def serving(self) -> dict[str, Any]:
+        """How it is served, as JSON: in force with the next apply, without a new training."""
+        return {"otherwise": self.otherwise.describe()} if self.otherwise is not None else {}
+
 
 @dataclass(frozen=True)
 class Project:
@@ -317,5 +344,8 @@ class Project:
         return {
             "sources": {n: s.describe() | {"version": s.version, "doc": s.doc} for n, s in self.sources.items()},
             "views": {n: v.describe() | {"version": v.version, "doc": v.doc} for n, v in self.views.items()},
-            "models": {n: m.describe() | {"version": m.version, "doc": m.doc} for n, m in self.models.items()},
+            "models": {
+                n: m.describe() | {"version": m.version, "doc": m.doc, "serving": m.serving()}
+                for n, m in self.models.items()
+            },
         }

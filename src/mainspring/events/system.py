@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from mainspring.definitions.values import Field, SourceDef
 
+OTHERWISE = "otherwise"
+"""The version of an answer that no model gave: the value that its definition declares."""
+
 PREDICTION = SourceDef(
     "_prediction",
     (
@@ -30,12 +33,14 @@ PREDICTION = SourceDef(
         Field("rollout", "str", nullable=True),
         Field("other_latency_us", "int", nullable=True),
         Field("other_error", "str", nullable=True),
+        Field("drawn", "str", nullable=True),
     ),
     time="predicted_at",
     id="prediction_id",
     doc="""One answered prediction.
 
-    version: of the model that answered. variant: champion, challenger or fallback. probability: of that assignment.
+    version: of the model that answered, or OTHERWISE where the declared value did. variant: champion, challenger or
+    fallback. probability: of that assignment. drawn: what was assigned, where a fallback answered.
     unit: the label's key as text. folded: k, the log offset folded into the state that was read. other_*: the other
     model of a pair in shadow or ramp. features: JSON array of the served values in the model's order. status: JSON
     array of per-feature status codes, empty when all are present.

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 
 from mainspring.catalog import Catalog, Plan, plan
-from mainspring.catalog.plan import Line
+from mainspring.catalog.plan import Action, Line
 from mainspring.core import Config, content_hash
 from mainspring.core.run import door_pid
 from mainspring.definitions import Project, load_project
@@ -20,7 +20,16 @@ def plan_project(config: Config, project: Project) -> Plan:
     """What an apply of ``project`` would change, and what it costs."""
     with Catalog.open(config.catalog_url) as catalog:
         found = plan(catalog.definitions(), project.describe(), view_costs(config, project, catalog))
-    return Plan((*found.lines, *_on_expressions(project)))
+    return Plan((*found.lines, *_on_expressions(project), *_on_otherwise(config, project)))
+
+
+def _on_otherwise(config: Config, project: Project) -> Iterator[Line]:
+    """A warning for each model that has not decided what is answered when it cannot; in production it is refused."""
+    action: Action = "refuse" if config.project.environment == "production" else "warn"
+    for model in project.models.values():
+        if model.otherwise is None:
+            text = "does not say what is answered when it fails or is late: otherwise=ms.otherwise(value=…)"
+            yield Line(action, "model", model.name, text)
 
 
 def _on_expressions(project: Project) -> Iterator[Line]:
@@ -55,7 +64,7 @@ def apply_project(config: Config, *, now_us: int, actor: str, reason: str = "") 
 
     Raises:
         DefinitionError: The definitions file says something that cannot be.
-        RefusedError: It would break a contract (MS-C030).
+        RefusedError: It would break a contract (MS-C030), or a model is not fit for production (MS-C031).
     """
     project = load_project(config.definitions)
     found = plan_project(config, project)

@@ -13,7 +13,7 @@ import polars as pl
 
 from mainspring.catalog import Catalog, Decision, Incident
 from mainspring.definitions import ModelDef
-from mainspring.events.system import PREDICTION
+from mainspring.events.system import OTHERWISE, PREDICTION
 from mainspring.loop.ledger import Ledger
 from mainspring.loop.served import served_model
 
@@ -36,13 +36,14 @@ def check_releases(model: ModelDef, catalog: Catalog, predictions: pl.DataFrame,
     Args:
         model: As the definitions file says now.
         catalog: Caught up; a release that it does not know is left out, and counted as such.
-        predictions: Rows of the ``_prediction`` source, of this model.
+        predictions: Rows of the ``_prediction`` source, of this model; those that no model answered are passed over.
         history: Of the request's source and of the views' sources.
     """
     from mainspring.features.parity import check, joined, unlinked
 
     reports = []
-    for (version,), rows in predictions.group_by("version", maintain_order=True):
+    of_models = predictions.filter(pl.col("version") != OTHERWISE)
+    for (version,), rows in of_models.group_by("version", maintain_order=True):
         served = served_model(model, str(version), catalog)
         reports.append(check(served, rows, history) if served is not None else unlinked(model.name, rows.height))
     return joined(model.name, reports)

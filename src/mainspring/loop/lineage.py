@@ -14,7 +14,7 @@ from mainspring.core import NotFoundError, from_datetime, to_iso
 from mainspring.definitions import MOMENT, Aggregate, ViewDef, view_from
 from mainspring.definitions.expressions import parse
 from mainspring.events.history import History
-from mainspring.events.system import PREDICTION
+from mainspring.events.system import OTHERWISE, PREDICTION
 from mainspring.events.versions import visible
 from mainspring.features.status import Status
 
@@ -103,13 +103,19 @@ def trace(catalog: Catalog, history: History, prediction_id: str) -> Lineage:
         prediction_id: As the gateway answered it.
 
     Raises:
-        NotFoundError: No such prediction (MS-L150), or the catalog lacks its definitions (MS-L151).
+        NotFoundError: No such prediction (MS-L150), the catalog lacks its definitions (MS-L151), or no model answered
+            it (MS-L152).
     """
     found = history.frame(PREDICTION.name).filter(pl.col("prediction_id") == prediction_id)
     if found.is_empty():
         hint = "predictions are in the log some milliseconds after their answer; ids look like k3f9-7"
         raise NotFoundError("MS-L150", f"no prediction {prediction_id!r} is logged", hint=hint)
     prediction = found.to_dicts()[0]
+    if prediction["version"] == OTHERWISE:
+        what = (
+            f"prediction {prediction_id} is {prediction['output']}, what {prediction['model']} declares as otherwise="
+        )
+        raise NotFoundError("MS-L152", what, why=f"no model answered: {prediction['error']}")
     version = catalog.version(prediction["model"], prediction["version"])
     model = catalog.definition("models", version.model, version.definition or "")
     if model is None:

@@ -68,11 +68,13 @@ def veto_evidence(guard: VetoGuard, challenger: str, predictions: pl.DataFrame) 
         return VetoEvidence.empty()
     own, other = _failure(guard)
     by_challenger = _assigned_to(challenger)
+    # The challenger was drawn and something beyond the champion answered: both had failed.
+    both = (pl.col("drawn") == "challenger").fill_null(value=False) & ~by_challenger & (guard.slow_ms is None)
     seen = predictions.filter(by_challenger | (pl.col("other_version") == challenger)).select(
         "_offset",
         "folded",
-        challenger=pl.when(by_challenger).then(own).otherwise(other).fill_null(value=False),
-        champion=pl.when(by_challenger).then(other).otherwise(own).fill_null(value=False),
+        challenger=pl.when(by_challenger).then(own).otherwise(other).fill_null(value=False) | both,
+        champion=pl.when(by_challenger).then(other).otherwise(own).fill_null(value=False) | both,
     )
     if guard.slow_ms is not None:
         seen = seen.group_by("folded", maintain_order=True).agg(
@@ -91,7 +93,10 @@ def assignments(predictions: pl.DataFrame) -> list[tuple[tuple[int, int], tuple[
     """First exposures per arm (challenger, champion) in each period of constant weights on the ramp."""
     if predictions.is_empty():
         return []
-    challenger = (pl.col("variant") == "challenger") | (pl.col("fallback") == CHAMPION)
+    drawn = pl.coalesce(
+        "drawn", pl.when(pl.col("fallback") == CHAMPION).then(pl.lit("challenger")).otherwise("variant")
+    )
+    challenger = drawn == "challenger"
     periods = (
         predictions.select(
             challenger.alias("arm"),
@@ -106,7 +111,10 @@ def assignments(predictions: pl.DataFrame) -> list[tuple[tuple[int, int], tuple[
 
 
 def _assigned_to(challenger: str) -> pl.Expr:
-    """Whether the challenger was drawn, also where it failed and the champion answered in its place."""
+    """Whether the challenger answered, or failed so that the champion answered in its place.
+
+    Where something else answered both had failed, or nobody was asked: that says nothing of either.
+    """
     return (pl.col("version") == challenger) | (pl.col("fallback") == CHAMPION).fill_null(value=False)
 
 

@@ -361,6 +361,10 @@ class Gateway:
         return {"fold_lag_records": float(lag.records), "fold_lag_seconds": lag.seconds}
 
 
-def _versions(described: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], str]:
-    """Version by kind and name of what ``Project.describe`` describes."""
-    return {(kind, name): one["version"] for kind, named in described.items() for name, one in named.items()}
+def _versions(described: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], tuple[str, Any]]:
+    """Version by kind and name of what ``Project.describe`` describes, and how a model is served."""
+    return {
+        (kind, name): (one["version"], one.get("serving", {}))
+        for kind, named in described.items()
+        for name, one in named.items()
+    }

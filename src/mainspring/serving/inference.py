@@ -17,13 +17,29 @@ import numpy.typing as npt
 from mainspring.definitions import MOMENT, SourceDef, ViewDef
 from mainspring.definitions.expressions import POLARS_TYPES
 from mainspring.definitions.values import Kind
+from mainspring.events.system import OTHERWISE
 from mainspring.features.reader import Reader
 from mainspring.features.request import Answer, Program, of_objects, view_column
 from mainspring.models.runtime import Runtime
-from mainspring.serving.layout import DEFAULT, MISSING, PRESENT, Codes, Floats, Gathered, Inputs, Layout, Row
+from mainspring.serving.layout import (
+    DEFAULT,
+    MISSING,
+    PRESENT,
+    UNAVAILABLE,
+    Codes,
+    Floats,
+    Gathered,
+    Inputs,
+    Layout,
+    Row,
+)
 
 EXPRESSION, MODEL, OUTPUT, NOT_LOADED = "expression", "model", "output", "not_loaded"
 """Why a row failed: its expression cannot be computed, the model raised, it gave no finite number, it is not there."""
+FEATURES, DEADLINE, SHED = "features", "deadline", "shed"
+"""Why a model was not asked, or not believed: its features could not be read, its time was up, too many rows waited."""
+VALUE = "value"
+"""What is fallen back to when no model is left: the declared value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,16 +76,18 @@ class Choice:
 
     Attributes:
         variant: ``champion``, ``challenger`` or ``fallback``.
-        scorer: Of the model that answers; of the assigned one when nobody could.
+        version: Of the model that answers; of the assigned one when nobody could; ``OTHERWISE`` of a declared value.
+        inputs: What that model saw; None where no model answered.
         output: None when nobody could.
         other_version: The other model of the pair, with its output or its failure, and the time it took.
-        fallback: What was fallen back to, or None.
+        fallback: What was fallen back to (``champion``, ``last_good``, ``challenger``, ``value``), or None.
         error: Why the assigned model did not answer, or None.
+        drawn: What was assigned, where a fallback answered.
     """
 
     variant: str
-    scorer: Scorer
-    inputs: Inputs
+    version: str
+    inputs: Inputs | None
     output: float | None
     other_version: str | None = None
     other_output: float | None = None
@@ -77,6 +95,7 @@ class Choice:
     other_took_us: int | None = None
     fallback: str | None = None
     error: str | None = None
+    drawn: str | None = None
 
 
 class Expressions:
@@ -196,8 +215,14 @@ def gather(
     return Gathered(rows, blocks, texts, computed, status, broken, folded), failure
 
 
-def run(scorer: Scorer, gathered: Gathered) -> Outputs:
-    """Score every row with one model."""
+def run(scorer: Scorer, gathered: Gathered, *, blind: bool = True) -> Outputs:
+    """Score every row with one model.
+
+    Args:
+        scorer: The model.
+        gathered: What it is fed from.
+        blind: Whether it answers for rows whose features could not be read; if not they fail, with their output kept.
+    """
     started_ns = perf_counter_ns()
     inputs = scorer.layout.fill(gathered)
     failed: dict[int, tuple[str, str]] = {}
@@ -208,39 +233,54 @@ def run(scorer: Scorer, gathered: Gathered) -> Outputs:
     for row, value in enumerate(values):
         if value - value != 0.0 and row not in failed:  # NaN or infinite
             failed[row] = (OUTPUT, f"the model gave {value}")
+    if not blind:
+        gone = ((inputs.status == DEFAULT) | (inputs.status == UNAVAILABLE)).any(axis=1)
+        for row in np.flatnonzero(gone).tolist():
+            failed.setdefault(row, (FEATURES, "features could not be read"))
     return Outputs(inputs, values, failed, (perf_counter_ns() - started_ns) // 1_000)
 
 
 def choose(
     assigned: str,
     row: int,
-    champion: Scored | None,
-    challenger: Scored | None,
-    last_good: Scored | None,
+    pair: Mapping[str, Scored | None],
+    spare: Sequence[tuple[str, Scored | None]] = (),
+    value: float | None = None,
 ) -> Choice:
-    """Who answers a row: the assigned model, else the champion, else the last good version, else nobody.
+    """Who answers a row: the assigned model, else the champion, else the first of ``spare`` that can, else ``value``.
 
-    Raises:
-        ValueError: There is no model at all.
+    A model that failed only because its features could not be read answers rather than nobody.
+
+    Args:
+        assigned: ``champion`` or ``challenger``.
+        row: Which one of the batch.
+        pair: Both models of the route, as far as they are loaded and were asked.
+        spare: What is fallen back to after the champion, in order.
+        value: The declared value for this row.
     """
-    pair = {"champion": champion, "challenger": challenger}
-    asked = pair[assigned] or champion
+    asked = pair[assigned] or pair["champion"]
     other = other_of(pair["champion" if assigned == "challenger" else "challenger"], row)
     output = _output(asked, row)
     if asked is not None and output is not None:
-        return Choice(assigned, asked[0], asked[1].inputs, output, *other)
+        return Choice(assigned, asked[0].version, asked[1].inputs, output, *other)
     error = asked[1].failed[row][0] if asked is not None else NOT_LOADED
-    chain = [("champion", champion)] if assigned == "challenger" else []
-    for name, one in (*chain, ("last_good", last_good)):
+    failing, challenger = other, pair["challenger"]
+    if assigned == "challenger" and challenger is not None:
+        failing = (challenger[0].version, None, None, None)  # its failure is this answer's own error
+    chain = [("champion", pair["champion"])] if assigned == "challenger" else []
+    for name, one in (*chain, *spare):
         output = _output(one, row)
         if one is not None and output is not None:
-            if assigned == "challenger" and challenger is not None:
-                other = (challenger[0].version, None, None, None)  # its failure is this answer's own error
-            return Choice("fallback", one[0], one[1].inputs, output, *other, name, error)
-    nobody = asked or last_good
+            return Choice("fallback", one[0].version, one[1].inputs, output, *failing, name, error, assigned)
+    if value is not None:
+        return Choice("fallback", OTHERWISE, None, value, *failing, VALUE, error, assigned)
+    nobody = asked or next((one for _, one in spare if one is not None), None)
     if nobody is None:
-        raise ValueError("a route without a model")
-    return Choice(assigned, nobody[0], nobody[1].inputs, None, *other, None, error)
+        return Choice(assigned, "", None, None, *other, None, error)
+    scorer, outputs = nobody
+    if outputs.failed[row][0] == FEATURES:
+        return Choice(assigned, scorer.version, outputs.inputs, outputs.values[row], *other)
+    return Choice(assigned, scorer.version, outputs.inputs, None, *other, None, error)
 
 
 def other_of(one: Scored | None, row: int) -> tuple[str | None, float | None, str | None, int | None]:

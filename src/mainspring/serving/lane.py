@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -18,13 +18,25 @@ import numpy as np
 from mainspring.core.clock import Clock
 from mainspring.core.errors import DeadlineError, MainspringError, UnavailableError
 from mainspring.core.ids import prediction_id
+from mainspring.events.system import OTHERWISE
 from mainspring.features.reader import Reader
 from mainspring.features.status import Status
+from mainspring.serving.answers import Batch, answers_of
 from mainspring.serving.batcher import Batcher, Job, Slice
-from mainspring.serving.inference import NOT_LOADED, Choice, Scored, Scorer, choose, gather, other_of, run
+from mainspring.serving.inference import (
+    DEADLINE,
+    SHED,
+    VALUE,
+    Choice,
+    Scored,
+    Scorer,
+    choose,
+    gather,
+    run,
+)
 from mainspring.serving.layout import Gathered, Row
 from mainspring.serving.metrics import ModelMetrics
-from mainspring.serving.prediction_log import Answered, PredictionLog
+from mainspring.serving.prediction_log import PredictionLog
 from mainspring.serving.reply import Reply
 from mainspring.serving.request import RequestReader
 from mainspring.serving.router import assign
@@ -68,26 +80,6 @@ class Numbers:
         """The next id."""
         self._next += 1
         return prediction_id(self.epoch, self._next)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Batch:
-    """An answered batch on its way to the log.
-
-    Attributes:
-        before_us: Time of each row until the models ran.
-        latencies_us: Time of each row until it was answered.
-    """
-
-    served: Served
-    gathered: Gathered
-    times_us: Sequence[int]
-    ids: Sequence[str]
-    choices: Sequence[Choice]
-    probabilities: Sequence[float]
-    units: Sequence[str]
-    before_us: Sequence[int]
-    latencies_us: Sequence[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +128,7 @@ class Lane:
         self._batcher = Batcher(
             self._execute, self._expire, self._loop, max_rows=limits.batch_rows, max_queued_rows=limits.queued_rows
         )
-        self._shadows: deque[_Batch] = deque()
+        self._shadows: deque[Batch] = deque()
         self._shadow_rows = 0
 
     @property
@@ -170,8 +162,9 @@ class Lane:
         try:
             self._batcher.submit(job)
         except MainspringError:
-            self.metrics.reject("shed", len(job.rows))
-            raise
+            self.metrics.reject(SHED, len(job.rows))
+            if not self._answer_without(job, SHED):
+                raise
 
     def refuse(self, error: MainspringError) -> None:
         """Count a row, or a whole request, that is not worth a place in the queue."""
@@ -203,11 +196,14 @@ class Lane:
         units = [_text(row[served.unit]) for row in rows]
         champion = self._run("champion", served.champion, gathered)
         challenger = None if served.is_shadow else self._run("challenger", served.challenger, gathered)
-        last_good: Scored | None = None
-        if champion is None or champion[1].failed:
-            last_good = self._run("fallback", served.last_good, gathered)
         assigned = [assign(served.route.salt, unit, served.weight) for unit in units]
-        choices = [choose(to, i, champion, challenger, last_good) for i, (to, _) in enumerate(assigned)]
+        pair = {"champion": champion, "challenger": challenger}
+        spare: list[tuple[str, Scored | None]] = []
+        values: Sequence[float | None] = ()
+        if champion is None or champion[1].failed:
+            spare = self._spare(served, pair, gathered)
+            values = served.value.of(rows, times_us) if served.value is not None else ()
+        choices = [choose(to, i, pair, spare, values[i] if values else None) for i, (to, _) in enumerate(assigned)]
         scored_s = now_s()
         self.metrics.latency["features"].observe(read_s - started_s, len(rows))
         self.metrics.latency["model"].observe(scored_s - read_s, len(rows))
@@ -215,16 +211,31 @@ class Lane:
         ids = [self._numbers.take() for _ in rows]
         latencies = self._answer(slices, choices, ids)
         before = [int((read_s - s.job.received_s) * 1e6) for s in slices for _ in range(s.start, s.stop)]
-        batch = _Batch(served, gathered, times_us, ids, choices, [p for _, p in assigned], units, before, latencies)
+        batch = Batch(served, gathered, times_us, ids, choices, [p for _, p in assigned], units, before, latencies)
         if served.is_shadow:
             self._queue_shadow(batch)
         else:
             self._write(batch, None)
 
+    def _spare(
+        self, served: Served, pair: Mapping[str, Scored | None], gathered: Gathered
+    ) -> list[tuple[str, Scored | None]]:
+        """What is asked after the champion, in order, as the definition declares it."""
+        chain = served.otherwise
+        spare: list[tuple[str, Scored | None]] = []
+        if chain.last_good:
+            spare.append(("last_good", self._run("fallback", served.last_good, gathered)))
+        if chain.shadow:
+            scored = pair["challenger"]
+            if scored is None:
+                scored = self._run("fallback", served.challenger, gathered)
+            spare.append(("challenger", scored))
+        return spare
+
     def _run(self, variant: str, scorer: Scorer | None, gathered: Gathered) -> Scored | None:
         if scorer is None:
             return None
-        outputs = run(scorer, gathered)
+        outputs = run(scorer, gathered, blind=self.served.otherwise.blind)
         metrics = self.metrics.variants[variant]
         metrics.executions += 1
         metrics.inferences += len(outputs.values)
@@ -247,6 +258,8 @@ class Lane:
                 put(i, choice, ids[at], at)
                 if choice.output is not None:
                     self.metrics.variants[choice.variant].requests += 1
+                    if choice.fallback is not None:
+                        self.metrics.fall_back(choice.fallback, choice.error or "")
                 at += 1
             job.left -= one.stop - one.start
             if not job.left:
@@ -268,14 +281,42 @@ class Lane:
         self.metrics.reject("internal", rows)
         job.reply.fail(UnavailableError("MS-S111", "the batch could not be scored"))
 
+    def _answer_without(self, job: Job, reason: str) -> bool:
+        """Answer the rows of a job that are not in a batch yet with the declared value; whether it could be."""
+        served, start = self.served, job.taken
+        rows, times_us = job.rows[start:], job.times_us[start:]
+        try:
+            values = served.value.of(rows, times_us) if served.value is not None else []
+        except Exception:  # noqa: BLE001  a rule's bug leaves what would be without a rule: the request is told no
+            _log.exception("what %s declares as otherwise= could not be computed", self.metrics.model)
+            return False
+        if all(value is None for value in values):
+            return False
+        units = [_text(row[served.unit]) for row in rows]
+        assigned = [assign(served.route.salt, unit, served.weight) for unit in units]
+        choices = [
+            Choice("fallback", OTHERWISE, None, value, fallback=VALUE, error=reason, drawn=to)
+            for (to, _), value in zip(assigned, values, strict=True)
+        ]
+        ids = [self._numbers.take() for _ in rows]
+        job.taken = len(job.rows)
+        job.left = len(rows)
+        latencies = self._answer([Slice(job, start, len(job.rows))], choices, ids)
+        nothing = Gathered(rows, (), {}, (), (), {}, 0)
+        probabilities = [p for _, p in assigned]
+        self._write(Batch(served, nothing, times_us, ids, choices, probabilities, units, latencies, latencies), None)
+        return True
+
     def _expire(self, job: Job) -> None:
-        self.metrics.reject("deadline", len(job.rows))
+        self.metrics.reject(DEADLINE, len(job.rows) - job.taken)
+        if self._answer_without(job, DEADLINE):
+            return
         hint = "send less, or wait longer"
         job.reply.fail(DeadlineError("MS-S104", "the deadline passed before the request's turn", hint=hint))
 
     # --- the log --------------------------------------------------------------------------------------------------
 
-    def _queue_shadow(self, batch: _Batch) -> None:
+    def _queue_shadow(self, batch: Batch) -> None:
         rows = len(batch.ids)
         if self._shadow_rows + rows > self.limits.shadow_rows:
             self.metrics.shadow_skipped += rows
@@ -298,48 +339,8 @@ class Lane:
             self.metrics.variants["challenger"].failed("internal", len(batch.ids))
         self._write(batch, pair)
 
-    def _write(self, batch: _Batch, shadow: Scored | None) -> None:
-        served = batch.served
-        contract = self.requests.contract
-        model = served.model.name
-        rollout = served.route.rollout or None
-        missing = served.route.challenger if served.challenger is None else None
-        out: list[Answered] = []
-        for i, choice in enumerate(batch.choices):
-            other = (choice.other_version, choice.other_output, choice.other_error, choice.other_took_us)
-            if served.is_shadow:
-                other = other_of(shadow, i)
-            elif missing is not None:
-                other = (missing, None, NOT_LOADED, None)
-            version, output, error, took_us = other
-            row = batch.gathered.rows[i]
-            request_id = contract.id_of(row)
-            out.append(
-                Answered(
-                    prediction_id=batch.ids[i],
-                    predicted_at_us=batch.times_us[i],
-                    model=model,
-                    version=choice.scorer.version,
-                    variant=choice.variant,
-                    probability=batch.probabilities[i],
-                    unit=batch.units[i],
-                    request_id=request_id,
-                    folded=batch.gathered.folded,
-                    output=choice.output,
-                    other_version=version,
-                    other_output=output,
-                    inputs=choice.inputs,
-                    row=i,
-                    latency_us=batch.latencies_us[i],
-                    fallback=choice.fallback,
-                    error=choice.error,
-                    rollout=rollout,
-                    other_latency_us=None if took_us is None else batch.before_us[i] + took_us,
-                    other_error=error,
-                    request=(contract, row) if request_id is not None else None,
-                )
-            )
-        self._log.put(out)
+    def _write(self, batch: Batch, shadow: Scored | None) -> None:
+        self._log.put(answers_of(batch, self.requests.contract, shadow))
 
     def _count_features(self, served: Served, gathered: Gathered) -> None:
         for (view, _), (_, status) in zip(served.views, gathered.blocks, strict=True):

@@ -77,6 +77,7 @@ class ModelMetrics:
         self.variants = {name: VariantMetrics() for name in ("champion", "challenger", "fallback")}
         self.answers = 0
         self.rejected: dict[str, int] = {}
+        self.fallbacks: dict[tuple[str, str], int] = {}
         self.latency = {part: Histogram() for part in PARTS}
         self.served: dict[str, list[int]] = {}
         self.shadow_skipped = 0
@@ -85,6 +86,10 @@ class ModelMetrics:
         """Count values of a view by their status (``features.status``), in the order of its codes."""
         before = self.served.get(view)
         self.served[view] = by_status if before is None else [a + b for a, b in zip(before, by_status, strict=True)]
+
+    def fall_back(self, to: str, reason: str) -> None:
+        """Count a row that was answered by something else than the model that was drawn."""
+        self.fallbacks[to, reason] = self.fallbacks.get((to, reason), 0) + 1
 
     def reject(self, reason: str, rows: int = 1) -> None:
         """Count rows that no model was asked about."""
@@ -97,6 +102,7 @@ _HELP = (
     ("inferences_total", "counter", "Rows scored, those of a shadow included."),
     ("executions_total", "counter", "Runs of a model; inferences / executions is the mean batch."),
     ("failures_total", "counter", "Rows that a variant could not score, by reason."),
+    ("fallbacks_total", "counter", "Rows answered by what was fallen back to, by what that was and why."),
     ("rejected_total", "counter", "Rows that no model was asked about, by reason."),
     ("features_served_total", "counter", "Feature values read, by view and status."),
     ("shadow_skipped_total", "counter", "Rows that a shadow did not score because it was behind."),
@@ -132,9 +138,13 @@ def _lines(full: str, name: str, metrics: ModelMetrics) -> Iterator[str]:
                 for view, counts in metrics.served.items()
                 for status, count in zip(Status, counts, strict=True)
             )
+        case "fallbacks_total":
+            yield from (
+                f'{full}{{{model},to="{to}",reason="{reason}"}} {count}'
+                for (to, reason), count in metrics.fallbacks.items()
+            )
         case "rejected_total":
-            for reason, count in metrics.rejected.items():
-                yield f'{full}{{{model},reason="{reason}"}} {count}'
+            yield from (f'{full}{{{model},reason="{reason}"}} {count}' for reason, count in metrics.rejected.items())
         case "latency_seconds":
             for part, histogram in metrics.latency.items():
                 yield from histogram.lines(full, f'{model},part="{part}",')

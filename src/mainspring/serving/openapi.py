@@ -36,6 +36,7 @@ _PREDICTION: Schema = {
         "model_version": {**_TEXT, "description": "the version that answered"},
         "variant": {"enum": ["champion", "challenger", "fallback"]},
         "fallback": {**_TEXT, "description": "what was fallen back to, if so"},
+        "reason": {**_TEXT, "description": "with a fallback: why the assigned model did not answer"},
         "status": {"type": "object", "additionalProperties": _TEXT, "description": "by feature, with ?status=1"},
     },
 }

@@ -40,10 +40,11 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
         probability: Of the assignment to champion or challenger.
         unit: The label's key as text.
         folded: Offset of the log folded into the state that was read; 0 when the state could not be read.
-        inputs: What the model that answered saw; this row is ``row`` of it.
+        inputs: What the model that answered saw; this row is ``row`` of it. None where no model answered.
         rollout: Id of the rollout that was running.
         other_latency_us: What the other model of the pair would have made the latency.
         other_error: Why the other model has no output.
+        drawn: What was assigned, where a fallback answered.
         request: Contract and row of the request, when it has an id and so is an event itself.
     """
 
@@ -59,7 +60,7 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     output: float | None
     other_version: str | None
     other_output: float | None
-    inputs: Inputs
+    inputs: Inputs | None
     row: int
     latency_us: int
     fallback: str | None
@@ -67,6 +68,7 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     rollout: str | None
     other_latency_us: int | None
     other_error: str | None
+    drawn: str | None
     request: tuple[Contract, Row] | None
 
 
@@ -277,7 +279,7 @@ def events_of(answer: Answered) -> Iterator[Event]:
     if answer.request is not None:
         contract, row = answer.request
         yield contract.source.name, contract.to_dict(row)
-    features, status = answer.inputs.logged(answer.row)
+    features, status = answer.inputs.logged(answer.row) if answer.inputs is not None else ("[]", "")
     yield (
         SOURCE,
         {
@@ -301,5 +303,6 @@ def events_of(answer: Answered) -> Iterator[Event]:
             "rollout": answer.rollout,
             "other_latency_us": answer.other_latency_us,
             "other_error": answer.other_error,
+            "drawn": answer.drawn,
         },
     )

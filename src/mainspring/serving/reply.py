@@ -91,10 +91,11 @@ def _answer_json(choice: Choice, id: str, at: int, *, shows_status: bool) -> byt
         return error_json(failure_of(choice, id))
     text = (
         f'{{"prediction":{choice.output!r},"prediction_id":"{id}",'
-        f'"model_version":"{choice.scorer.version}","variant":"{choice.variant}"'
+        f'"model_version":"{choice.version}","variant":"{choice.variant}"'
     )
     if choice.fallback is not None:
-        text += f',"fallback":"{choice.fallback}"'
+        text += f',"fallback":"{choice.fallback}","reason":"{choice.error}"'
     if shows_status:
-        return text.encode() + b',"status":' + msgspec.json.encode(choice.inputs.shown_status(at)) + b"}"
+        status = choice.inputs.shown_status(at) if choice.inputs is not None else {}
+        return text.encode() + b',"status":' + msgspec.json.encode(status) + b"}"
     return (text + "}").encode()

@@ -15,14 +15,16 @@ from typing import Any
 from mainspring.catalog import Route
 from mainspring.core.errors import MainspringError, NotFoundError, PackageError
 from mainspring.core.names import did_you_mean
-from mainspring.definitions import MOMENT, ModelDef, Project, ViewDef
+from mainspring.definitions import MOMENT, ModelDef, OtherwiseDef, Project, ViewDef
 from mainspring.definitions.codec import view_from
 from mainspring.features.reader import Reader
 from mainspring.models import package as packages
 from mainspring.models.package import Package, PackagedFeature
+from mainspring.serving.fallback import Value
 from mainspring.serving.inference import Expressions, Scorer, gather, run, versioned
 from mainspring.serving.layout import Layout, Row
 
+_UNDECLARED = OtherwiseDef(last_good=True, blind=True)
 _BLANK: dict[str, Any] = {"str": "", "int": 0, "float": 0.0, "bool": False, "datetime": 0}
 
 
@@ -45,6 +47,7 @@ class Served:
         packages: By path, of everything loaded, for the next snapshot to take over.
         views: Each view that any of the models reads, with the places of its entity's columns in a request row.
         unit: Place of the label's key in a request row.
+        value: What is answered when no model can; None when the definition declares nothing.
         weight: The challenger's share of the traffic; 0 in shadow.
         is_shadow: Whether the challenger is scored after the answer.
     """
@@ -58,8 +61,14 @@ class Served:
     views: tuple[tuple[ViewDef, tuple[int, ...]], ...]
     expressions: Expressions
     unit: int
+    value: Value | None
     weight: float
     is_shadow: bool
+
+    @property
+    def otherwise(self) -> OtherwiseDef:
+        """The fallback chain: what is declared, or else what was before anybody could declare one."""
+        return self.model.otherwise or _UNDECLARED
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +177,7 @@ def _serve(model: ModelDef, route: Route, loaded: Mapping[str, tuple[str, Packag
         views=tuple((view, _entity(view, columns, model)) for view in views.values()),
         expressions=Expressions(tuple(expressions), model.request, tuple(views.values())),
         unit=columns[model.label.on],
+        value=Value(rule, model.request) if (rule := (model.otherwise or _UNDECLARED).value) is not None else None,
         weight=route.weight if challenger is not None else 0.0,
         is_shadow=challenger is not None and route.weight == 0.0,
     )
@@ -209,3 +219,5 @@ def _warm_up(served: Served, reader: Reader) -> None:
     for scorer in (served.champion, served.challenger, served.last_good):
         if scorer is not None:
             run(scorer, gathered)
+    if served.value is not None:
+        served.value.of([row], [0])

@@ -33,9 +33,10 @@ OUTPUTS = {
     "model_version": "BYTES",
     "variant": "BYTES",
     "fallback": "BYTES",
+    "reason": "BYTES",
     "error": "BYTES",
 }
-"""Datatype of every output; ``fallback`` and ``error`` are answered when asked for, or when a row has one."""
+"""Datatype of every output; those that are not always there are answered when asked for, or when a row has one."""
 ALWAYS = ("prediction", "prediction_id", "model_version", "variant")
 _DATATYPE: Mapping[Kind, str] = {
     "str": "BYTES",
@@ -102,6 +103,7 @@ class Outcome:
     model_version: list[str] = field(default_factory=list)
     variant: list[str] = field(default_factory=list)
     fallback: list[str] = field(default_factory=list)
+    reason: list[str] = field(default_factory=list)
     error: list[str] = field(default_factory=list)
 
     def tensors(self, wanted: Sequence[str]) -> list[Tensor]:
@@ -157,9 +159,10 @@ class V2Reply:
             output, error = float("nan"), self._failure.code
         outcome.prediction.append(output)
         outcome.prediction_id.append(id)
-        outcome.model_version.append(choice.scorer.version)
+        outcome.model_version.append(choice.version)
         outcome.variant.append(choice.variant)
         outcome.fallback.append(choice.fallback or "")
+        outcome.reason.append(choice.error or "" if choice.fallback else "")
         outcome.error.append(error)
 
     def finish(self) -> None:
