@@ -93,6 +93,7 @@ late = ms.label(Done, on="ride", value=col("minutes") > 30, within="3h", otherwi
     features=[City, "km"],
     gates=[ms.gate("roc_auc", at_least=0.6)],
     rollout=ms.Rollout(prove=[ms.guard("log_loss", margin=0.02)], veto=[ms.guard("errors")]),
+    otherwise=ms.otherwise(value=0.5),
 )
 def is_late(train: ms.Dataset):
     """Whether a ride takes more than half an hour."""

@@ -26,9 +26,10 @@ from mainspring.definitions.constraints import between, dim, length, one_of, pat
 from mainspring.definitions.dataset import Dataset
 from mainspring.definitions.features import AGGREGATES, MOMENT, SOURCE, Aggregate, Feature, ViewDef
 from mainspring.definitions.label import label
-from mainspring.definitions.model import LOSSES, METRICS, Monitor, Rollout, every, gate, guard, model, when_worse
+from mainspring.definitions.model import model
 from mainspring.definitions.otherwise import otherwise
 from mainspring.definitions.project import collect, load_project
+from mainspring.definitions.release import LOSSES, METRICS, Monitor, Rollout, every, gate, guard, when_worse
 from mainspring.definitions.source import Source, Table
 from mainspring.definitions.values import (
     Constraint,

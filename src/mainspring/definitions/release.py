@@ -1,0 +1,138 @@
+"""What the releases of a model must earn: gates before, guards during a rollout, the monitor's rules afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mainspring.core.errors import DefinitionError
+from mainspring.core.names import did_you_mean
+from mainspring.core.spans import parse_span
+from mainspring.definitions.source import place_of_caller
+from mainspring.definitions.values import Gate, Guard, MonitorDef, RetrainRule, RolloutDef
+
+LOSSES = {"binary_classification": ("log_loss", "brier", "zero_one"), "regression": ("absolute_error",)}
+METRICS = {
+    "binary_classification": {"roc_auc": 1, "log_loss": -1, "brier": -1, "accuracy": 1},
+    "regression": {"absolute_error": -1, "rmse": -1, "r2": 1},
+}
+VETOES = ("errors", "fallbacks", "p99_ms")
+
+
+def gate(metric: str, *, at_least: float | None = None, at_most: float | None = None, beats: str | None = None) -> Gate:
+    """A condition on the test split: a bound, or better than ``"champion"`` or ``"baseline"`` on the same rows."""
+    if sum(x is not None for x in (at_least, at_most, beats)) != 1:
+        raise DefinitionError(
+            "MS-D140", f"gate({metric!r}) needs one of at_least=, at_most=, beats=", where=str(place_of_caller())
+        )
+    if beats not in (None, "champion", "baseline"):
+        raise DefinitionError(
+            "MS-D140", f"beats={beats!r}", where=str(place_of_caller()), hint='"champion" or "baseline"'
+        )
+    return Gate(metric, at_least, at_most, beats)
+
+
+def guard(metric: str, *, margin: float | None = None, under: float | None = None, bound: float | None = None) -> Guard:
+    """A condition on live traffic: a loss with its margin (``prove``), or a ceiling (``veto``)."""
+    return Guard(metric, margin, under, bound)
+
+
+def Rollout(  # noqa: N802  reads as the value it makes
+    *,
+    shadow: str = "1d",
+    ramp: Sequence[float] = (0.05, 0.25, 0.5),
+    step: str = "1d",
+    prove: Iterable[Guard] = (),
+    veto: Iterable[Guard] = (),
+    alpha: float = 0.05,
+    limit: str = "60d",
+) -> RolloutDef:
+    """How a release earns its traffic; spans are exposure, not calendar.
+
+    Args:
+        shadow: Scored beside the champion, serving nobody, for this long.
+        ramp: Rising shares of traffic, each below 1.
+        step: Exposure at each share.
+        prove: Losses for which non-inferiority must be shown.
+        veto: Ceilings that roll back when broken.
+        alpha: Error rate of each side of the evidence.
+        limit: After this long without proof the rollout stops and asks.
+
+    Raises:
+        DefinitionError: A share, guard or alpha cannot be (MS-D141).
+    """
+    where = str(place_of_caller())
+    shares = tuple(float(x) for x in ramp)
+    if any(not 0 < x < 1 for x in shares) or list(shares) != sorted(set(shares)):
+        raise DefinitionError(
+            "MS-D141", f"ramp={list(ramp)} must rise between 0 and 1", where=where, hint="ramp=[0.05, 0.25, 0.5]"
+        )
+    if not 0 < alpha < 0.5:
+        raise DefinitionError("MS-D141", f"alpha={alpha} must lie between 0 and 0.5", where=where)
+    proofs, vetoes = tuple(prove), tuple(veto)
+    for one in proofs:
+        if one.margin is None or one.margin <= 0:
+            why = "equal is not provable without a margin"
+            raise DefinitionError("MS-D141", f"prove: guard({one.metric!r}) needs margin=", where=where, why=why)
+    for one in vetoes:
+        if one.metric not in VETOES:
+            hint = did_you_mean(one.metric, VETOES)
+            raise DefinitionError("MS-D141", f"veto: {one.metric!r} is not known", where=where, hint=hint)
+    spans = {"shadow": shadow, "step": step, "limit": limit}
+    shadow_us, step_us, limit_us = (parse_span(s, said=f"{word}={s!r}", where=where) for word, s in spans.items())
+    return RolloutDef(shadow_us, shares, step_us, proofs, vetoes, alpha, limit_us)
+
+
+def when_worse(metric: str, *, by: float, than: str = "baseline") -> RetrainRule:
+    """Train again when the advantage over the baseline, on the same rows, has shrunk by more than ``by``."""
+    where = str(place_of_caller())
+    if than != "baseline":
+        why = "losses move with the season; only a reference on the same rows tells the model's own fault"
+        raise DefinitionError("MS-D142", f"when_worse(than={than!r})", where=where, why=why, hint='than="baseline"')
+    if by <= 0:
+        raise DefinitionError("MS-D142", f"when_worse(by={by}) must be above 0", where=where)
+    return RetrainRule(worse=(metric, float(by), than))
+
+
+def every(span: str) -> RetrainRule:
+    """Train again on a schedule."""
+    return RetrainRule(every_us=parse_span(span, said=f"every({span!r})", where=str(place_of_caller())))
+
+
+def Monitor(*, every: str = "1d", retrain: RetrainRule | None = None) -> MonitorDef:  # noqa: N802  reads as the value it makes
+    """How often matured predictions, drift and rollouts are judged, and what starts a training."""
+    every_us = parse_span(every, said=f"every={every!r}", where=str(place_of_caller()))
+    return MonitorDef(every_us, retrain or RetrainRule())
+
+
+def check_metrics(task: str, gates: Sequence[Gate], rollout: RolloutDef, monitor: MonitorDef, where: str) -> None:
+    """Whether a task has the metrics that its model's gates, guards and monitor name.
+
+    Raises:
+        DefinitionError: It has not (MS-D140 to MS-D142).
+    """
+    known = METRICS[task]
+    for one in gates:
+        if one.metric not in known:
+            raise DefinitionError(
+                "MS-D140", f"gate {one.metric!r} is not for {task}", where=where, hint=did_you_mean(one.metric, known)
+            )
+    losses = LOSSES[task]
+    for proof in rollout.prove:
+        if proof.metric not in losses:
+            hint = did_you_mean(proof.metric, losses)
+            raise DefinitionError("MS-D141", f"prove: {proof.metric!r} is no loss of {task}", where=where, hint=hint)
+        if proof.metric == "absolute_error" and (proof.bound is None or proof.bound <= 0):
+            why = "evidence about a mean needs a bounded loss"
+            raise DefinitionError("MS-D141", "prove: absolute_error needs bound=", where=where, why=why)
+    worse = monitor.retrain.worse
+    if worse is not None and worse[0] not in losses:
+        raise DefinitionError(
+            "MS-D142",
+            f"when_worse({worse[0]!r}) is no loss of {task}",
+            where=where,
+            hint=did_you_mean(worse[0], losses),
+        )
+    if monitor.every_us < 60_000_000:
+        raise DefinitionError(
+            "MS-D142", "a model is judged once a minute at most", where=where, hint='Monitor(every="1d")'
+        )
