@@ -188,7 +188,7 @@ class Appender:
             known_us = row[target.known_at] if draft.history else max(now_us, last_us + 1)
             ident = None if target.id_at is None else str(row[target.id_at])
             body = _encode(row)
-            wrong = _future(target, time_us, known_us, now_us)
+            wrong = _future(target, time_us, known_us, now_us if draft.history else known_us)
             if wrong is None and target.stream is not None and ident is not None:
                 content = blake2b(body, digest_size=8).digest()
                 does = None if target.corrects_at is None or draft.first_wins else row[target.corrects_at]
@@ -302,7 +302,11 @@ def row_json(source: SourceDef, row: Sequence[Any]) -> bytes:
 
 
 def _future(target: _Target, time_us: int, known_us: int, now_us: int) -> tuple[str, str, str] | None:
-    """Code, reason and path when an event lies further in the future than its source allows."""
+    """Code, reason and path when an event lies further in the future than its source allows.
+
+    ``now_us`` is the moment for history, which says itself when it was known. A live event is known when the log says,
+    be it a year ahead because the clock once was.
+    """
     source = target.source
     if time_us > known_us + target.future_us:
         late, column = f"{to_iso(time_us)} lies after it was known, {to_iso(known_us)},", source.time

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import lmdb
 
-from mainspring.core.errors import BackPressureError, RefusedError, UnavailableError
+from mainspring.core.errors import BackPressureError, FormatError, RefusedError, UnavailableError
 from mainspring.core.run import Lease
 
 _NETWORK = frozenset(
@@ -22,6 +22,8 @@ _NETWORK = frozenset(
 )
 _READERS = 512
 _MINIMUM_RESERVE_BYTES = 262_144
+_FULL_BYTES = 1_048_576
+_OVERFLOW_BYTES = 1_024  # about from this size on a value has pages of its own
 _guard = threading.Lock()
 _open: dict[tuple[int, str], Environment] = {}
 
@@ -42,20 +44,46 @@ class Environment:
         self._pid = os.getpid()
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         refuse_network(path)
-        self.env = lmdb.open(
-            str(path),
-            map_size=self.usable_bytes,
-            max_dbs=len(names),
-            max_readers=_READERS,
-            mode=0o600,
-            max_spare_txns=4,
-        )
         try:
+            self.env = lmdb.open(
+                str(path),
+                map_size=self.usable_bytes,
+                max_dbs=len(names),
+                max_readers=_READERS,
+                mode=0o600,
+                max_spare_txns=4,
+            )
+        except lmdb.InvalidError as error:
+            raise damaged(path, str(error)) from None
+        try:
+            self._check_length()
             self.env.reader_check()
             self.dbs = self._open_dbs(names)
         except BaseException:
             self.env.close()
             raise
+
+    def _check_length(self) -> None:
+        """Refuse a file that was cut: a read beyond its end would not be an error but the end of the process.
+
+        The last pages of a whole file may be missing too, when they were given back before they were written. So the
+        file is made as long as it should be, and everything in it is read once.
+
+        Raises:
+            FormatError: It is damaged (MS-E902).
+        """
+        file = self.path / "data.mdb"
+        needed = (self.env.info()["last_pgno"] + 1) * self.env.stat()["psize"]
+        if file.stat().st_size >= needed:
+            return
+        with file.open("r+b") as handle:
+            os.posix_fallocate(handle.fileno(), 0, needed)  # never shorter, as truncate would: a writer may be at it
+        try:
+            with self.env.begin() as txn, txn.cursor() as names:
+                for name in names.iternext(values=False):
+                    _read_all(self.env, txn, name)
+        except lmdb.Error as error:
+            raise damaged(self.path, str(error)) from None
 
     def _open_dbs(self, names: tuple[str, ...]) -> dict[str, lmdb._Database]:
         # In a write transaction: handles opened in one that only reads are gone when it is put back for reuse.
@@ -99,7 +127,9 @@ class Environment:
                     hint="wait until the worker has trimmed what is in the lake, or raise log_map_bytes under [limits]",
                 ) from None
             except lmdb.Error as error:
-                if "No space left" not in str(error):
+                # A write that a full disk cut short is an input/output error to LMDB.
+                is_cut = "Input/output" in str(error) and self._free_bytes() < _FULL_BYTES
+                if "No space left" not in str(error) and not is_cut:
                     raise
                 raise self.disk_full() from None
 
@@ -119,10 +149,12 @@ class Environment:
         Raises:
             BackPressureError: It has (MS-E302).
         """
-        if free_bytes:
-            disk = os.statvfs(self.path)
-            if disk.f_bavail * disk.f_frsize < free_bytes:
-                raise self.disk_full()
+        if free_bytes and self._free_bytes() < free_bytes:
+            raise self.disk_full()
+
+    def _free_bytes(self) -> int:
+        disk = os.statvfs(self.path)
+        return disk.f_bavail * disk.f_frsize
 
     def disk_full(self) -> BackPressureError:
         """The error of a full disk."""
@@ -148,6 +180,7 @@ def open_environment(path: Path, names: tuple[str, ...], map_bytes: int) -> Envi
 
     Raises:
         RefusedError: ``path`` is on a network file system (MS-E303).
+        FormatError: Its file is damaged (MS-E902).
     """
     key = (os.getpid(), str(path.resolve()))
     with _guard:
@@ -166,6 +199,25 @@ def close_environment(environment: Environment) -> None:
         if environment.users == 0 and _open.get(key) is environment:
             del _open[key]
             environment.env.close()
+
+
+def damaged(path: Path, why: str) -> FormatError:
+    """The error of a file whose bytes are not what was written."""
+    return FormatError(
+        "MS-E902",
+        "a file of this store is damaged",
+        where=str(path / "data.mdb"),
+        why=why,
+        hint="restore it from a copy; the online store is built anew from lake and log when its folder is removed",
+    )
+
+
+def _read_all(env: lmdb.Environment, txn: lmdb.Transaction[bytes], name: bytes) -> None:
+    db = env.open_db(name, txn=txn, create=False)
+    with txn.cursor(db=db) as cursor:
+        for _key, value in cursor:
+            if len(value) > _OVERFLOW_BYTES and not any(value):
+                raise lmdb.CorruptedError("a value of zeros where pages were cut off")
 
 
 def refuse_network(path: Path) -> None:
