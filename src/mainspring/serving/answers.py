@@ -17,6 +17,7 @@ class Batch:
     """An answered batch on its way to the log.
 
     Attributes:
+        choices: Who answered each row; None where its client had been told something else before.
         before_us: Time of each row until the models ran.
         latencies_us: Time of each row until it was answered.
     """
@@ -25,7 +26,7 @@ class Batch:
     gathered: Gathered
     times_us: Sequence[int]
     ids: Sequence[str]
-    choices: Sequence[Choice]
+    choices: Sequence[Choice | None]
     probabilities: Sequence[float]
     units: Sequence[str]
     before_us: Sequence[int]
@@ -46,6 +47,8 @@ def answers_of(batch: Batch, contract: Contract, shadow: Scored | None) -> list[
     missing = served.route.challenger if served.challenger is None else None
     out: list[Answered] = []
     for i, choice in enumerate(batch.choices):
+        if choice is None:
+            continue
         other = (choice.other_version, choice.other_output, choice.other_error, choice.other_took_us)
         if served.is_shadow:
             other = other_of(shadow, i)

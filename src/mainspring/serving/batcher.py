@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -30,6 +30,8 @@ class Job:
         deadline_s: When the client no longer wants the answer, on the same clock.
         taken: Rows that are in a batch already.
         left: Rows without an outcome.
+        timer: Rings at the deadline, where the event loop is free to hear it.
+        is_over: Whether the client has been told; what is found out later is too late.
     """
 
     rows: list[tuple[Any, ...]]
@@ -39,6 +41,17 @@ class Job:
     deadline_s: float
     taken: int = 0
     left: int = 0
+    timer: asyncio.TimerHandle | None = None
+    is_over: bool = False
+
+    def __post_init__(self) -> None:
+        self.left = len(self.rows)
+
+    def close(self) -> None:
+        """The client has been told."""
+        self.is_over = True
+        if self.timer is not None:
+            self.timer.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +67,8 @@ class Batcher:
     """The bounded queue of one model.
 
     Args:
-        execute: Scores one batch and answers the jobs that are complete; it raises nothing.
+        execute: Scores one batch and answers the jobs that are complete, or holds the batcher until it has; it raises
+            nothing.
         expire: Answers a job whose deadline has passed.
         loop: Calls back at the end of the tick.
         max_rows: Rows in one batch.
@@ -77,6 +91,7 @@ class Batcher:
         self._max_queued_rows = max_queued_rows
         self._jobs: deque[Job] = deque()
         self._is_due = False
+        self.is_held = False
         self.queued_rows = 0
 
     def submit(self, job: Job) -> None:
@@ -89,23 +104,39 @@ class Batcher:
         if self.queued_rows and self.queued_rows + rows > self._max_queued_rows:
             why = f"{self.queued_rows} rows wait for this model"
             raise BackPressureError("MS-S105", "busy", why=why, hint="try again after Retry-After seconds")
-        job.left = rows
         self.queued_rows += rows
         self._jobs.append(job)
         self._wake()
 
+    @property
+    def waiting(self) -> Iterable[Job]:
+        """Jobs with rows that are in no batch yet."""
+        return tuple(self._jobs)
+
+    def hold(self) -> None:
+        """Make no batch until ``release``: what arrives meanwhile will be one."""
+        self.is_held = True
+
+    def release(self) -> None:
+        """Go on."""
+        self.is_held = False
+        if self._jobs:
+            self._wake()
+
     def finish(self) -> None:
         """Score all that waits, now."""
-        while self._jobs:
+        while self._jobs and not self.is_held:
             self._run()
 
     def _wake(self) -> None:
-        if not self._is_due:
+        if not self._is_due and not self.is_held:
             self._is_due = True
             self._loop.call_soon(self._run)
 
     def _run(self) -> None:
         self._is_due = False
+        if self.is_held:
+            return
         batch = self._take()
         if self._jobs:
             self._wake()
@@ -120,10 +151,10 @@ class Batcher:
         while self._jobs and room:
             job = self._jobs[0]
             waiting = len(job.rows) - job.taken
-            if job.reply.cancelled or now_s > job.deadline_s:
+            if job.is_over or job.reply.cancelled or now_s > job.deadline_s:
                 self._jobs.popleft()
                 self.queued_rows -= waiting
-                if not job.reply.cancelled:
+                if not job.is_over and not job.reply.cancelled:
                     self._expire(job)
                 continue
             count = min(waiting, room)

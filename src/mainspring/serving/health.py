@@ -28,7 +28,7 @@ def health(
         "status": "loading" if snapshot is None else "ok" if is_ok else "degraded",
         "epoch": epoch,
         "generation": snapshot.generation if snapshot is not None else None,
-        "models": {name: _shown(lane.served) for name, lane in lanes.items()},
+        "models": {name: _shown(lane.served) | {"breakers": lane.breakers} for name, lane in lanes.items()},
         "problems": problems,
         "trouble": trouble,
         "prediction_log": {

@@ -33,22 +33,25 @@ from mainspring.serving.layout import (
     Layout,
     Row,
 )
+from mainspring.serving.pace import Pace
 
 EXPRESSION, MODEL, OUTPUT, NOT_LOADED = "expression", "model", "output", "not_loaded"
 """Why a row failed: its expression cannot be computed, the model raised, it gave no finite number, it is not there."""
-FEATURES, DEADLINE, SHED = "features", "deadline", "shed"
-"""Why a model was not asked, or not believed: its features could not be read, its time was up, too many rows waited."""
+FEATURES, DEADLINE, SHED, BREAKER = "features", "deadline", "shed", "breaker"
+"""Why a model was not asked, or not believed: its features could not be read, its time was up, too many rows waited, it
+lately failed."""
 VALUE = "value"
 """What is fallen back to when no model is left: the declared value."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """One version of a model, loaded, and how its inputs are filled."""
+    """One version of a model, loaded, how its inputs are filled, and how long it takes."""
 
     version: str
     runtime: Runtime
     layout: Layout
+    pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +59,13 @@ class Outputs:
     """What one model says of a batch.
 
     Attributes:
+        inputs: What it saw; None when it was left alone.
         values: One float a row; meaningless where the row failed.
         failed: Reason and detail of the rows that failed.
         took_us: Time that filling the inputs and running the model took.
     """
 
-    inputs: Inputs
+    inputs: Inputs | None
     values: list[float]
     failed: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     took_us: int = 0

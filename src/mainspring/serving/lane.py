@@ -1,15 +1,16 @@
 """One model's lane through the gateway: queue, batch, score, choose, answer, log.
 
 In ramp both models of a pair are scored before the answer; in shadow the challenger is scored in a later tick, so it
-can neither delay nor fail an answer, and the log's record waits for it.
+can neither delay nor fail an answer, and the log's record waits for it. A batch that would take long is scored in a
+thread of the lane, one at a time: other models' lanes go on, and this one's requests are told when their time is up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -23,23 +24,16 @@ from mainspring.features.reader import Reader
 from mainspring.features.status import Status
 from mainspring.serving.answers import Batch, answers_of
 from mainspring.serving.batcher import Batcher, Job, Slice
-from mainspring.serving.inference import (
-    DEADLINE,
-    SHED,
-    VALUE,
-    Choice,
-    Scored,
-    Scorer,
-    choose,
-    gather,
-    run,
-)
+from mainspring.serving.beside import Beside
+from mainspring.serving.inference import DEADLINE, SHED, VALUE, Choice, Scored, gather
 from mainspring.serving.layout import Gathered, Row
 from mainspring.serving.metrics import ModelMetrics
+from mainspring.serving.panel import Panel, Verdict
 from mainspring.serving.prediction_log import PredictionLog
 from mainspring.serving.reply import Reply
 from mainspring.serving.request import RequestReader
 from mainspring.serving.router import assign
+from mainspring.serving.shadows import Shadows
 from mainspring.serving.snapshot import Served
 
 _REASONS = {
@@ -80,6 +74,18 @@ class Numbers:
         """The next id."""
         self._next += 1
         return prediction_id(self.epoch, self._next)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """A batch whose features have been read, and that is being scored."""
+
+    served: Served
+    slices: list[Slice]
+    gathered: Gathered
+    times_us: list[int]
+    started_s: float
+    read_s: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +134,16 @@ class Lane:
         self._batcher = Batcher(
             self._execute, self._expire, self._loop, max_rows=limits.batch_rows, max_queued_rows=limits.queued_rows
         )
-        self._shadows: deque[Batch] = deque()
-        self._shadow_rows = 0
+        self._panel = Panel(metrics)
+        self._beside = Beside(self._loop, f"model-{metrics.model}")
+        self._shadows = Shadows(self._panel, self._beside, metrics, limits.shadow_rows, self._write)
+        self._aside: tuple[_Work, Future[Verdict]] | None = None
+        self._is_finishing = False
+
+    @property
+    def breakers(self) -> dict[str, str]:
+        """The state of each model's breaker, by role."""
+        return self._panel.states(self.served)
 
     @property
     def queued_rows(self) -> int:
@@ -138,9 +152,14 @@ class Lane:
 
     def finish(self) -> None:
         """Answer, score and log all that waits, now."""
+        self._is_finishing = True
+        if self._aside is not None:
+            work, found = self._aside
+            wait([found])
+            self._back(work)
         self._batcher.finish()
-        while self._shadows:
-            self._shadow()
+        self._shadows.finish()
+        self._beside.close()
 
     def submit(
         self, rows: list[Row], times_us: list[int], reply: Reply, received_s: float, deadline_s: float | None
@@ -165,6 +184,9 @@ class Lane:
             self.metrics.reject(SHED, len(job.rows))
             if not self._answer_without(job, SHED):
                 raise
+            return
+        if self._batcher.is_held:
+            self._watch(job)
 
     def refuse(self, error: MainspringError) -> None:
         """Count a row, or a whole request, that is not worth a place in the queue."""
@@ -176,15 +198,13 @@ class Lane:
         try:
             self._score(slices)
         except Exception:  # noqa: BLE001  a bug must not leave its clients waiting: they are told, and so are we
-            _log.exception("a batch of %s could not be scored", self.metrics.model)
-            for one in slices:
-                self._break(one.job, one.stop - one.start)
+            self._break_all(slices)
 
     def _score(self, slices: list[Slice]) -> None:
-        served, now_s = self.served, perf_counter
+        served = self.served
         rows: list[Row] = []
         times_us: list[int] = []
-        started_s = now_s()
+        started_s = perf_counter()
         for one in slices:
             rows += one.job.rows[one.start : one.stop]
             times_us += one.job.times_us[one.start : one.stop]
@@ -192,69 +212,83 @@ class Lane:
         gathered, error = gather(rows, times_us, served.views, served.expressions, self._reader)
         if error is not None:
             self._trouble(error)
-        read_s = now_s()
-        units = [_text(row[served.unit]) for row in rows]
-        champion = self._run("champion", served.champion, gathered)
-        challenger = None if served.is_shadow else self._run("challenger", served.challenger, gathered)
-        assigned = [assign(served.route.salt, unit, served.weight) for unit in units]
-        pair = {"champion": champion, "challenger": challenger}
-        spare: list[tuple[str, Scored | None]] = []
-        values: Sequence[float | None] = ()
-        if champion is None or champion[1].failed:
-            spare = self._spare(served, pair, gathered)
-            values = served.value.of(rows, times_us) if served.value is not None else ()
-        choices = [choose(to, i, pair, spare, values[i] if values else None) for i, (to, _) in enumerate(assigned)]
-        scored_s = now_s()
-        self.metrics.latency["features"].observe(read_s - started_s, len(rows))
-        self.metrics.latency["model"].observe(scored_s - read_s, len(rows))
+        work = _Work(served, slices, gathered, times_us, started_s, perf_counter())
+        if self._is_finishing or not self._panel.is_slow(served, len(rows)):
+            self._answer_batch(work, self._panel.ask(served, gathered, times_us, work.read_s))
+            return
+        # Neighbours go on while a thread scores it. What arrives meanwhile waits, and is told when its time is up.
+        self._batcher.hold()
+        for job in (*(one.job for one in slices), *self._batcher.waiting):
+            self._watch(job)
+
+        def ask() -> Verdict:
+            return self._panel.ask(served, gathered, times_us, work.read_s)
+
+        self._aside = work, self._beside.run(ask, lambda: self._back(work))
+
+    def _back(self, work: _Work) -> None:
+        """A batch that was scored in a thread is there."""
+        if self._aside is None or self._aside[0] is not work:
+            return  # ``finish`` came first
+        found = self._aside[1]
+        self._aside = None
+        try:
+            self._answer_batch(work, found.result())
+        except Exception:  # noqa: BLE001  as in ``_execute``
+            self._break_all(work.slices)
+        self._batcher.release()
+
+    def _answer_batch(self, work: _Work, verdict: Verdict) -> None:
+        served, gathered, slices = work.served, work.gathered, work.slices
+        scored_s, rows = perf_counter(), len(work.times_us)
+        for variant, scored in verdict.asked:
+            self._panel.heard(variant, scored, scored_s)
+        self.metrics.latency["features"].observe(work.read_s - work.started_s, rows)
+        self.metrics.latency["model"].observe(scored_s - work.read_s, rows)
         self._count_features(served, gathered)
-        ids = [self._numbers.take() for _ in rows]
+        ids = [self._numbers.take() for _ in work.times_us]
+        choices: list[Choice | None] = [*verdict.choices]
         latencies = self._answer(slices, choices, ids)
-        before = [int((read_s - s.job.received_s) * 1e6) for s in slices for _ in range(s.start, s.stop)]
-        batch = Batch(served, gathered, times_us, ids, choices, [p for _, p in assigned], units, before, latencies)
+        before = [int((work.read_s - s.job.received_s) * 1e6) for s in slices for _ in range(s.start, s.stop)]
+        shares = [p for _, p in verdict.assigned]
+        batch = Batch(served, gathered, work.times_us, ids, choices, shares, verdict.units, before, latencies)
         if served.is_shadow:
-            self._queue_shadow(batch)
+            self._shadows.put(batch)
         else:
             self._write(batch, None)
 
-    def _spare(
-        self, served: Served, pair: Mapping[str, Scored | None], gathered: Gathered
-    ) -> list[tuple[str, Scored | None]]:
-        """What is asked after the champion, in order, as the definition declares it."""
-        chain = served.otherwise
-        spare: list[tuple[str, Scored | None]] = []
-        if chain.last_good:
-            spare.append(("last_good", self._run("fallback", served.last_good, gathered)))
-        if chain.shadow:
-            scored = pair["challenger"]
-            if scored is None:
-                scored = self._run("fallback", served.challenger, gathered)
-            spare.append(("challenger", scored))
-        return spare
+    def _watch(self, job: Job) -> None:
+        if job.timer is None and not job.is_over:
+            job.timer = self._loop.call_later(max(0.0, job.deadline_s - perf_counter()), self._overdue, job)
 
-    def _run(self, variant: str, scorer: Scorer | None, gathered: Gathered) -> Scored | None:
-        if scorer is None:
-            return None
-        outputs = run(scorer, gathered, blind=self.served.otherwise.blind)
-        metrics = self.metrics.variants[variant]
-        metrics.executions += 1
-        metrics.inferences += len(outputs.values)
-        for reason, _ in outputs.failed.values():
-            metrics.failed(reason)
-        return scorer, outputs
+    def _overdue(self, job: Job) -> None:
+        """The deadline of a job has come while it waits for a model that is slow."""
+        if not job.is_over and not job.reply.cancelled:
+            self._expire(job)
 
     # --- answers --------------------------------------------------------------------------------------------------
 
-    def _answer(self, slices: list[Slice], choices: list[Choice], ids: list[str]) -> list[int]:
-        """Answer every job that is complete; returns each row's latency in microseconds."""
+    def _answer(self, slices: list[Slice], choices: list[Choice | None], ids: list[str]) -> list[int]:
+        """Answer every job that is complete; returns each row's latency in microseconds.
+
+        Rows whose client has been told something else meanwhile are None in ``choices`` afterwards.
+        """
         at = 0
         latencies: list[int] = []
         finished: list[Job] = []
         for one in slices:
             job = one.job
             put = job.reply.row
+            if job.is_over:
+                rows = one.stop - one.start
+                choices[at : at + rows] = [None] * rows
+                latencies += [0] * rows
+                at += rows
+                continue
             for i in range(one.start, one.stop):
                 choice = choices[at]
+                if choice is None:
+                    continue
                 put(i, choice, ids[at], at)
                 if choice.output is not None:
                     self.metrics.variants[choice.variant].requests += 1
@@ -269,6 +303,7 @@ class Lane:
         for job in finished:
             self.metrics.latency["total"].observe(perf_counter() - job.received_s, len(job.rows))
             self.metrics.answers += 1
+            job.close()
             try:
                 job.reply.finish()
             except Exception:  # noqa: BLE001  one answer that cannot be written is no harm to its neighbours
@@ -276,14 +311,21 @@ class Lane:
                 self._break(job, len(job.rows))
         return latencies
 
+    def _break_all(self, slices: list[Slice]) -> None:
+        _log.exception("a batch of %s could not be scored", self.metrics.model)
+        for one in slices:
+            if not one.job.is_over:
+                self._break(one.job, one.stop - one.start)
+
     def _break(self, job: Job, rows: int) -> None:
         """A bug of ours: its client is told."""
         self.metrics.reject("internal", rows)
+        job.close()
         job.reply.fail(UnavailableError("MS-S111", "the batch could not be scored"))
 
     def _answer_without(self, job: Job, reason: str) -> bool:
-        """Answer the rows of a job that are not in a batch yet with the declared value; whether it could be."""
-        served, start = self.served, job.taken
+        """Answer the rows of a job that have no outcome yet with the declared value; whether it could be."""
+        served, start = self.served, len(job.rows) - job.left
         rows, times_us = job.rows[start:], job.times_us[start:]
         try:
             values = served.value.of(rows, times_us) if served.value is not None else []
@@ -292,15 +334,13 @@ class Lane:
             return False
         if all(value is None for value in values):
             return False
-        units = [_text(row[served.unit]) for row in rows]
+        units = ["" if row[served.unit] is None else str(row[served.unit]) for row in rows]
         assigned = [assign(served.route.salt, unit, served.weight) for unit in units]
-        choices = [
+        choices: list[Choice | None] = [
             Choice("fallback", OTHERWISE, None, value, fallback=VALUE, error=reason, drawn=to)
             for (to, _), value in zip(assigned, values, strict=True)
         ]
         ids = [self._numbers.take() for _ in rows]
-        job.taken = len(job.rows)
-        job.left = len(rows)
         latencies = self._answer([Slice(job, start, len(job.rows))], choices, ids)
         nothing = Gathered(rows, (), {}, (), (), {}, 0)
         probabilities = [p for _, p in assigned]
@@ -308,36 +348,14 @@ class Lane:
         return True
 
     def _expire(self, job: Job) -> None:
-        self.metrics.reject(DEADLINE, len(job.rows) - job.taken)
+        self.metrics.reject(DEADLINE, job.left)
         if self._answer_without(job, DEADLINE):
             return
+        job.close()
         hint = "send less, or wait longer"
         job.reply.fail(DeadlineError("MS-S104", "the deadline passed before the request's turn", hint=hint))
 
     # --- the log --------------------------------------------------------------------------------------------------
-
-    def _queue_shadow(self, batch: Batch) -> None:
-        rows = len(batch.ids)
-        if self._shadow_rows + rows > self.limits.shadow_rows:
-            self.metrics.shadow_skipped += rows
-            self._write(batch, None)
-            return
-        self._shadow_rows += rows
-        self._shadows.append(batch)
-        self._loop.call_soon(self._shadow)
-
-    def _shadow(self) -> None:
-        if not self._shadows:
-            return  # ``finish`` came first
-        batch = self._shadows.popleft()
-        self._shadow_rows -= len(batch.ids)
-        pair: Scored | None = None
-        try:
-            pair = self._run("challenger", batch.served.challenger, batch.gathered)
-        except Exception:  # noqa: BLE001  a shadow's bug is seen, and its batch is logged without it
-            _log.exception("a shadow of %s could not be scored", self.metrics.model)
-            self.metrics.variants["challenger"].failed("internal", len(batch.ids))
-        self._write(batch, pair)
 
     def _write(self, batch: Batch, shadow: Scored | None) -> None:
         self._log.put(answers_of(batch, self.requests.contract, shadow))
@@ -345,10 +363,6 @@ class Lane:
     def _count_features(self, served: Served, gathered: Gathered) -> None:
         for (view, _), (_, status) in zip(served.views, gathered.blocks, strict=True):
             self.metrics.count_features(view.name, np.bincount(status.ravel(), minlength=len(Status)).tolist())
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
 
 
 def _reason(error: MainspringError) -> str:

@@ -54,15 +54,17 @@ class VariantMetrics:
         inferences: Rows that it scored, those of a shadow included.
         executions: Runs of the model: mean batch = inferences / executions.
         failures: Rows by reason of failure.
+        breaker_open: Whether it is left alone because it lately failed or was slow.
     """
 
-    __slots__ = ("executions", "failures", "inferences", "requests")
+    __slots__ = ("breaker_open", "executions", "failures", "inferences", "requests")
 
     def __init__(self) -> None:
         self.requests = 0
         self.inferences = 0
         self.executions = 0
         self.failures: dict[str, int] = {}
+        self.breaker_open = 0
 
     def failed(self, reason: str, rows: int = 1) -> None:
         """Count rows that failed."""
@@ -102,6 +104,7 @@ _HELP = (
     ("inferences_total", "counter", "Rows scored, those of a shadow included."),
     ("executions_total", "counter", "Runs of a model; inferences / executions is the mean batch."),
     ("failures_total", "counter", "Rows that a variant could not score, by reason."),
+    ("breaker_open", "gauge", "1 where a variant is left alone because it lately failed or was slow."),
     ("fallbacks_total", "counter", "Rows answered by what was fallen back to, by what that was and why."),
     ("rejected_total", "counter", "Rows that no model was asked about, by reason."),
     ("features_served_total", "counter", "Feature values read, by view and status."),
@@ -125,7 +128,7 @@ def render(models: list[ModelMetrics], gauges: dict[str, float]) -> str:
 def _lines(full: str, name: str, metrics: ModelMetrics) -> Iterator[str]:
     model = f'model="{metrics.model}"'  # names are [a-z0-9_]+, so nothing needs escaping
     match name:
-        case "requests_total" | "inferences_total" | "executions_total":
+        case "requests_total" | "inferences_total" | "executions_total" | "breaker_open":
             for variant, one in metrics.variants.items():
                 yield f'{full}{{{model},variant="{variant}"}} {getattr(one, name.removesuffix("_total"))}'
         case "failures_total":

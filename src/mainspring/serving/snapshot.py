@@ -25,6 +25,7 @@ from mainspring.serving.inference import Expressions, Scorer, gather, run, versi
 from mainspring.serving.layout import Layout, Row
 
 _UNDECLARED = OtherwiseDef(last_good=True, blind=True)
+_WARM_UP_ROWS = (1, 32)
 _BLANK: dict[str, Any] = {"str": "", "int": 0, "float": 0.0, "bool": False, "datetime": 0}
 
 
@@ -211,13 +212,16 @@ def _entity(view: ViewDef, columns: Mapping[str, int], model: ModelDef) -> tuple
 
 
 def _warm_up(served: Served, reader: Reader) -> None:
-    """One blank row through everything, so that nothing is compiled in the middle of a request."""
+    """Blank rows through everything, so that nothing is compiled, or found to be slow, in the middle of a request."""
     row: Row = tuple([0.0] * f.dim if f.kind == "vector" else _BLANK[f.kind] for f in served.model.request.fields)
-    gathered, error = gather([row], [0], served.views, served.expressions, reader)
-    if error is not None and isinstance(error, (TypeError, KeyError, IndexError, ValueError)):
-        raise PackageError("MS-S123", f"the features cannot be read: {error!r}", where=served.route.model) from error
-    for scorer in (served.champion, served.challenger, served.last_good):
-        if scorer is not None:
-            run(scorer, gathered)
+    for rows in _WARM_UP_ROWS:
+        gathered, error = gather([row] * rows, [0] * rows, served.views, served.expressions, reader)
+        if error is not None and isinstance(error, (TypeError, KeyError, IndexError, ValueError)):
+            what = f"the features cannot be read: {error!r}"
+            raise PackageError("MS-S123", what, where=served.route.model) from error
+        for scorer in (served.champion, served.challenger, served.last_good):
+            if scorer is not None:
+                run(scorer, gathered)  # the first run of a size makes room for it
+                scorer.pace.observe(rows, run(scorer, gathered).took_us)
     if served.value is not None:
         served.value.of([row], [0])

@@ -1,0 +1,130 @@
+"""The models of a lane: who is asked for a batch, who is left alone, and who answers each row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mainspring.serving.breaker import Breaker
+from mainspring.serving.inference import (
+    BREAKER,
+    MODEL,
+    OUTPUT,
+    Choice,
+    Outputs,
+    Scored,
+    Scorer,
+    choose,
+    run,
+)
+from mainspring.serving.layout import Gathered
+from mainspring.serving.metrics import ModelMetrics
+from mainspring.serving.pace import SLOW_US
+from mainspring.serving.router import Variant, assign
+from mainspring.serving.snapshot import Served
+
+_OWN = (MODEL, OUTPUT)
+"""Failures that are the model's own: an expression that a row breaks, or a store that is down, are not."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """Who answers each row of a batch, and what was run for it.
+
+    Attributes:
+        assigned: The variant that was drawn for each row, with its probability.
+        asked: Each run, by the variant that it counts for.
+    """
+
+    choices: list[Choice]
+    units: list[str]
+    assigned: list[tuple[Variant, float]]
+    asked: list[tuple[str, Scored]] = field(default_factory=list)
+
+
+class Panel:
+    """Asks the models of a route. ``ask`` may run in a thread; ``heard`` belongs to the event loop."""
+
+    def __init__(self, metrics: ModelMetrics) -> None:
+        self._metrics = metrics
+        self._breakers: dict[str, Breaker] = {}
+
+    def states(self, served: Served) -> dict[str, str]:
+        """The breaker's state of each model of a route, by role."""
+        roles = (("champion", served.champion), ("challenger", served.challenger), ("last_good", served.last_good))
+        return {role: self._breaker(one).state for role, one in roles if one is not None}
+
+    def is_slow(self, served: Served, rows: int) -> bool:
+        """Whether asking about so many rows would hold the event loop up."""
+        pair = (served.champion, None if served.is_shadow else served.challenger)
+        asked = [one for one in pair if one is not None] or [one for one in (served.last_good,) if one is not None]
+        return sum(one.pace.expects_us(rows) for one in asked) > SLOW_US
+
+    def ask(self, served: Served, gathered: Gathered, times_us: Sequence[int], now_s: float) -> Verdict:
+        """Score a batch with whom it takes: both models of a pair, then what the definition falls back to."""
+        units = ["" if row[served.unit] is None else str(row[served.unit]) for row in gathered.rows]
+        assigned = [assign(served.route.salt, unit, served.weight) for unit in units]
+        asked: list[tuple[str, Scored]] = []
+
+        def one(variant: str, scorer: Scorer | None, *, is_spare: bool) -> Scored | None:
+            if scorer is None:
+                return None
+            if is_spare and not self._breaker(scorer).allows(now_s):
+                return scorer, _left_alone(len(gathered.rows))
+            scored = scorer, run(scorer, gathered, blind=served.otherwise.blind)
+            asked.append((variant, scored))
+            return scored
+
+        chain = served.otherwise
+        last_good = served.last_good if chain.last_good else None
+        shadow = served.challenger if chain.shadow else None
+        champion = one("champion", served.champion, is_spare=bool(last_good or shadow or served.value))
+        challenger = None if served.is_shadow else one("challenger", served.challenger, is_spare=champion is not None)
+        spare: list[tuple[str, Scored | None]] = []
+        values: Sequence[float | None] = ()
+        if champion is None or champion[1].failed:
+            spare.append(("last_good", one("fallback", last_good, is_spare=bool(shadow or served.value))))
+            if shadow is not None:
+                scored = challenger if challenger is not None else one("fallback", shadow, is_spare=bool(served.value))
+                spare.append(("challenger", scored))
+            values = served.value.of(gathered.rows, times_us) if served.value is not None else ()
+        pair = {"champion": champion, "challenger": challenger}
+        choices = [choose(to, i, pair, spare, values[i] if values else None) for i, (to, _) in enumerate(assigned)]
+        return Verdict(choices, units, assigned, asked)
+
+    def shadow(self, served: Served, gathered: Gathered, now_s: float) -> Scored | None:
+        """What the challenger in shadow says of a batch; its breaker leaves it alone like any other."""
+        scorer = served.challenger
+        if scorer is None:
+            return None
+        if not self._breaker(scorer).allows(now_s):
+            return scorer, _left_alone(len(gathered.rows))
+        return scorer, run(scorer, gathered, blind=served.otherwise.blind)
+
+    def heard(self, variant: str, scored: Scored, now_s: float) -> None:
+        """Count a run, and learn from it how quick and how sound its model is."""
+        scorer, outputs = scored
+        if outputs.inputs is None:
+            return
+        rows = len(outputs.values)
+        metrics = self._metrics.variants[variant]
+        metrics.executions += 1
+        metrics.inferences += rows
+        for reason, _ in outputs.failed.values():
+            metrics.failed(reason)
+        scorer.pace.observe(rows, outputs.took_us)
+        own = sum(reason in _OWN for reason, _ in outputs.failed.values()) if outputs.failed else 0
+        breaker = self._breaker(scorer)
+        breaker.record(now_s, rows, own, outputs.took_us)
+        metrics.breaker_open = int(breaker.state != "closed")
+
+    def _breaker(self, scorer: Scorer) -> Breaker:
+        found = self._breakers.get(scorer.version)
+        if found is None:
+            found = self._breakers[scorer.version] = Breaker()
+        return found
+
+
+def _left_alone(rows: int) -> Outputs:
+    """What a model says that is not asked because it lately failed."""
+    return Outputs(None, [float("nan")] * rows, dict.fromkeys(range(rows), (BREAKER, "it lately failed or was slow")))

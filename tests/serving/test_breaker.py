@@ -1,0 +1,55 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mainspring.serving.breaker import BAD_SHARE, MIN_RUNS, OPEN_S, WINDOW_S, Breaker
+
+
+def test_it_opens_when_half_of_what_was_asked_lately_failed_and_not_before_five_runs():
+    breaker = Breaker()
+    for i in range(MIN_RUNS - 1):
+        breaker.record(float(i), 10, 10, 5)
+        assert breaker.allows(float(i))
+    breaker.record(4.0, 10, 0, 5)
+    assert breaker.state == "open"  # 40 of 50
+    assert not breaker.allows(4.0 + OPEN_S[0] - 0.01)
+
+
+def test_slow_runs_count_as_failed_ones():
+    breaker = Breaker(slow_us=1_000)
+    for i in range(MIN_RUNS):
+        breaker.record(float(i), 1, 0, 1_001)
+    assert breaker.state == "open"
+
+
+def test_after_a_while_one_trial_decides_and_each_that_fails_doubles_the_wait():
+    breaker = Breaker()
+    now_s = 0.0
+    for _ in range(MIN_RUNS):
+        breaker.record(now_s, 1, 1, 5)
+    for wait_s in (5.0, 10.0, 20.0, 40.0, 60.0, 60.0):
+        assert not breaker.allows(now_s + wait_s - 0.001)
+        now_s += wait_s
+        assert breaker.allows(now_s)
+        assert breaker.state == "half_open"
+        assert not breaker.allows(now_s)  # the trial is under way
+        breaker.record(now_s, 1, 1, 5)
+        assert breaker.state == "open"
+    now_s += 60.0
+    assert breaker.allows(now_s)
+    breaker.record(now_s, 4, 1, 5)
+    assert breaker.state == "closed"
+    assert breaker.allows(now_s)
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 50), st.floats(0, 1)), max_size=40))
+def test_it_is_open_exactly_when_the_window_says_so(runs):
+    breaker, now_s, seen = Breaker(), 0.0, []
+    for gap_s, rows, share in runs:
+        now_s += gap_s
+        failed = round(rows * share)
+        breaker.record(now_s, rows, failed, 5)
+        seen = [run for run in seen if run[0] >= now_s - WINDOW_S] + [(now_s, rows, failed)]
+        is_bad = len(seen) >= MIN_RUNS and sum(r[2] for r in seen) >= BAD_SHARE * sum(r[1] for r in seen)
+        assert (breaker.state == "open") == is_bad
+        if is_bad:
+            return

@@ -1,0 +1,195 @@
+"""A model that is slow, or fails again and again, harms nobody but itself."""
+
+import asyncio
+import threading
+
+import pytest
+
+from mainspring.serving.breaker import MIN_RUNS, OPEN_S
+from mainspring.serving.inference import Outputs, Scorer
+from mainspring.serving.metrics import ModelMetrics
+from mainspring.serving.panel import Panel
+
+from rides import Client, logged, ride, until  # isort: skip
+
+
+class Held:
+    """A runtime that answers when it is let go: how long a model takes is the test's to say."""
+
+    def __init__(self, scorer):
+        self.runtime, self.go, self.asked = scorer.runtime, threading.Event(), 0
+        object.__setattr__(scorer, "runtime", self)
+
+    def predict_matrix(self, numbers, texts):
+        self.asked += 1
+        assert self.go.wait(30)
+        return self.runtime.predict_matrix(numbers, texts)
+
+
+class Failing(Held):
+    """A runtime that fails until it is let go."""
+
+    def predict_matrix(self, numbers, texts):
+        self.asked += 1
+        if not self.go.is_set():
+            raise RuntimeError("broken")
+        return self.runtime.predict_matrix(numbers, texts)
+
+
+def slow(scorer):
+    """Hold a model, as one that is known to be slow."""
+    for rows in (1, 32):
+        for _ in range(30):
+            scorer.pace.observe(rows, 50_000)
+    return Held(scorer)
+
+
+def declare(world, chain="ms.otherwise(value=12.5)"):
+    world.redefine('["distance_km", "passengers"])', f'["distance_km", "passengers"], otherwise={chain})')
+
+
+def test_a_slow_model_holds_nobody_up_but_itself_and_answers_when_it_can(world):
+    version = world.live("minutes")
+    world.live()
+
+    async def story(gateway, client):
+        held = slow(gateway.lanes["minutes"].served.champion)
+        late = asyncio.ensure_future(client.predict([ride(i) for i in range(3)], "minutes"))
+        await until(lambda: held.asked)
+        async with Client(gateway.url) as neighbour:
+            for i in range(5):
+                assert (await neighbour.predict(ride(i))).status == 200
+            again = asyncio.ensure_future(neighbour.predict(ride(9), "minutes"))
+            await until(lambda: gateway.lanes["minutes"].queued_rows)
+            assert not late.done()
+            held.go.set()
+            assert {r["model_version"] for r in (await late).json} == {version}
+            assert (await again).json["variant"] == "champion"
+        assert held.asked == 2
+
+    rows = logged(world, story)
+    assert len([r for r in rows if r["model"] == "minutes"]) == 4
+
+
+def test_at_its_deadline_a_request_is_answered_by_the_value_in_the_model_as_in_the_queue(world):
+    declare(world)
+    world.live("minutes")
+
+    async def story(gateway, client):
+        held = slow(gateway.lanes["minutes"].served.champion)
+        inside = asyncio.ensure_future(client.predict([ride(1), ride(2)], "minutes", X_Deadline_Ms="200"))
+        await until(lambda: held.asked)
+        async with Client(gateway.url) as other:
+            queued = await other.predict(ride(3), "minutes", X_Deadline_Ms="200")
+            found = [*(await inside).json, queued.json]
+            assert {(r["prediction"], r["fallback"], r["reason"]) for r in found} == {(12.5, "value", "deadline")}
+            held.go.set()
+            assert (await other.predict(ride(4), "minutes")).json["variant"] == "champion"
+        assert held.asked == 2  # what nobody waited for any more was not asked
+        assert gateway.lanes["minutes"].queued_rows == 0
+
+    rows = logged(world, story)
+    assert [(r["unit"], r["fallback"]) for r in rows] == [
+        ("r1", "value"),
+        ("r2", "value"),
+        ("r3", "value"),
+        ("r4", None),
+    ]
+
+
+def test_without_a_value_a_request_is_told_at_its_deadline_that_it_comes_too_late(world):
+    world.live("minutes")
+
+    async def story(gateway, client):
+        held = slow(gateway.lanes["minutes"].served.champion)
+        answer = await client.predict(ride(1), "minutes", X_Deadline_Ms="200")
+        assert (answer.status, answer.json["code"]) == (504, "MS-S104")
+        held.go.set()
+        assert (await client.predict(ride(2), "minutes")).status == 200
+
+    assert [r["unit"] for r in logged(world, story)] == ["r2"]
+
+
+def test_a_slow_shadow_delays_no_answer_and_is_logged_with_its_pair(world):
+    world.live("minutes")
+    second = world.train("minutes", seed=2)
+    world.decide("release", "minutes", version=second)
+
+    async def story(gateway, client):
+        held = slow(gateway.lanes["minutes"].served.challenger)
+        for i in range(3):
+            assert (await client.predict(ride(i), "minutes")).json["variant"] == "champion"
+        await until(lambda: held.asked)
+        held.go.set()
+
+    rows = logged(world, story)
+    assert len(rows) == 3
+    assert all(r["other_version"] == second and r["other_output"] is not None for r in rows)
+
+
+def test_a_gateway_that_stops_waits_for_a_slow_model_and_answers(world):
+    world.live("minutes")
+
+    async def story(gateway, client):
+        held = slow(gateway.lanes["minutes"].served.champion)
+        late = asyncio.ensure_future(client.predict(ride(1), "minutes"))
+        await until(lambda: held.asked)
+        threading.Timer(0.05, held.go.set).start()
+        gateway.lanes["minutes"].finish()
+        assert (await late).json["variant"] == "champion"
+
+    assert len(logged(world, story)) == 1
+
+
+@pytest.mark.parametrize("chain", ["ms.otherwise(value=12.5)", "ms.otherwise()"])
+def test_a_champion_that_keeps_failing_is_left_alone_and_taken_back_once_it_is_well(world, monkeypatch, chain):
+    declare(world, chain)
+    first = world.live("minutes")
+    world.decide("release", "minutes", version=world.train("minutes", seed=2))
+    world.decide("promote", "minutes")
+    now_s = [1_000.0]
+    monkeypatch.setattr("mainspring.serving.lane.perf_counter", lambda: now_s[0])
+    monkeypatch.setattr("mainspring.serving.batcher.perf_counter", lambda: now_s[0])
+    monkeypatch.setattr("mainspring.serving.plain_json.perf_counter", lambda: now_s[0])
+
+    async def story(gateway, client):
+        lane = gateway.lanes["minutes"]
+        broken = Failing(lane.served.champion)
+        for i in range(MIN_RUNS):
+            found = (await client.predict(ride(i), "minutes")).json
+            assert (found["fallback"], found["reason"]) == ("last_good", "model")
+        assert broken.asked == MIN_RUNS
+        for i in range(3):
+            found = (await client.predict(ride(i), "minutes")).json
+            assert (found["model_version"], found["fallback"], found["reason"]) == (first, "last_good", "breaker")
+        assert broken.asked == MIN_RUNS
+        assert lane.breakers["champion"] == "open"
+        assert (await client.get("/health")).json["models"]["minutes"]["breakers"]["champion"] == "open"
+        assert b'mainspring_breaker_open{model="minutes",variant="champion"} 1' in (await client.get("/metrics")).body
+        broken.go.set()
+        now_s[0] += OPEN_S[0]
+        assert (await client.predict(ride(8), "minutes")).json["variant"] == "champion"
+        assert lane.breakers["champion"] == "closed"
+
+    world.run(story)
+
+
+def test_a_breaker_stays_out_of_the_way_where_nobody_else_could_answer(world):
+    world.live("minutes")
+
+    async def story(gateway, client):
+        broken = Failing(gateway.lanes["minutes"].served.champion)
+        for i in range(MIN_RUNS + 3):
+            assert (await client.predict(ride(i), "minutes")).status == 503
+        assert broken.asked == MIN_RUNS + 3
+
+    world.run(story)
+
+
+def test_rows_that_break_their_own_expression_do_not_open_the_breaker():
+    panel, scorer = Panel(ModelMetrics("m")), Scorer("v1", None, None)
+    inputs = object()
+    for reason, state in (("expression", 0), ("features", 0), ("model", 1)):
+        for _ in range(2 * MIN_RUNS if state else MIN_RUNS):
+            panel.heard("champion", (scorer, Outputs(inputs, [0.0], {0: (reason, "why")}, 5)), 1.0)
+        assert panel._metrics.variants["champion"].breaker_open == state
