@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainspring.core.errors import BackPressureError, ContractError, RefusedError, UnavailableError
-from mainspring.core.http import Deferred, Limits, Response, error_response, json_response, serve
+from mainspring.core.http import Access, Deferred, Limits, Response, error_response, json_response, serve
 
 LIMITS = Limits(max_body_bytes=1_000, max_header_bytes=2_000, max_connections=8, idle_s=30, slow_s=30)
 
@@ -25,7 +25,7 @@ def run(story, handler=echo, limits=LIMITS):
     """Serve ``handler`` and tell the story against it, on the loop that production uses."""
 
     async def main():
-        server = await serve(handler, "127.0.0.1", 0, limits)
+        server = await serve(handler, Access(), 0, limits)
         try:
             return await asyncio.wait_for(story(server), 20)
         finally:
@@ -402,7 +402,7 @@ def test_draining_gives_up_after_its_time():
 
 def test_a_door_that_others_could_reach_is_not_opened():
     async def main(host):
-        await serve(echo, host, 0, LIMITS)
+        await serve(echo, Access(host), 0, LIMITS)
 
     for host in ("0.0.0.0", "::", "192.168.1.5", "example.org", ""):
         with pytest.raises(RefusedError, match="MS-S001"):
@@ -412,7 +412,7 @@ def test_a_door_that_others_could_reach_is_not_opened():
 def test_a_taken_port_is_said_so():
     async def story(server):
         with pytest.raises(UnavailableError, match="MS-S002"):
-            await serve(echo, "127.0.0.1", server.port, LIMITS)
+            await serve(echo, Access(), server.port, LIMITS)
 
     run(story)
 

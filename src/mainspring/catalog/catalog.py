@@ -12,6 +12,7 @@ from mainspring.catalog import (
     decisions,
     definitions,
     incidents,
+    keys,
     projection,
     rollouts,
     routing,
@@ -26,6 +27,7 @@ from mainspring.catalog.rollouts import Rollout
 from mainspring.catalog.routing import Route
 from mainspring.catalog.versions import Version
 from mainspring.core.errors import NotFoundError
+from mainspring.core.keys import Key
 
 
 class Catalog:
@@ -155,6 +157,16 @@ class Catalog:
     def holds(self, source: str) -> list[tuple[int, int | None]]:
         """When labels of a source are held: ``(opened_us, closed_us or None)`` of its incidents."""
         return [(one.opened_us, one.closed_us) for one in self.incidents(source=source)]
+
+    def listed_keys(self) -> tuple[Key, ...]:
+        """Every key that there ever was, oldest first."""
+        with self._database.read() as connection:
+            return keys.listed(connection)
+
+    def key_changes(self) -> int:
+        """A number that rises whenever a key is made or revoked."""
+        with self._database.read() as connection:
+            return keys.changes(connection)
 
     def decisions(self, *kinds: str, model: str | None = None, limit: int | None = None) -> tuple[Decision, ...]:
         """Decisions of some kinds (of all when none is named) in the log's order; with ``limit`` the latest so many."""

@@ -131,6 +131,8 @@ def _prepare(engine: Engine, path: Path) -> None:
                 METADATA.create_all(connection)
                 set_number(connection, "schema_version", SCHEMA_VERSION)
             found = get_number(connection, "schema_version")
+            if found == SCHEMA_VERSION:  # a table that came with a later release does not disturb an earlier one
+                METADATA.create_all(connection)
         if found != SCHEMA_VERSION:
             raise FormatError(
                 "MS-C041",

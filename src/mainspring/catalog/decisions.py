@@ -32,6 +32,8 @@ KINDS = (
     "backfill",
     "backfilled",
     "ingest",
+    "key_create",
+    "key_revoke",
 )
 
 DECISIONS = Table(

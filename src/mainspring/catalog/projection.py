@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from mainspring.catalog import datasets, decisions, definitions, incidents, rollouts, routing, versions
+from mainspring.catalog import datasets, decisions, definitions, incidents, keys, rollouts, routing, versions
 from mainspring.catalog.database import get_number, set_number
 from mainspring.catalog.decisions import Decision
 
@@ -103,6 +103,8 @@ _ACTIONS: dict[str, Callable[[Connection, Decision], str]] = {
     "resume": rollouts.resume,
     "incident_open": incidents.open,
     "incident_close": incidents.close,
+    "key_create": keys.create,
+    "key_revoke": keys.revoke,
 }
 _OF_A_MODEL = {"dataset", "version"} | _ROUTING
 _NEEDS = {
@@ -111,4 +113,5 @@ _NEEDS = {
     "version": ("version", "path"),
     "release": ("version",),
     "stage": ("stage",),
+    "key_create": ("name", "digest", "scopes"),
 }

@@ -63,6 +63,7 @@ app.command(
     "mainspring.cli.quarantine:app", name="quarantine", help="List, show, mend, replay or discard refused records."
 )
 app.command("mainspring.cli.load:app", name="load", help="Simulate traffic: latencies by rate, and the capacity.")
+app.command("mainspring.cli.keys:app", name="keys", help="Make, list and revoke keys of the doors.")
 app.command("mainspring.cli.demo:app", name="demo", help="Run the whole loop on a year of real flights.")
 
 

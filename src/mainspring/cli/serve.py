@@ -34,6 +34,7 @@ def serve(
     ] = None,
     grpc: Annotated[int | None, Parameter(show=False)] = None,
     worker: Annotated[int, Parameter(show=False)] = 0,
+    inner: Annotated[int, Parameter(show=False)] = 0,
     options: Options = DEFAULT,
     process: ProcessOptions = DEFAULT_PROCESS,
 ) -> None:
@@ -52,4 +53,4 @@ def serve(
     else:
         from mainspring.serving.gateway import run_gateway
 
-        run_gateway(config, workspace.project, workspace.clock, stop, worker=worker)
+        run_gateway(config, workspace.project, workspace.clock, stop, worker=worker, inner=inner)

@@ -9,7 +9,7 @@ from cyclopts import App
 from mainspring.cli import terminal
 from mainspring.cli.options import DEFAULT, Options
 from mainspring.cli.workspace import Workspace
-from mainspring.core.run import read_door
+from mainspring.core.run import read_public
 from mainspring.core.times import to_iso
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def status(*, last: int = 8, options: Options = DEFAULT) -> None:
     with workspace.catalog() as catalog:
         found = {
             "project": config.project.name,
-            "processes": {name: read_door(config.run, name) for name in ("intake", "gateway")}
+            "processes": {name: read_public(config.run, name) for name in ("intake", "gateway")}
             | {"worker": _worker(config)},
             "deaths": _deaths(config),
             "events": _events(config),

@@ -35,12 +35,17 @@ class UrlSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DoorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a process listens. Port 0 takes a free one and writes it to the run folder."""
+    """Where a process listens. Port 0 takes a free one and writes it to the run folder.
+
+    Attributes:
+        keys: Whether every request needs a key; where others than this machine reach the door it always does.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
     max_body_bytes: int = 8_388_608
     max_rows: int = 10_000
+    keys: bool = False
 
 
 class GatewaySection(DoorSection, frozen=True, forbid_unknown_fields=True):
@@ -66,6 +71,14 @@ class IntakeSection(DoorSection, frozen=True, forbid_unknown_fields=True):
     max_stream_bytes: int = 1_073_741_824
 
 
+class TlsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Certificate and key of gateway and intake, PEM files; with ``client_ca`` clients need one of its certificates."""
+
+    cert: str
+    key: str
+    client_ca: str = ""
+
+
 class LimitSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a laptop's disk is asked for at most."""
 
@@ -82,6 +95,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gateway: GatewaySection = GatewaySection()
     worker: DoorSection = DoorSection()
     limits: LimitSection = LimitSection()
+    tls: TlsSection | None = None
     connect: dict[str, dict[str, Any]] = {}
 
 
@@ -100,6 +114,7 @@ class Config(msgspec.Struct, frozen=True):
     limits: LimitSection
     connect: dict[str, dict[str, Any]] = {}
     worker: DoorSection = DoorSection()
+    tls: TlsSection | None = None
 
     @property
     def home(self) -> Path:
@@ -201,4 +216,4 @@ def load_config(root: Path) -> Config:
     for name in read.connect:
         check_name(name, "name of a connector")
     doors = read.intake, read.gateway
-    return Config(root.resolve(), read.project, read.urls, *doors, read.limits, read.connect, read.worker)
+    return Config(root.resolve(), read.project, read.urls, *doors, read.limits, read.connect, read.worker, read.tls)

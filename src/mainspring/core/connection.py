@@ -172,9 +172,9 @@ class Connection(asyncio.Protocol):
         if host is None:
             if self._parser.get_http_version() != "1.0":
                 raise RefusalError(400, "MS-S003", "no Host header")
-        elif not is_here(host):
+        elif not (self._server.is_wide or is_here(host)):
             raise RefusalError(403, "MS-S006", "the Host header names another machine")
-        if "origin" in headers and not is_here(urlsplit(headers["origin"]).netloc):
+        if not self._server.is_wide and "origin" in headers and not is_here(urlsplit(headers["origin"]).netloc):
             raise RefusalError(403, "MS-S006", "pages of another site may not ask")
         is_asked = headers.get("expect", "").lower() == "100-continue" and not self._queue
         if int(headers.get("content-length", 0)) > self._limits.max_body_bytes:
@@ -282,7 +282,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _request(self, body: bytes) -> Request:
-        path, query = target_of(self._url)
+        path, query = target_of(self._url, any_host=self._server.is_wide)
         return Request(self._parser.get_method().decode("ascii"), path, query, self._headers, body, self._peer)
 
     def _open_sink(self) -> None:

@@ -92,10 +92,15 @@ class NotFoundError(MainspringError, LookupError):
 
 
 class UnavailableError(MainspringError, ConnectionError):
-    """A process or store that is needed cannot be reached."""
+    """A process or store that is needed cannot be reached.
+
+    Attributes:
+        retry_after_s: When it is worth while to ask again.
+    """
 
     exit_code = 7
     http_status = 503
+    retry_after_s = 1
 
 
 class DeadlineError(MainspringError, TimeoutError):

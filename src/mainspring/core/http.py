@@ -12,10 +12,10 @@ another site's page is refused. Nothing a client sends makes the server hang.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from email.utils import formatdate
 
+from mainspring.core.access import Access, is_loopback
 from mainspring.core.connection import Connection
 from mainspring.core.errors import RefusedError, UnavailableError
 from mainspring.core.messages import (
@@ -33,6 +33,7 @@ from mainspring.core.messages import (
 )
 
 __all__ = [
+    "Access",
     "Deferred",
     "Handler",
     "Limits",
@@ -54,11 +55,13 @@ __all__ = [
 class Server:
     """A listening door. Made by ``serve``."""
 
-    def __init__(self, handler: Handler, limits: Limits, host: str, opener: Opener | None = None) -> None:
+    def __init__(self, handler: Handler, limits: Limits, access: Access, opener: Opener | None = None) -> None:
         self.handler = handler
         self.opener = opener
         self.limits = limits
-        self.host = host
+        self.host = "127.0.0.1" if access.host == "localhost" else access.host
+        self.is_wide = access.is_wide
+        self._tls = access.tls
         self.port = 0
         self.date = b""
         self.draining = False
@@ -73,7 +76,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where the door is."""
-        return url_of(self.host, self.port)
+        return url_of(self.host, self.port, "http" if self._tls is None else "https")
 
     async def start(self, port: int, *, reuse_port: bool) -> None:
         """Listen.
@@ -83,7 +86,13 @@ class Server:
         """
         try:
             self._listener = await self._loop.create_server(
-                lambda: Connection(self, self._loop), self.host, port, backlog=1_024, reuse_port=reuse_port or None
+                lambda: Connection(self, self._loop),
+                self.host,
+                port,
+                backlog=1_024,
+                reuse_port=reuse_port or None,
+                ssl=self._tls,
+                ssl_handshake_timeout=self.limits.slow_s if self._tls is not None else None,
             )
         except OSError as error:
             raise _taken(self.host, port, error) from None
@@ -140,7 +149,7 @@ class Server:
 
 async def serve(
     handler: Handler,
-    host: str,
+    access: Access,
     port: int,
     limits: Limits,
     *,
@@ -151,7 +160,7 @@ async def serve(
 
     Args:
         handler: What answers requests.
-        host: A loopback address.
+        access: Who may come.
         port: 0 takes a free one; see ``Server.port``.
         limits: What one client may ask.
         reuse_port: Let several processes share the port (SO_REUSEPORT).
@@ -159,10 +168,11 @@ async def serve(
             where there is nothing: the request is refused. What it raises is the answer.
 
     Raises:
-        RefusedError: ``host`` is not this machine alone (MS-S001).
+        RefusedError: Others would reach it and need no key (MS-S001).
         UnavailableError: The port is taken (MS-S002).
     """
-    server = Server(handler, limits, _loopback(host), opener)
+    _check_guarded(access)
+    server = Server(handler, limits, access, opener)
     await server.start(port, reuse_port=reuse_port)
     return server
 
@@ -171,10 +181,8 @@ def hold_port(host: str, port: int) -> socket.socket:
     """A port that several processes may listen on (SO_REUSEPORT), kept until the socket is closed; 0 takes a free one.
 
     Raises:
-        RefusedError: ``host`` is not this machine alone (MS-S001).
         UnavailableError: Somebody else has the port (MS-S002).
     """
-    host = _loopback(host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family) as probe:  # without SO_REUSEPORT: whoever else shares the port is a stranger
@@ -198,17 +206,12 @@ def _taken(host: str, port: int, error: OSError) -> UnavailableError:
     return UnavailableError("MS-S002", f"cannot listen on {host}:{port}", why=str(error), hint=hint)
 
 
-def _loopback(host: str) -> str:
-    if host == "localhost":
-        return "127.0.0.1"
-    try:
-        if ipaddress.ip_address(host).is_loopback:
-            return host
-    except ValueError:
-        pass
+def _check_guarded(access: Access) -> None:
+    if is_loopback(access.host) or access.needs_keys:
+        return
     raise RefusedError(
         "MS-S001",
-        f"refusing to listen on {host!r}",
-        why="anybody who reaches it could read and write everything: this release has no keys",
+        f"refusing to listen on {access.host!r}",
+        why="anybody who reaches it could read and write everything: this door asks for no keys",
         hint='host = "127.0.0.1" in mainspring.toml, and a reverse proxy that checks who asks',
     )

@@ -146,7 +146,9 @@ def error_headers(error: MainspringError) -> tuple[tuple[str, str], ...]:
     """The headers that go with an error, however its body says it."""
     if isinstance(error, WrongMethodError):
         return (("Allow", error.allowed),)
-    return (("Retry-After", "1"),) if isinstance(error, UnavailableError) else ()
+    if error.http_status == HTTPStatus.UNAUTHORIZED:
+        return (("WWW-Authenticate", "Bearer"),)
+    return (("Retry-After", str(error.retry_after_s)),) if isinstance(error, UnavailableError) else ()
 
 
 class WrongMethodError(RefusedError):
@@ -171,8 +173,8 @@ class RefusalError(MainspringError):
         self.http_status = status
 
 
-def target_of(url: bytes) -> tuple[str, str]:
-    """Path and query of a request's target.
+def target_of(url: bytes, *, any_host: bool = False) -> tuple[str, str]:
+    """Path and query of a request's target; with ``any_host`` it may name a machine of any name.
 
     Raises:
         RefusalError: It is malformed, or names another machine (MS-S003).
@@ -183,7 +185,7 @@ def target_of(url: bytes) -> tuple[str, str]:
         raise RefusalError(400, "MS-S003", "a target is ASCII, other characters are percent-encoded") from None
     if not text.startswith("/"):
         parts = urlsplit(text)  # absolute form, as proxies send it
-        if parts.scheme != "http" or not is_here(parts.netloc):
+        if parts.scheme not in ("http", "https") or not (any_host or is_here(parts.netloc)):
             raise RefusalError(400, "MS-S003", "malformed target")
         text = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     path, _, query = text.partition("?")

@@ -26,18 +26,27 @@ class Door(msgspec.Struct, frozen=True):
     Attributes:
         started: When the kernel started the process (its own ticks), so that a recycled pid is not taken for it; 0 when
             unknown.
+        public: Where others find it, if that is another place.
     """
 
     url: str
     pid: int
     started: int = 0
+    public: str = ""
 
 
-def write_door(run: Path, name: str, url: str) -> None:
-    """Say in ``run/<name>.json`` that this process answers at ``url``; readers see the old file or the new one."""
+def write_door(run: Path, name: str, url: str, public: str = "") -> None:
+    """Say in ``run/<name>.json`` that this process answers at ``url``; readers see the old file or the new one.
+
+    Args:
+        run: The run folder.
+        name: Of the door.
+        url: Where the project's own processes find it.
+        public: Where others do, if that is another place.
+    """
     check_name(name, "door")
     _prepare(run)
-    door = Door(url, os.getpid(), _started(os.getpid()))
+    door = Door(url, os.getpid(), _started(os.getpid()), public)
     path = run / f"{name}.json"
     scratch = run / f".{name}.{door.pid}.{secrets.token_hex(4)}"
     _write_private(scratch, msgspec.json.encode(door))
@@ -48,6 +57,12 @@ def read_door(run: Path, name: str) -> str | None:
     """The URL that a living process wrote for ``name``; None when there is none or its process is gone."""
     door = _read(run / f"{name}.json")
     return door.url if door is not None and _is_alive(door) else None
+
+
+def read_public(run: Path, name: str) -> str | None:
+    """The URL at which others find the door ``name``; None when there is none or its process is gone."""
+    door = _read(run / f"{name}.json")
+    return (door.public or door.url) if door is not None and _is_alive(door) else None
 
 
 def door_pid(run: Path, name: str) -> int | None:

@@ -17,6 +17,8 @@ from urllib.parse import parse_qs
 import msgspec
 import uvloop
 
+from mainspring.catalog.keyring import KeptKeyring
+from mainspring.core.access import access_of
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config
 from mainspring.core.errors import (
@@ -25,7 +27,7 @@ from mainspring.core.errors import (
     RefusedError,
     TooLargeError,
 )
-from mainspring.core.http import Deferred, Limits, Request, Response, Server, json_response, serve
+from mainspring.core.http import Access, Deferred, Limits, Request, Response, Server, json_response, serve
 from mainspring.core.names import check_name, did_you_mean
 from mainspring.core.run import internal_token, remove_door, write_door
 from mainspring.definitions.project import load_project
@@ -38,6 +40,7 @@ from mainspring.events.internal import Entries, InternalRow, Step, entries_of
 from mainspring.events.log import Ack, Log
 from mainspring.events.progress import Advance, Position
 from mainspring.events.quarantine import chosen, parse_discard, parse_mend, replayed
+from mainspring.events.scopes import scopes_of
 from mainspring.events.streaming import Stream, Streams
 from mainspring.events.system import SYSTEM_SOURCES
 from mainspring.events.wake import Bell
@@ -66,7 +69,8 @@ class Intake:
         self._all: dict[str, Contract] = {}
         self._system = {name: Contract(source) for name, source in SYSTEM_SOURCES.items()}
         self._committer: Committer
-        self._server: Server
+        self._keys: KeptKeyring | None = None
+        self._servers: list[Server] = []
         self.use(project)
 
     def use(self, project: Project) -> None:
@@ -77,7 +81,7 @@ class Intake:
     @property
     def url(self) -> str:
         """Where the door is."""
-        return self._server.url
+        return self._servers[0].url
 
     async def start(self) -> None:
         """Open the log and the door, and say where it is.
@@ -98,18 +102,25 @@ class Intake:
         try:
             self._token = f"Bearer {internal_token(config.run)}".encode()
             limits = Limits(max_body_bytes=config.intake.max_body_bytes)
-            self._server = await serve(
-                self.handle, config.intake.host, config.intake.port, limits, opener=self.open_stream
-            )
+            access = access_of(config, config.intake)
+            if access.needs_keys:
+                self._keys = KeptKeyring(config, access)
+            opener = self.open_stream
+            self._servers = [await serve(self.handle, access, config.intake.port, limits, opener=opener)]
+            if access.has_inner:
+                self._servers.append(await serve(self.handle, Access(), 0, limits, opener=opener))
         except BaseException:
             await self._committer.close()
             raise
-        write_door(config.run, DOOR, self._server.url)
+        write_door(config.run, DOOR, self._servers[-1].url, self.url if access.has_inner else "")
 
     async def stop(self) -> None:
         """Answer what was received, and close."""
         remove_door(self._config.run, DOOR)
-        await self._server.drain(_DRAIN_S)
+        for server in self._servers:
+            await server.drain(_DRAIN_S)
+        if self._keys is not None:
+            self._keys.close()
         await self._committer.close()
 
     async def check_readers(self) -> None:
@@ -122,6 +133,7 @@ class Intake:
         """Answer one request: a ``Response``, or something that becomes one."""
         parts = request.path.strip("/").split("/")
         method = request.method
+        self._let_in(request, parts)
         match parts:
             case ["events", name]:
                 return self._events(request, name) if method == "POST" else wrong_method("POST")
@@ -170,7 +182,9 @@ class Intake:
 
     def open_stream(self, request: Request) -> Stream | None:
         """What takes the body of a request that is larger than is kept; None where none does."""
-        match request.path.strip("/").split("/"):
+        parts = request.path.strip("/").split("/")
+        self._let_in(request, parts)
+        match parts:
             case ["events", name] if request.method == "POST":
                 return self._streams.open(request.headers, self._contract(name), _sender(request))
         return None
@@ -289,8 +303,9 @@ class Intake:
                 lines.append(f'mainspring_events_total{{source="{name}",status="{status}"}} {n}')
         lines += self._committer.metrics()
         lines.append("# TYPE mainspring_intake_refusals_total counter")
-        refused = sorted(self._server.refusals.items())
+        refused = sorted(self._servers[0].refusals.items())
         lines += [f'mainspring_intake_refusals_total{{status="{status}"}} {n}' for status, n in refused]
+        lines += self._keys.ring.metrics() if self._keys is not None else []
         return Response(200, ("\n".join(lines) + "\n").encode(), "text/plain; version=0.0.4")
 
     # --- inside ---------------------------------------------------------------------------------------------------
@@ -306,6 +321,11 @@ class Intake:
         raise NotFoundError(
             "MS-E201", f"no source is named {name[:100]!r}", hint=did_you_mean(name[:100], self._public)
         )
+
+    def _let_in(self, request: Request, parts: list[str]) -> None:
+        """Ask for a key, where the door asks for keys."""
+        if self._keys is not None and (scopes := scopes_of(parts)):
+            self._keys.ring.check(request.headers.get("authorization", ""), *scopes)
 
     def _authorize(self, request: Request) -> None:
         if not hmac.compare_digest(request.headers.get("authorization", "").encode(), self._token):

@@ -14,7 +14,7 @@ from mainspring.catalog import Catalog
 from mainspring.core import Clock
 from mainspring.core.config import DoorSection
 from mainspring.core.errors import NotFoundError, RefusedError
-from mainspring.core.http import Limits, Request, Response, Server, json_response, serve
+from mainspring.core.http import Access, Limits, Request, Response, Server, json_response, serve
 from mainspring.features.freshness import Lag, ViewFreshness, freshness, lag_of
 from mainspring.loop.audit import last_audit
 from mainspring.loop.builds import Build
@@ -70,7 +70,9 @@ class WorkerDoor:
         self._thread.start()
         where = self._where
         limits = Limits(max_body_bytes=where.max_body_bytes)
-        opening = asyncio.run_coroutine_threadsafe(serve(self._handle, where.host, where.port, limits), self._loop)
+        opening = asyncio.run_coroutine_threadsafe(
+            serve(self._handle, Access(where.host), where.port, limits), self._loop
+        )
         self._server = opening.result(START_S)
         return self._server.url
 

@@ -18,6 +18,7 @@ import msgspec
 
 from mainspring.core.errors import NotFoundError, RefusedError
 from mainspring.core.http import Deferred, Request, Response, json_response
+from mainspring.core.keys import READ, Keyring
 from mainspring.serving import openapi
 from mainspring.serving.health import health_of_all, problems_of
 from mainspring.serving.plain_json import allow, predict
@@ -53,6 +54,9 @@ class Front:
         token: The project's internal token.
         max_body_bytes: Of a request.
         max_rows: Of a request.
+
+    Attributes:
+        keyring: Who may ask; None where nobody needs a key.
     """
 
     def __init__(self, served: Served, siblings: Siblings, token: str, *, max_body_bytes: int, max_rows: int) -> None:
@@ -60,11 +64,14 @@ class Front:
         self._siblings = siblings
         self._token = token
         self._max_rows = max_rows
+        self.keyring: Keyring | None = None
         self._v2 = V2Rest(served, max_body_bytes)
 
     def handle(self, request: Request) -> Response | Deferred | Any:
         """Answer one request."""
         path, method = request.path, request.method
+        if self.keyring is not None and (scopes := scopes_of(path)):
+            self.keyring.check(request.headers.get("authorization", ""), *scopes)
         if path.startswith(_PREDICT):
             allow(method, "POST")
             return predict(self._served.lane(path[len(_PREDICT) :]), request)
@@ -143,6 +150,21 @@ class Front:
         given = request.headers.get("authorization", "").encode("utf-8", "replace")
         if not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
             raise RefusedError("MS-S112", "this door is for the project's own processes")
+
+
+def scopes_of(path: str) -> tuple[str, ...]:
+    """The scopes of which a request needs one; none for what anybody may ask, or what needs the internal token."""
+    if path.startswith(_PREDICT):
+        return (f"predict:{path[len(_PREDICT) :]}",)
+    parts = path.strip("/").split("/")
+    match parts:
+        case ["ready"] | ["v2"] | ["v2", "health", *_] | ["internal", *_]:
+            return ()
+        case ["v2", "models", "stats"]:
+            return (READ,)
+        case ["v2", "models", model, *_]:
+            return (f"predict:{model}",) if parts[-1] == "infer" else (READ, f"predict:{model}")
+    return (READ,)
 
 
 def _text(exposition: str) -> Response:

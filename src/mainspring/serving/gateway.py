@@ -15,16 +15,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import uvloop
 
 from mainspring.catalog import Catalog
+from mainspring.catalog.keyring import KeptKeyring
+from mainspring.core.access import access_of
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config
 from mainspring.core.errors import MainspringError, NotFoundError, UnavailableError
-from mainspring.core.http import Limits, Server, serve, url_of
+from mainspring.core.http import Access, Limits, Server, serve, url_of
 from mainspring.core.names import did_you_mean
 from mainspring.core.run import internal_token, remove_door, write_door
 from mainspring.core.spool import Spool
@@ -55,7 +57,9 @@ TROUBLE_LASTS_S = 60.0
 _log = logging.getLogger(__name__)
 
 
-def run_gateway(config: Config, project: Project, clock: Clock, stop: threading.Event, *, worker: int = 0) -> None:
+def run_gateway(
+    config: Config, project: Project, clock: Clock, stop: threading.Event, *, worker: int = 0, inner: int = 0
+) -> None:
     """Serve predictions until ``stop`` is set or a SIGTERM or SIGINT comes; then answer what is queued and log it.
 
     Args:
@@ -64,15 +68,16 @@ def run_gateway(config: Config, project: Project, clock: Clock, stop: threading.
         clock: The wall's, or one that a driver moves.
         stop: Set by whoever runs this in a thread.
         worker: Number of this worker, from 1; 0 when it is the only one.
+        inner: Port of the workers' common door for the project's own processes; 0 when there is none.
     """
     sys.setswitchinterval(0.000_5)  # the prediction log's thread gives the interpreter back to the event loop sooner
-    uvloop.run(_main(config, project, clock, stop, worker))
+    uvloop.run(_main(lambda: Gateway(config, project, clock, worker=worker, inner=inner), stop))
 
 
-async def _main(config: Config, project: Project, clock: Clock, stop: threading.Event, worker: int) -> None:
+async def _main(make: Callable[[], Gateway], stop: threading.Event) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
-    gateway = Gateway(config, project, clock, worker=worker)
+    gateway = make()
     if threading.current_thread() is threading.main_thread():
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop.set)
@@ -101,14 +106,24 @@ class Gateway:
         clock: Where moments come from.
         limits: Of each model's lane.
         worker: Number of this worker, from 1; 0 when it is the only one.
+        inner: Port of the workers' common door for the project's own processes; 0 when there is none.
     """
 
     def __init__(
-        self, config: Config, project: Project, clock: Clock, limits: LaneLimits | None = None, *, worker: int = 0
+        self,
+        config: Config,
+        project: Project,
+        clock: Clock,
+        limits: LaneLimits | None = None,
+        *,
+        worker: int = 0,
+        inner: int = 0,
     ) -> None:
         self._config = config
         self._project = project
-        self._worker = worker
+        self._worker, self._inner = worker, inner
+        self._access = access_of(config, config.gateway)
+        self._keys: KeptKeyring | None = None
         self._numbers = Numbers(secrets.token_hex(5))
         self._store = OnlineStore.open(config.state_path, config.limits.state_map_bytes)
         self._reader = Reader((), self._store)
@@ -189,14 +204,22 @@ class Gateway:
     async def _open(self) -> None:
         door, run, is_one_of_many = self._config.gateway, self._config.run, self._worker > 0
         limits = Limits(max_body_bytes=door.max_body_bytes)
-        self._servers.append(await serve(self._front.handle, door.host, door.port, limits, reuse_port=is_one_of_many))
+        handle, access = self._front.handle, self._access
+        if access.needs_keys:
+            self._keys = KeptKeyring(self._config, access)
+            self._front.keyring = self._keys.ring
+        self._servers.append(await serve(handle, access, door.port, limits, reuse_port=is_one_of_many))
         if door.grpc is not None:
             await self._start_grpc(door.host, door.grpc)
         if is_one_of_many:
-            self._servers.append(await serve(self._front.handle, "127.0.0.1", 0, limits))
-            write_door(run, door_of(self._worker), self._servers[1].url)
+            self._servers.append(await serve(handle, Access(), 0, limits))
+            write_door(run, door_of(self._worker), self._servers[-1].url)
+            if self._inner:
+                self._servers.append(await serve(handle, Access(), self._inner, limits, reuse_port=True))
         else:
-            write_door(run, DOOR, self.url)
+            if access.has_inner:
+                self._servers.append(await serve(handle, Access(), 0, limits))
+            write_door(run, DOOR, self._servers[-1].url, self.url if access.has_inner else "")
             if self._grpc is not None:
                 write_door(run, GRPC_DOOR, self.grpc_url)
 
@@ -213,7 +236,9 @@ class Gateway:
         except ModuleNotFoundError as error:
             _log.warning("no gRPC door: %s is not installed; pip install 'mainspring[grpc]'", error.name)
             return
-        self._grpc = GrpcServer(self, self._config.gateway.max_body_bytes, reuse_port=self._worker > 0)
+        keyring = self._keys.ring if self._keys is not None else None
+        size, is_one_of_many = self._config.gateway.max_body_bytes, self._worker > 0
+        self._grpc = GrpcServer(self, size, reuse_port=is_one_of_many, keyring=keyring, pems=self._access.pems)
         await self._grpc.start(host, port)
         _log.info("gRPC at %s", self.grpc_url)
 
@@ -228,6 +253,8 @@ class Gateway:
             await self._grpc.stop(timeout_s)
         for server in self._servers:
             await server.drain(timeout_s)
+        if self._keys is not None:
+            self._keys.close()
         for lane in self._lanes.values():
             lane.finish()
         if self._log.is_running:
@@ -348,7 +375,8 @@ class Gateway:
             "prediction_log_quarantined": float(self._log.quarantined),
             "prediction_log_dropped": float(self._log.dropped),
         }
-        return render([lane.metrics for lane in self._lanes.values()], gauges)
+        keys = self._keys.ring.metrics() if self._keys is not None else []
+        return render([lane.metrics for lane in self._lanes.values()], gauges) + "".join(f"{line}\n" for line in keys)
 
     def _fold_lag(self) -> dict[str, float]:
         """What the log holds and features do not count yet, now; not there while log or store cannot be read."""

@@ -22,9 +22,11 @@ from mainspring.core.errors import (
     DeadlineError,
     MainspringError,
     NotFoundError,
+    RefusedError,
     TooLargeError,
     UnavailableError,
 )
+from mainspring.core.keys import READ, Keyring, UnauthorizedError
 from mainspring.serving.grpc_messages import MESSAGES, METHODS, SERVICE
 from mainspring.serving.v2 import (
     EXTENSIONS,
@@ -62,6 +64,8 @@ _CONTENTS = {
 }
 _BOUNDS = {"INT8": (-128, 127), "INT16": (-32_768, 32_767), "UINT8": (0, 255), "UINT16": (0, 65_535)}
 _STATUS: tuple[tuple[type[MainspringError], grpc.StatusCode], ...] = (
+    (UnauthorizedError, grpc.StatusCode.UNAUTHENTICATED),
+    (RefusedError, grpc.StatusCode.PERMISSION_DENIED),
     (NotFoundError, grpc.StatusCode.NOT_FOUND),
     (BackPressureError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
@@ -70,6 +74,7 @@ _STATUS: tuple[tuple[type[MainspringError], grpc.StatusCode], ...] = (
     (ProtocolError, grpc.StatusCode.INVALID_ARGUMENT),
     (TooLargeError, grpc.StatusCode.INVALID_ARGUMENT),
 )
+_OPEN = frozenset({"ServerLive", "ServerReady"})
 _log = logging.getLogger(__name__)
 
 
@@ -94,10 +99,21 @@ class GrpcServer:
     Args:
         models: What is served.
         max_body_bytes: Of one message.
+        keyring: Who may ask; None where nobody needs a key.
+        pems: Key, certificate and the authority of clients, for TLS; None for a plain door.
         reuse_port: Share the port with the gateway's other workers; a port that is taken is then not noticed here.
     """
 
-    def __init__(self, models: Models, max_body_bytes: int, *, reuse_port: bool = False) -> None:
+    def __init__(
+        self,
+        models: Models,
+        max_body_bytes: int,
+        *,
+        keyring: Keyring | None = None,
+        pems: tuple[bytes, bytes, bytes | None] | None = None,
+        reuse_port: bool = False,
+    ) -> None:
+        self._pems = pems
         self._models = models
         self._server = aio.server(
             options=(
@@ -114,7 +130,7 @@ class GrpcServer:
             "ModelInfer": self._model_infer,
             "RepositoryIndex": self._repository_index,
         }
-        handlers = {name: _handler(name, methods[name]) for name in METHODS}
+        handlers = {name: _handler(name, methods[name], keyring) for name in METHODS}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         self.port = 0
 
@@ -126,7 +142,12 @@ class GrpcServer:
         """
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            self.port = self._server.add_insecure_port(where)
+            if self._pems is None:
+                self.port = self._server.add_insecure_port(where)
+            else:
+                key, cert, authority = self._pems
+                credentials = grpc.ssl_server_credentials([(key, cert)], authority, authority is not None)
+                self.port = self._server.add_secure_port(where, credentials)
         except RuntimeError as error:
             hint = "stop what listens there, or set another port in mainspring.toml"
             raise UnavailableError("MS-S002", f"cannot listen on {where}", why=str(error), hint=hint) from None
@@ -197,7 +218,7 @@ class GrpcServer:
         return _response(request, outcome, wanted, is_raw=is_raw)
 
 
-def _handler(name: str, method: Method) -> Any:
+def _handler(name: str, method: Method, keyring: Keyring | None) -> Any:
     """The method as gRPC calls it: our errors become its status codes.
 
     Messages are parsed here rather than by gRPC, which would call bytes that are none a fault of ours and log them.
@@ -206,7 +227,10 @@ def _handler(name: str, method: Method) -> Any:
 
     async def answer(body: bytes, context: Any) -> Any:
         try:
-            return await method(parse(body), context)
+            request = parse(body)
+            if keyring is not None and name not in _OPEN:
+                keyring.check(_authorization(context), *_scopes_of(name, request))
+            return await method(request, context)
         except DecodeError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text_of(malformed(f"that is no {name}Request")))
         except MainspringError as error:
@@ -218,6 +242,19 @@ def _handler(name: str, method: Method) -> Any:
     return grpc.unary_unary_rpc_method_handler(
         answer, response_serializer=MESSAGES[f"{name}Response"].SerializeToString
     )
+
+
+def _scopes_of(name: str, request: Any) -> tuple[str, ...]:
+    """The scopes of which a call needs one."""
+    if name == "ModelInfer":
+        return (f"predict:{request.model_name}",)
+    return (READ, f"predict:{request.name}") if name in ("ModelMetadata", "ModelReady") else (READ,)
+
+
+def _authorization(context: Any) -> str:
+    found = (value for key, value in context.invocation_metadata() or () if key == "authorization")
+    value = next(found, "")
+    return value if isinstance(value, str) else ""
 
 
 def _status(error: MainspringError) -> grpc.StatusCode:

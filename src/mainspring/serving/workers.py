@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Sequence
 from types import FrameType
 
+from mainspring.core.access import access_of
 from mainspring.core.children import Child
 from mainspring.core.config import Config
 from mainspring.core.errors import UnavailableError
@@ -40,11 +40,15 @@ def run_workers(config: Config, argv: Sequence[str], stop: threading.Event) -> N
         UnavailableError: The port is taken (MS-S002), or a worker ends before it ever listened (MS-S130).
     """
     door = config.gateway
-    held = [hold_port(door.host, door.port)]
+    access = access_of(config, door)
+    wanted = {"--port": (door.host, door.port)}
     if door.grpc is not None:
-        held.append(hold_port(door.host, door.grpc))
-    ports = [one.getsockname()[1] for one in held]
-    options = ["--port", str(ports[0]), *(("--grpc", str(ports[1])) if door.grpc is not None else ())]
+        wanted["--grpc"] = (door.host, door.grpc)
+    if access.has_inner:
+        wanted["--inner"] = ("127.0.0.1", 0)
+    held = {option: hold_port(*where) for option, where in wanted.items()}
+    ports = {option: one.getsockname()[1] for option, one in held.items()}
+    options = [text for option, port in ports.items() for text in (option, str(port))]
     children = {number: Child(f"gateway worker {number}") for number in range(1, door.workers + 1)}
     commands = {number: [*argv, *options, "--worker", str(number)] for number in children}
     _pass_on(children)
@@ -52,9 +56,13 @@ def run_workers(config: Config, argv: Sequence[str], stop: threading.Event) -> N
         for number, child in children.items():
             child.start(commands[number])
         if _await_first(config, children, stop):
-            write_door(config.run, DOOR, url_of(door.host, ports[0]))
+            public = url_of(door.host, ports["--port"], "https" if access.tls is not None else "http")
+            if access.has_inner:
+                write_door(config.run, DOOR, url_of("127.0.0.1", ports["--inner"]), public)
+            else:
+                write_door(config.run, DOOR, public)
             if door.grpc is not None:
-                write_door(config.run, GRPC_DOOR, url_of(door.host, ports[1], "grpc"))
+                write_door(config.run, GRPC_DOOR, url_of(door.host, ports["--grpc"], "grpc"))
         while not stop.wait(_TURN_S):
             _look_after(children, commands)
     finally:
@@ -64,7 +72,8 @@ def run_workers(config: Config, argv: Sequence[str], stop: threading.Event) -> N
             child.tell_to_stop()
         for child in children.values():
             child.stop()
-        _close(held)
+        for one in held.values():
+            one.close()
 
 
 def _look_after(children: dict[int, Child], commands: dict[int, list[str]]) -> None:
@@ -101,8 +110,3 @@ def _pass_on(children: dict[int, Child]) -> None:
                 os.kill(child.pid, signal.SIGHUP)
 
     signal.signal(signal.SIGHUP, tell)
-
-
-def _close(held: Sequence[socket.socket]) -> None:
-    for one in held:
-        one.close()

@@ -1,0 +1,241 @@
+"""Doors that ask for keys, and doors that speak TLS, as users open them."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import ssl
+
+import httpx
+import msgspec
+import pytest
+import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from mainspring.cli.app import run
+from mainspring.core.clock import WallClock
+from mainspring.core.config import load_config
+from mainspring.core.errors import ConfigError, RefusedError
+from mainspring.core.run import read_door, read_public
+from mainspring.events.intake import Intake
+from mainspring.serving.gateway import Gateway
+
+from rides import ride  # isort: skip
+
+ROW = ride(asked_at=...)  # decisions of commands are stamped by the wall's clock, so the doors go by it too
+
+
+def certificate(folder):
+    """A certificate of 127.0.0.1 that signs itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+
+
+def reconfigure(world, old, new):
+    path = world.root / "mainspring.toml"
+    path.write_text(path.read_text().replace(old, new))
+    world.config = load_config(world.root)
+
+
+@pytest.fixture
+def keys(world, capsys):
+    """Makes a key with the command that users have; its text."""
+
+    def make(name, *options):
+        capsys.readouterr()
+        assert run(["keys", "create", name, *options, "-C", str(world.root), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)["key"]
+
+    return make
+
+
+@contextlib.asynccontextmanager
+async def opened(world):
+    """Gateway and intake on this loop."""
+    intake = Intake(world.config, world.project, WallClock())
+    await intake.start()
+    gateway = Gateway(world.config, world.project, WallClock())
+    await gateway.start()
+    try:
+        yield gateway, intake
+    finally:
+        await gateway.stop(5)
+        await intake.stop()
+
+
+def bearer(key):
+    return {"Authorization": f"Bearer {key}"}
+
+
+def test_a_door_that_asks_for_keys_lets_in_those_who_have_one_for_it(world, keys):
+    reconfigure(world, "[gateway]\n", "[gateway]\nkeys = true\n")
+    reconfigure(world, "[intake]\n", "[intake]\nkeys = true\n")
+    shop = keys("shop", "--scope", "predict:late_ride")
+    feed = keys("feed", "--scope", "events:done", "--per-second", "0.001", "--burst", "2")
+    eyes = keys("eyes", "--scope", "read")
+    world.live()
+    done = {"ride_id": "r9", "driver": "bob", "late_min": 3.0, "done_at": "2026-03-01T11:00:00Z"}
+
+    async def story():
+        async with opened(world) as (gateway, intake), httpx.AsyncClient() as client:
+
+            async def ask(method, url, key=None, body=None):
+                return await client.request(method, url, headers=bearer(key) if key else {}, json=body)
+
+            predict, events = f"{gateway.url}/predict/late_ride", f"{intake.url}/events/done"
+            refused = await ask("POST", predict, None, ROW)
+            assert (refused.status_code, refused.json()["code"]) == (401, "MS-S012")
+            assert refused.headers["www-authenticate"] == "Bearer"
+            assert (await ask("POST", predict, shop, ROW)).status_code == 200
+            assert (await ask("POST", predict, feed, ROW)).status_code == 403
+            assert (await ask("POST", f"{gateway.url}/v2/models/late_ride/infer", feed, {})).status_code == 403
+            assert (await ask("GET", f"{gateway.url}/v2/models/late_ride", shop)).status_code == 200
+            assert (await ask("GET", f"{gateway.url}/metrics", shop)).status_code == 403
+            assert (await ask("GET", f"{gateway.url}/ready")).status_code == 200
+            assert (await ask("GET", f"{gateway.url}/v2/health/live")).status_code == 200
+            counted = (await ask("GET", f"{gateway.url}/metrics", eyes)).text
+            assert "mainspring_unauthorized_total 1" in counted
+            assert counted.count('outcome="allowed"} 2\n') == 1
+
+            assert (await ask("POST", events, shop, done)).status_code == 403
+            large = [done | {"driver": "x" * 1_000}] * 9_000  # is taken piece by piece, and only with a key
+            assert (await ask("POST", events, shop, large)).status_code == 403
+            assert (await ask("POST", f"{intake.url}/quarantine/done/replay", eyes, {})).status_code == 403
+            assert (await ask("GET", f"{intake.url}/quarantine", eyes)).status_code == 200
+            for number in (1, 2):
+                assert (await ask("POST", events, feed, done | {"ride_id": f"d{number}"})).status_code == 200
+            limited = await ask("POST", events, feed, done | {"ride_id": "d3"})
+            assert (limited.status_code, limited.json()["code"]) == (429, "MS-S014")
+            assert 900 <= int(limited.headers["retry-after"]) <= 1_000
+
+            world.catalog.project([(world.catalog.projected_offset() + 1, revoked(shop))])
+            while (await ask("POST", predict, shop, ROW)).status_code != 401:
+                pass
+            while not gateway.log.sent:  # the gateway's log has its own way in
+                await asyncio.sleep(0.01)
+
+    uvloop.run(asyncio.wait_for(story(), 60))
+    assert shop not in (world.config.home / "catalog.db").read_bytes().decode("latin-1")
+
+
+def revoked(key):
+    """The decision that revokes a key."""
+    return {"decision_id": "gone", "decided_at": 9, "kind": "key_revoke", "subject": key.split("_")[1], "actor": "test"}
+
+
+def test_keys_are_listed_and_revoked_by_name_and_a_name_is_used_once(world, keys, capsys):
+    keys("shop", "--scope", "predict:*")
+    keys("feed", "--scope", "events:done", "--per-second", "2.5")
+
+    def ask(*argv):
+        capsys.readouterr()
+        code = run(["keys", *argv, "-C", str(world.root), "--json"])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    assert ask("revoke", "shop", "--reason", "the shop is closed")[0] == 0
+    code, said = ask("list", "--all")
+    assert code == 0
+    shop, feed = json.loads(said)
+    assert (shop["name"], shop["scopes"], shop["per_second"]) == ("shop", ["predict:*"], None)
+    assert (feed["name"], feed["per_second"], feed["burst"], feed["revoked_at"]) == ("feed", 2.5, 2, None)
+    assert shop["revoked_at"] is not None
+    assert [one["name"] for one in json.loads(ask("list")[1])] == ["feed"]
+    for argv, code, error in (
+        (("revoke", "shop"), 6, "MS-C094"),
+        (("create", "feed", "--scope", "read"), 5, "MS-C095"),
+        (("create", "more", "--scope", "everything"), 3, "MS-C096"),
+    ):
+        found = ask(*argv)
+        assert found[0] == code
+        assert error in found[1]
+    keys("shop", "--scope", "read")  # the name of a revoked key is free again
+
+
+def test_a_door_that_others_reach_is_not_opened_without_a_key_and_asks_for_one_with_it(world, keys):
+    reconfigure(world, "[gateway]\n", '[gateway]\nhost = "0.0.0.0"\n')
+
+    async def refused():
+        gateway = Gateway(world.config, world.project, WallClock())
+        try:
+            with pytest.raises(RefusedError, match=r"MS-S001: refusing to listen on '0\.0\.0\.0'"):
+                await gateway.start()
+        finally:
+            await gateway.stop(1)
+
+    uvloop.run(refused())
+    shop = keys("shop", "--scope", "predict:*")
+    world.live()
+
+    async def story():
+        async with opened(world) as (gateway, _), httpx.AsyncClient() as client:
+            predict = gateway.url.replace("0.0.0.0", "127.0.0.1") + "/predict/late_ride"
+            assert (await client.post(predict, json=ROW)).status_code == 401
+            named = bearer(shop) | {"Host": "ml.example.com"}
+            assert (await client.post(predict, json=ROW, headers=named)).status_code == 200
+            inner = read_door(world.config.run, "gateway")
+            assert inner.startswith("http://127.0.0.1:")
+            assert read_public(world.config.run, "gateway") == gateway.url != inner
+
+    uvloop.run(asyncio.wait_for(story(), 60))
+
+
+def test_with_a_certificate_both_doors_and_grpc_speak_tls_and_the_projects_own_processes_still_find_them(world):
+    import grpc
+
+    from mainspring.serving.grpc_messages import MESSAGES, SERVICE
+
+    world.live()
+    certificate(world.root)
+    reconfigure(world, "[limits]", '[tls]\ncert = "cert.pem"\nkey = "key.pem"\n[limits]')
+    world.config = msgspec.structs.replace(world.config, gateway=msgspec.structs.replace(world.config.gateway, grpc=0))
+    trusted = ssl.create_default_context(cafile=str(world.root / "cert.pem"))
+
+    async def story():
+        async with opened(world) as (gateway, intake), httpx.AsyncClient(verify=trusted) as client:
+            doors = [url.replace("127.0.0.1", "localhost") for url in (gateway.url, intake.url)]
+            assert all(url.startswith("https://localhost:") for url in doors)
+            assert (await client.post(f"{doors[0]}/predict/late_ride", json=ROW)).status_code == 200
+            assert (await client.get(f"{doors[1]}/health")).json()["status"] == "ok"
+            with pytest.raises(httpx.HTTPError):
+                await client.get(doors[0].replace("https", "http") + "/ready")
+            credentials = grpc.ssl_channel_credentials((world.root / "cert.pem").read_bytes())
+            async with grpc.aio.secure_channel(
+                f"localhost:{gateway.grpc_url.rpartition(':')[2]}", credentials
+            ) as channel:
+                live = channel.unary_unary(
+                    f"/{SERVICE}/ServerLive", response_deserializer=MESSAGES["ServerLiveResponse"].FromString
+                )
+                assert (await live(b"")).live
+            while not gateway.log.sent:  # through the intake's inner door
+                await asyncio.sleep(0.01)
+
+    uvloop.run(asyncio.wait_for(story(), 60))
+
+
+def test_a_certificate_that_cannot_be_used_is_said_so(world):
+    (world.root / "cert.pem").write_text("no certificate")
+    (world.root / "key.pem").write_text("no key")
+    reconfigure(world, "[limits]", '[tls]\ncert = "cert.pem"\nkey = "key.pem"\n[limits]')
+    with pytest.raises(ConfigError, match="MS-C097"):
+        Gateway(world.config, world.project, WallClock())
