@@ -78,7 +78,7 @@ def fold_part(bench: Bench, root: Path, kills: int, dice: random.Random) -> None
             parent.stdout.readline()
             with OnlineStore.open(root / "state0", folding_child.MAP_BYTES) as store:
                 reached = store.folded_offset()
-                assert_is_replay(store, records)
+                assert_is_replay(folding_child, store, records)
             done += 1
         parent.stdin.close()
     bench.add("fold: kills", done, "kills")

@@ -1,31 +1,33 @@
 """The intake: durable events a second and the time to their acknowledgement, beside databases on the same disk.
 
-One client sends events one by one and waits for each, as it does with SQLite (WAL, synchronous=FULL) and, where it is
-installed, PostgreSQL (a server of its own in the same folder, synchronous_commit=on); then 32 clients at once; then
-batches of 1,000. The intake is the real process, spoken to over HTTP: contract, ids, quarantine and group commit are in
-the figures. The databases' inserts have none of these; SQLite has no socket in between either.
+One client, and 32 at once (8 with batches), each waiting for its acknowledgement before it sends the next; one event a
+request, and 1,000. The intake is the real process, spoken to over HTTP: contract, ids, quarantine and group commit are
+in the figures. Beside it Redis Streams (appendfsync always, XADD, a pipeline a batch), PostgreSQL (synchronous_commit
+on, psycopg) and SQLite (WAL, synchronous FULL, in the process: no socket in between). Their inserts have no checks;
+only the databases have an id that must be unique. `bash tools/services.sh bench` installs what is missing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
-import json
 import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 import psycopg
-from harness import Bench, quantile
+import uvloop
+from harness import ROOT, Bench, quantile
 
 from mainspring.core import load_config
 from mainspring.loop.supervisor import Supervisor
@@ -41,10 +43,11 @@ class Payment(ms.Source, id="payment_id", time="paid_at"):
     paid_at: datetime
 """
 SCHEMA = "create table payments (payment_id text primary key, card text, amount double precision, paid_at text)"
-CLIENTS = 32
+CLIENTS = {1: 32, 1_000: 8}  # at once, by events a request
 BATCH = 1_000
 Event = tuple[str, str, float, str]
-Write = Callable[[list[Event]], None]
+Write = Callable[[list[Event]], Awaitable[None]]
+Connect = Callable[[], AbstractAsyncContextManager[Write]]
 FIELDS = ("payment_id", "card", "amount", "paid_at")
 
 
@@ -78,40 +81,96 @@ def intake(root: Path) -> Iterator[str]:
         yield up.urls()["intake"]
 
 
-@contextlib.contextmanager
-def http_writer(url: str) -> Iterator[Write]:
+def http_client(url: str) -> Connect:
     parts = urlsplit(url)
-    with contextlib.closing(http.client.HTTPConnection(str(parts.hostname), parts.port)) as connection:
 
-        def write(events: list[Event]) -> None:
-            connection.request("POST", "/events/payment", body_of(events))
-            answer = json.loads(connection.getresponse().read())
-            assert answer["accepted"] == len(events), answer
+    @contextlib.asynccontextmanager
+    async def connect() -> AsyncIterator[Write]:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 20)
+
+        async def write(events: list[Event]) -> None:
+            body = body_of(events)
+            head = b"POST /events/payment HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+            writer.write(head % len(body) + body)
+            said = await reader.readuntil(b"\r\n\r\n")
+            length = int(said.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            answer = await reader.readexactly(length)
+            assert b'"accepted":%d,' % len(events) in answer, answer
 
         yield write
+        writer.close()
+
+    return connect
 
 
-@contextlib.contextmanager
-def sqlite_writer(path: Path) -> Iterator[Write]:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+def redis_client(url: str) -> Connect:
+    parts = urlsplit(url)
+
+    @contextlib.asynccontextmanager
+    async def connect() -> AsyncIterator[Write]:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 20)
+
+        async def write(events: list[Event]) -> None:
+            writer.write(b"".join(_xadd(event) for event in events))
+            for _ in events:
+                said = await reader.readline()
+                assert said.startswith(b"$"), said
+                await reader.readline()
+
+        yield write
+        writer.close()
+
+    return connect
+
+
+def _xadd(event: Event) -> bytes:
+    words = ["XADD", "payments", "*", *(str(x) for pair in zip(FIELDS, event, strict=True) for x in pair)]
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words)
+
+
+def postgres_client(url: str) -> Connect:
+    @contextlib.asynccontextmanager
+    async def connect() -> AsyncIterator[Write]:
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as db:
+
+            async def write(events: list[Event]) -> None:
+                async with db.transaction(), db.cursor() as cursor:
+                    await cursor.executemany("insert into payments values (%s, %s, %s, %s)", events)
+
+            async def write_one(events: list[Event]) -> None:
+                await db.execute("insert into payments values (%s, %s, %s, %s)", events[0])
+
+            yield lambda events: write(events) if len(events) > 1 else write_one(events)
+
+    return connect
+
+
+def sqlite_client(path: Path) -> Connect:
+    with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("pragma journal_mode=wal")
-        db.execute("pragma synchronous=full")
         db.execute(SCHEMA)
 
-        def write(events: list[Event]) -> None:
-            db.execute("begin immediate")
-            db.executemany("insert into payments values (?, ?, ?, ?)", events)
-            db.execute("commit")
+    @contextlib.asynccontextmanager
+    async def connect() -> AsyncIterator[Write]:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("pragma synchronous=full")
 
-        yield write
+            async def write(events: list[Event]) -> None:
+                db.execute("begin immediate")
+                db.executemany("insert into payments values (?, ?, ?, ?)", events)
+                db.execute("commit")
+
+            yield write
+
+    return connect
 
 
 @contextlib.contextmanager
-def postgres_writer(root: Path) -> Iterator[Write | None]:
-    """A PostgreSQL of our own on a Unix socket; None where none is installed."""
-    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
-        yield None
-        return
+def postgres(root: Path) -> Iterator[str]:
+    """A PostgreSQL of our own on a Unix socket, as durable as it is by default."""
+    from services import installed  # type: ignore[import-not-found]
+
+    initdb = Path(installed("initdb", "postgresql"))
     user: dict[str, Any] = {}
     root.mkdir()
     if os.geteuid() == 0:  # PostgreSQL does not run as root
@@ -119,102 +178,79 @@ def postgres_writer(root: Path) -> Iterator[Write | None]:
         shutil.chown(root, "nobody", "nogroup")
         root.parent.chmod(0o755)
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": root}
-    data = str(root / "data")
-    subprocess.run(["initdb", "-D", data, "-U", "bench", "-A", "trust"], check=True, **quiet, **user)
+    data, control = str(root / "data"), str(initdb.with_name("pg_ctl"))
+    subprocess.run([str(initdb), "-D", data, "-U", "bench", "-A", "trust"], check=True, **quiet, **user)
     options = f"-c listen_addresses= -c unix_socket_directories='{root}' -c synchronous_commit=on -c fsync=on"
-    subprocess.run(
-        ["pg_ctl", "-D", data, "-w", "-l", str(root / "log"), "-o", options, "start"], check=True, **quiet, **user
-    )
+    start = [control, "-D", data, "-w", "-l", str(root / "log"), "-o", options, "start"]
+    subprocess.run(start, check=True, **quiet, **user)
     try:
-        with psycopg.connect(f"host={root} user=bench dbname=postgres", autocommit=True) as db:
+        url = f"host={root} user=bench dbname=postgres"
+        with psycopg.connect(url, autocommit=True) as db:
             db.execute(SCHEMA)
-
-            def write(events: list[Event]) -> None:
-                with db.transaction(), db.cursor() as cursor:
-                    cursor.executemany("insert into payments values (%s, %s, %s, %s)", events)
-
-            yield write
+        yield url
     finally:
-        subprocess.run(["pg_ctl", "-D", data, "-m", "immediate", "stop"], check=True, **quiet, **user)
+        subprocess.run([control, "-D", data, "-m", "immediate", "stop"], check=True, **quiet, **user)
 
 
-def timed(write: Write, events: Events, size: int, seconds: float) -> list[float]:
-    """Seconds of each acknowledged batch."""
+async def timed(connect: Connect, events: Events, clients: int, size: int, seconds: float) -> tuple[float, list[float]]:
+    """Events a second, and the seconds of each acknowledgement."""
     taken: list[float] = []
-    ends_s = time.perf_counter() + seconds
-    while time.perf_counter() < ends_s:
-        batch = events.take(size)
-        started_s = time.perf_counter()
-        write(batch)
-        taken.append(time.perf_counter() - started_s)
-    return taken
+    started_s = time.perf_counter()
+
+    async def run() -> None:
+        async with connect() as write:
+            while time.perf_counter() - started_s < seconds:
+                batch = events.take(size)
+                sent_s = time.perf_counter()
+                await write(batch)
+                taken.append(time.perf_counter() - sent_s)
+
+    await asyncio.gather(*(run() for _ in range(clients)))
+    return size * len(taken) / (time.perf_counter() - started_s), taken
 
 
-async def many_clients(url: str, events: Events, seconds: float) -> list[float]:
-    """Seconds of each acknowledgement, 32 clients that each wait for their own."""
-    parts = urlsplit(url)
-    taken: list[float] = []
-    ends_s = time.perf_counter() + seconds
-
-    async def client() -> None:
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        while time.perf_counter() < ends_s:
-            body = body_of(events.take(1))
-            started_s = time.perf_counter()
-            writer.write(
-                b"POST /events/payment HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-            )
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-            answer = await reader.readexactly(length)
-            assert b'"accepted":1' in answer, answer
-            taken.append(time.perf_counter() - started_s)
-        writer.close()
-
-    await asyncio.gather(*(client() for _ in range(CLIENTS)))
-    return taken
-
-
-def side_by_side(bench: Bench, writers: dict[str, Write], events: Events, size: int, how: str) -> None:
+def side_by_side(bench: Bench, contenders: dict[str, Connect], events: Events, size: int, clients: int) -> None:
     seconds, rounds = (0.6, 3) if bench.quick else (4.0, 5)
-    rates: dict[str, list[float]] = {name: [] for name in writers}
-    times: dict[str, list[list[float]]] = {name: [] for name in writers}
-    for write in writers.values():
-        write(events.take(size))
+    how = f"{size:,} a request, {clients} client" + ("s" if clients > 1 else "")
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    times: dict[str, list[list[float]]] = {name: [] for name in contenders}
     for _ in range(rounds):
-        for name, write in writers.items():
-            taken = timed(write, events, size, seconds)
-            rates[name].append(size * len(taken) / sum(taken))
+        for name, connect in contenders.items():
+            rate, taken = uvloop.run(timed(connect, events, clients, size, seconds))
+            rates[name].append(rate)
             times[name].append(taken)
-    ours = f"mainspring intake, {how}"
-    bench.compare({f"{name}, {how}": found for name, found in rates.items()}, "events/s", ours=ours)
+    ours = f"mainspring intake: {how}"
+    bench.compare({f"{name}: {how}": found for name, found in rates.items()}, "events/s", ours=ours)
     for share in (0.5, 0.99):
-        found = {f"{n}, {how}: p{share:.0%}"[:-1]: [quantile(t, share) * 1e3 for t in ts] for n, ts in times.items()}
+        found = {f"{n}: {how}: p{share:.0%}"[:-1]: [quantile(t, share) * 1e3 for t in ts] for n, ts in times.items()}
         bench.compare(found, "ms", ours=next(iter(found)))
 
 
 def main() -> None:
-    bench = Bench.start("Durable events a second, beside SQLite and PostgreSQL", [("--folder", Path, "on which disk")])
+    bench = Bench.start(
+        "Durable events a second, beside Redis, PostgreSQL and SQLite", [("--folder", Path, "on which disk")]
+    )
+    sys.path.insert(0, str(ROOT / "tools"))
+    from services import MissingError, redis
+
     with tempfile.TemporaryDirectory(prefix="mainspring-bench-", dir=bench.options.folder) as folder:
         root, events = Path(folder), Events()
-        with (
-            intake(root / "project") as url,
-            http_writer(url) as ours,
-            sqlite_writer(root / "payments.db") as sqlite,
-            postgres_writer(root / "postgres") as postgres,
-        ):
-            writers = {"mainspring intake": ours, "SQLite FULL": sqlite}
-            if postgres is not None:
-                writers["PostgreSQL"] = postgres
-            else:
-                bench.say("PostgreSQL is not installed here: left out")
-            side_by_side(bench, writers, events, 1, "one by one")
-            side_by_side(bench, writers, events, BATCH, f"{BATCH:,} a batch")
-            rounds = [asyncio.run(many_clients(url, events, 1.0 if bench.quick else 5.0)) for _ in range(3)]
-            name = f"mainspring intake, {CLIENTS} clients"
-            bench.compare({name: [CLIENTS * len(t) / sum(t) for t in rounds]}, "events/s")
-            for share in (0.5, 0.99):
-                bench.compare({f"{name}: p{share:.0%}"[:-1]: [quantile(t, share) * 1e3 for t in rounds]}, "ms")
+        root.chmod(0o755)
+        with contextlib.ExitStack() as stack:
+            contenders = {"mainspring intake": http_client(stack.enter_context(intake(root / "project")))}
+            servers: dict[str, tuple[Callable[[], AbstractContextManager[Any]], Callable[[Any], Connect]]] = {
+                "Redis Streams": (lambda: redis(root / "redis"), lambda server: redis_client(server.url)),
+                "PostgreSQL": (lambda: postgres(root / "postgres"), postgres_client),
+            }
+            for name, (start, client) in servers.items():
+                try:
+                    contenders[name] = client(stack.enter_context(start()))
+                except MissingError:
+                    bench.say(f"{name} is not installed here: left out (bash tools/services.sh bench)")
+            for size, clients in CLIENTS.items():
+                alone = {"SQLite FULL": sqlite_client(root / f"payments_{size}.db")}
+                side_by_side(bench, contenders | alone, events, size, 1)
+                side_by_side(bench, contenders, events, size, clients)
     bench.finish()
 
 

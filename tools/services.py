@@ -91,7 +91,7 @@ def postgres() -> Iterator[Service]:
     Raises:
         MissingError: It is not installed.
     """
-    initdb = _program("initdb", "postgresql")
+    initdb = installed("initdb", "postgresql")
     with _folder("postgres") as folder:
         data, secret = folder / "data", folder / "password"
         secret.write_text("ms-pw\n", encoding="ascii")
@@ -124,14 +124,43 @@ def mosquitto() -> Iterator[Service]:
     Raises:
         MissingError: It is not installed.
     """
-    program = _program("mosquitto", "mosquitto")
+    path = installed("mosquitto", "mosquitto")
     with _folder("mosquitto") as folder:
         port = _free_port()
         settings = folder / "mosquitto.conf"
         settings.write_text(_MOSQUITTO.format(port=port, folder=folder), encoding="utf-8")
         _own(settings)
         url = f"mqtt://127.0.0.1:{port}"
-        yield from _run(Service("Mosquitto", url, [program, "-c", str(settings)], folder, lambda: _listens(port)))
+        yield from _run(Service("Mosquitto", url, [path, "-c", str(settings)], folder, lambda: _listens(port)))
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[Service]:
+    """A Redis server whose every write is on the disk of ``folder`` before it is answered.
+
+    Raises:
+        MissingError: It is not installed.
+    """
+    # One program of many names: it is what it is called.
+    path = str(Path(installed("redis-server", "redis-server")).with_name("redis-server"))
+    folder.mkdir()
+    _own(folder)
+    port = _free_port()
+    argv = [
+        path,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--dir",
+        str(folder),
+        "--save",
+        "",
+        "--appendonly",
+        "yes",
+    ]
+    argv += ["--appendfsync", "always"]
+    yield from _run(Service("Redis", f"redis://127.0.0.1:{port}", argv, folder, lambda: _listens(port)))
 
 
 def _run(service: Service) -> Iterator[Service]:
@@ -142,7 +171,12 @@ def _run(service: Service) -> Iterator[Service]:
         service.stop()
 
 
-def _program(name: str, package: str) -> str:
+def installed(name: str, package: str) -> str:
+    """Path of a server's program.
+
+    Raises:
+        MissingError: It is not there.
+    """
     places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin") or (places and str(places[-1]))
     if not found:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Have PostgreSQL and Mosquitto on this machine: what the connectors are tested against. Called by make before the
 # tests; does nothing when they are there. Nothing is started: tools/services.py does that, in a temporary folder.
+# `tools/services.sh bench` has Redis too, which bench/intake.py runs beside us.
 set -euo pipefail
 
 has() {
@@ -10,6 +11,7 @@ has() {
 needed=()
 has initdb || needed+=(postgresql)
 has mosquitto || needed+=(mosquitto)
+[[ "${1:-}" != bench ]] || has redis-server || needed+=(redis-server)
 ((${#needed[@]} == 0)) && exit 0
 
 if command -v apt-get >/dev/null && ((EUID == 0)); then
