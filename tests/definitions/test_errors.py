@@ -536,6 +536,22 @@ CASES = [
         "otherwise(value=…) gives str, but a prediction is a number",
         "0.0 for no, 1.0 for yes: a client reads it as it reads the model's probability",
     ),
+    ("MS-D156", MODEL.format(more=", rules=[0]"), "rules= has 0, which is no rule", "ms.at_least(0)"),
+    ("MS-D156", MODEL.format(more=", rules=[ms.at_most(2)]"), "rule 'at most 2' answers 2", ""),
+    (
+        "MS-D156",
+        MODEL.format(more=', rules=[ms.override(when=col("km"), value=1, reason="far")]'),
+        "override(when=…) gives float, not true or false",
+        "when=",
+    ),
+    (
+        "MS-D156",
+        MODEL.format(more=', rules=[ms.override(when=col("km") > 3, value=1, reason=" ")]'),
+        "an override needs its reason",
+        "reason=",
+    ),
+    ("MS-D157", 'ms.Latency(p50="5ms", p99="4ms")  # <-', "a latency budget rises", "ms.Latency("),
+    ("MS-D157", "ms.Latency()  # <-", "a latency budget rises", "ms.Latency("),
     ("MS-D155", MODEL.format(more=", otherwise=0.5"), "otherwise= is 0.5", "ms.otherwise(value=…)"),
     (
         "MS-D102",

@@ -29,7 +29,8 @@ from mainspring.definitions.label import label
 from mainspring.definitions.model import model
 from mainspring.definitions.otherwise import otherwise
 from mainspring.definitions.project import collect, load_project
-from mainspring.definitions.release import LOSSES, METRICS, Monitor, Rollout, every, gate, guard, when_worse
+from mainspring.definitions.release import LOSSES, METRICS, Latency, Monitor, Rollout, every, gate, guard, when_worse
+from mainspring.definitions.rules import at_least, at_most, override
 from mainspring.definitions.source import Source, Table
 from mainspring.definitions.values import (
     Constraint,
@@ -66,6 +67,7 @@ __all__ = [
     "Gate",
     "Guard",
     "LabelDef",
+    "Latency",
     "ModelDef",
     "Monitor",
     "MonitorDef",
@@ -80,6 +82,8 @@ __all__ = [
     "ViewDef",
     "age",
     "approx_distinct",
+    "at_least",
+    "at_most",
     "between",
     "collect",
     "count",
@@ -105,6 +109,7 @@ __all__ = [
     "model",
     "one_of",
     "otherwise",
+    "override",
     "pattern",
     "quantile",
     "rate",

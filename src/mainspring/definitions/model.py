@@ -14,13 +14,15 @@ from mainspring.definitions.aggregates import Pending
 from mainspring.definitions.features import MOMENT, Feature, ViewDef
 from mainspring.definitions.mention import mention
 from mainspring.definitions.otherwise import Otherwise
-from mainspring.definitions.release import Monitor, Rollout, check_metrics
+from mainspring.definitions.release import Monitor, Rollout, check_metrics, vetoes_of
+from mainspring.definitions.rules import Rule, bound_rules
 from mainspring.definitions.source import Source, place_of_caller
 from mainspring.definitions.values import (
     TASKS,
     Expression,
     Gate,
     LabelDef,
+    LatencyDef,
     ModelDef,
     MonitorDef,
     Place,
@@ -41,16 +43,19 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
     monitor: MonitorDef | None = None,
     using: Sequence[ViewDef] = (),
     otherwise: Otherwise | None = None,
+    rules: Sequence[Rule] = (),
+    latency: LatencyDef | None = None,
     seed: int = 1,
 ) -> Callable[[Callable[[Any], Any]], ModelDef]:
     """Make a function ``train(dataset) -> fitted estimator`` a model.
 
     A feature is a feature view (all of it), a column of the request, or an expression over columns of the request and
     of views, such as ``(Card.col("sum_1h") / Card.col("sum_24h")).alias("share")``. Views that only expressions read
-    are named in ``using=``. ``otherwise=`` says what is answered when the model cannot.
+    are named in ``using=``. ``otherwise=`` says what is answered when the model cannot, ``rules=`` what is made of
+    its output, ``latency=`` how quickly it shall answer.
 
     Raises:
-        DefinitionError: Anything that does not fit together (MS-D102, MS-D150 to MS-D155).
+        DefinitionError: Anything that does not fit together (MS-D102, MS-D150 to MS-D157).
     """
     place = place_of_caller()
     where = str(place)
@@ -86,11 +91,12 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
     read = {owner[name] for f in columns if f.expression for name in f.expression.inputs if name in owner}
     read -= {f.view.name for f in columns if f.view is not None}
     _no_label_leak(columns, label, origin, where)
-    rollout = rollout or Rollout()
+    rollout = vetoes_of(rollout or Rollout(), latency)
     monitor = monitor or Monitor()
     check_metrics(task, gates, rollout, monitor, where)
     if otherwise is not None and not isinstance(otherwise, Otherwise):
         raise DefinitionError("MS-D155", f"otherwise= is {otherwise!r}", where=where, hint="ms.otherwise(value=…)")
+    acting = bound_rules(rules, origin, task, where)
     instead = otherwise.bound(origin, task) if otherwise is not None else None
 
     def build(fit: Callable[[Any], Any]) -> ModelDef:
@@ -119,6 +125,8 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
             place,
             used,
             otherwise=instead,
+            rules=acting,
+            latency=latency,
         )
 
     return build

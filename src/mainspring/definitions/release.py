@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from mainspring.core.errors import DefinitionError
 from mainspring.core.names import did_you_mean
 from mainspring.core.spans import parse_span
 from mainspring.definitions.source import place_of_caller
-from mainspring.definitions.values import Gate, Guard, MonitorDef, RetrainRule, RolloutDef
+from mainspring.definitions.values import Gate, Guard, LatencyDef, MonitorDef, RetrainRule, RolloutDef
 
 LOSSES = {"binary_classification": ("log_loss", "brier", "zero_one"), "regression": ("absolute_error",)}
 METRICS = {
     "binary_classification": {"roc_auc": 1, "log_loss": -1, "brier": -1, "accuracy": 1},
     "regression": {"absolute_error": -1, "rmse": -1, "r2": 1},
 }
-VETOES = ("errors", "fallbacks", "p99_ms")
+VETOES = ("errors", "fallbacks", "p50_ms", "p95_ms", "p99_ms")
 
 
 def gate(metric: str, *, at_least: float | None = None, at_most: float | None = None, beats: str | None = None) -> Gate:
@@ -80,6 +81,37 @@ def Rollout(  # noqa: N802  reads as the value it makes
     spans = {"shadow": shadow, "step": step, "limit": limit}
     shadow_us, step_us, limit_us = (parse_span(s, said=f"{word}={s!r}", where=where) for word, s in spans.items())
     return RolloutDef(shadow_us, shares, step_us, proofs, vetoes, alpha, limit_us)
+
+
+def Latency(  # noqa: N802  reads as the value it makes
+    *, p50: str | None = None, p95: str | None = None, p99: str | None = None
+) -> LatencyDef:
+    """How quickly a model shall answer, by quantile.
+
+    Checked when a version is packaged (a gate: the model alone must leave room), a veto of each rollout, and an
+    incident where answers are slower for long.
+
+    Raises:
+        DefinitionError: No limit, or one that falls (MS-D157).
+    """
+    where = str(place_of_caller())
+    given = ((0.5, p50), (0.95, p95), (0.99, p99))
+    limits = tuple((quantile, parse_span(span)) for quantile, span in given if span is not None)
+    spans = [limit for _, limit in limits]
+    if not limits or spans[0] <= 0 or spans != sorted(spans):
+        hint = 'ms.Latency(p50="5ms", p99="20ms")'
+        raise DefinitionError("MS-D157", "a latency budget rises from p50 to p99", where=where, hint=hint)
+    return LatencyDef(limits)
+
+
+def vetoes_of(rollout: RolloutDef, latency: LatencyDef | None) -> RolloutDef:
+    """A rollout that also keeps the latency budget; what it declares of a quantile itself stays."""
+    if latency is None:
+        return rollout
+    said = {one.metric for one in rollout.veto}
+    budget = ((f"p{quantile * 100:g}_ms", limit / 1_000) for quantile, limit in latency.limits)
+    added = tuple(Guard(metric, under=under) for metric, under in budget if metric not in said)
+    return replace(rollout, veto=(*rollout.veto, *added))
 
 
 def when_worse(metric: str, *, by: float, than: str = "baseline") -> RetrainRule:

@@ -268,6 +268,42 @@ class OtherwiseDef:
 
 
 @dataclass(frozen=True)
+class RuleDef:
+    """A rule on what is answered: a floor (``below``), a cap, or an override where ``when`` is true.
+
+    Attributes:
+        name: What the answer and the log say when it acts.
+        value: What is answered then.
+    """
+
+    name: str
+    value: float
+    below: bool = False
+    when: Expression | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON."""
+        when = self.when.json if self.when is not None else "below" if self.below else "above"
+        return {"name": self.name, "value": self.value, "when": when}
+
+
+@dataclass(frozen=True)
+class LatencyDef:
+    """How quickly a model shall answer: microseconds by quantile, such as 0.99."""
+
+    limits: tuple[tuple[float, int], ...]
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON."""
+        return {f"p{quantile * 100:g}_us": limit for quantile, limit in self.limits}
+
+    @property
+    def tail_us(self) -> int:
+        """The limit of the greatest quantile."""
+        return self.limits[-1][1]
+
+
+@dataclass(frozen=True)
 class ModelDef:
     """A model: what is asked, what is predicted, from what, and how releases are gated, rolled out and watched."""
 
@@ -286,6 +322,8 @@ class ModelDef:
     place: Place = field(default=Place(), compare=False)
     using: tuple[ViewDef, ...] = ()
     otherwise: OtherwiseDef | None = None
+    rules: tuple[RuleDef, ...] = ()
+    latency: LatencyDef | None = None
 
     @cached_property
     def views(self) -> tuple[ViewDef, ...]:
@@ -327,7 +365,14 @@ class ModelDef:
 
     def serving(self) -> dict[str, Any]:
         """How it is served, as JSON: in force with the next apply, without a new training."""
-        return {"otherwise": self.otherwise.describe()} if self.otherwise is not None else {}
+        out: dict[str, Any] = {}
+        if self.otherwise is not None:
+            out["otherwise"] = self.otherwise.describe()
+        if self.rules:
+            out["rules"] = [rule.describe() for rule in self.rules]
+        if self.latency is not None:
+            out["latency"] = self.latency.describe()
+        return out
 
 
 @dataclass(frozen=True)

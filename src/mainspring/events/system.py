@@ -34,16 +34,18 @@ PREDICTION = SourceDef(
         Field("other_latency_us", "int", nullable=True),
         Field("other_error", "str", nullable=True),
         Field("drawn", "str", nullable=True),
+        Field("answered", "float", nullable=True),
+        Field("rules", "str", nullable=True),
     ),
     time="predicted_at",
     id="prediction_id",
     doc="""One answered prediction.
 
     version: of the model that answered, or OTHERWISE where the declared value did. variant: champion, challenger or
-    fallback. probability: of that assignment. drawn: what was assigned, where a fallback answered.
-    unit: the label's key as text. folded: k, the log offset folded into the state that was read. other_*: the other
-    model of a pair in shadow or ramp. features: JSON array of the served values in the model's order. status: JSON
-    array of per-feature status codes, empty when all are present.
+    fallback. probability: of that assignment. unit: the label's key as text. folded: k, the log offset folded into the
+    state that was read. other_*: the other model of a pair in shadow or ramp. features: JSON array of the served values
+    in the model's order. status: JSON array of per-feature status codes, empty when all are present. drawn: what was
+    assigned, where a fallback answered. answered: what output rules made of the output, where they acted; rules: which.
     """,
 )
 

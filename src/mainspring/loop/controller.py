@@ -24,7 +24,7 @@ from mainspring.features.freshness import freshness
 from mainspring.loop import incidents, judging, rollouts
 from mainspring.loop.audit import audit
 from mainspring.loop.ledger import Ledger
-from mainspring.loop.levels import freshness_changes
+from mainspring.loop.levels import freshness_changes, latency_changes
 from mainspring.loop.outcomes import Outcomes
 from mainspring.loop.pipelines import Pipelines
 from mainspring.loop.schedule import boundaries, retrain_is_due
@@ -164,6 +164,7 @@ class Controller:
         said = self._rollout(model, outcomes.all(), at_us)
         numbers, worse = self._performance(model, champion, package, outcomes, at_us)
         self._drift(model, champion, package, at_us)
+        self._latency(model, at_us)
         audit(model, self._catalog, self._ledger, self._history, at_us)
         self._retrain_if_due(model, champion, at_us, worse)
         # Last, because it says that this boundary is done: a worker that dies before it is followed by one that does
@@ -241,6 +242,24 @@ class Controller:
                     reason=reason,
                     numbers=opened,
                 )
+
+    def _latency(self, model: ModelDef, at_us: int) -> None:
+        if model.latency is None:
+            return
+        after, until = (pl.lit(t).cast(pl.Datetime("us", "UTC")) for t in (at_us - model.monitor.every_us, at_us))
+        answers = self._history.frame(PREDICTION.name).filter(
+            (pl.col("_time") > after) & (pl.col("_time") <= until) & (pl.col("model") == model.name)
+        )
+        for change in latency_changes(model, answers, self._catalog.incidents(is_open=True), at_us):
+            self._ledger.decide(
+                change.kind,
+                f"{change.kind}-{change.incident_id}",
+                at_us,
+                model=model.name,
+                subject=change.incident_id,
+                reason=change.reason,
+                numbers=change.numbers,
+            )
 
     def _rollout(self, model: ModelDef, matured: pl.DataFrame, at_us: int) -> str:
         """Judge the rollout that is under way and do what it says; returns the judge's reason, also to stay."""

@@ -80,6 +80,8 @@ def answers_of(batch: Batch, contract: Contract, shadow: Scored | None) -> list[
                 other_latency_us=None if took_us is None else batch.before_us[i] + took_us,
                 other_error=error,
                 drawn=choice.drawn,
+                answered=choice.answered,
+                rules="; ".join(choice.rules) or None,
                 request=(contract, row) if request_id is not None else None,
             )
         )

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mainspring.definitions import MOMENT, SourceDef, ViewDef
 from mainspring.definitions.expressions import POLARS_TYPES
-from mainspring.definitions.values import Kind
+from mainspring.definitions.values import Kind, LatencyDef
 from mainspring.events.system import OTHERWISE
 from mainspring.features.reader import Reader
 from mainspring.features.request import Answer, Program, of_objects, view_column
@@ -51,6 +51,7 @@ class Scorer:
     version: str
     runtime: Runtime
     layout: Layout
+    latency: LatencyDef | None = None
     pace: Pace = field(default_factory=Pace)
 
 
@@ -87,6 +88,8 @@ class Choice:
         fallback: What was fallen back to (``champion``, ``last_good``, ``challenger``, ``value``), or None.
         error: Why the assigned model did not answer, or None.
         drawn: What was assigned, where a fallback answered.
+        answered: What output rules made of the output, where they acted.
+        rules: Those that acted.
     """
 
     variant: str
@@ -100,6 +103,13 @@ class Choice:
     fallback: str | None = None
     error: str | None = None
     drawn: str | None = None
+    answered: float | None = None
+    rules: tuple[str, ...] = ()
+
+    @property
+    def answer(self) -> float | None:
+        """What the client is told."""
+        return self.answered if self.rules else self.output
 
 
 class Expressions:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from time import perf_counter
@@ -247,7 +247,7 @@ class Lane:
         self.metrics.latency["model"].observe(scored_s - work.read_s, rows)
         self._count_features(served, gathered)
         ids = [self._numbers.take() for _ in work.times_us]
-        choices: list[Choice | None] = [*verdict.choices]
+        choices: list[Choice | None] = [*self._ruled(served, verdict.choices, gathered.rows, work.times_us)]
         latencies = self._answer(slices, choices, ids)
         before = [int((work.read_s - s.job.received_s) * 1e6) for s in slices for _ in range(s.start, s.stop)]
         shares = [p for _, p in verdict.assigned]
@@ -256,6 +256,17 @@ class Lane:
             self._shadows.put(batch)
         else:
             self._write(batch, None)
+
+    def _ruled(
+        self, served: Served, choices: list[Choice], rows: Sequence[Row], times_us: Sequence[int]
+    ) -> list[Choice]:
+        if served.rules is None:
+            return choices
+        ruled = served.rules.apply(choices, rows, times_us)
+        for choice in ruled:
+            for rule in choice.rules:
+                self.metrics.rules[rule] = self.metrics.rules.get(rule, 0) + 1
+        return ruled
 
     def _watch(self, job: Job) -> None:
         if job.timer is None and not job.is_over:
@@ -336,10 +347,11 @@ class Lane:
             return False
         units = ["" if row[served.unit] is None else str(row[served.unit]) for row in rows]
         assigned = [assign(served.route.salt, unit, served.weight) for unit in units]
-        choices: list[Choice | None] = [
+        chosen = [
             Choice("fallback", OTHERWISE, None, value, fallback=VALUE, error=reason, drawn=to)
             for (to, _), value in zip(assigned, values, strict=True)
         ]
+        choices: list[Choice | None] = [*self._ruled(served, chosen, rows, times_us)]
         ids = [self._numbers.take() for _ in rows]
         latencies = self._answer([Slice(job, start, len(job.rows))], choices, ids)
         nothing = Gathered(rows, (), {}, (), (), {}, 0)

@@ -6,6 +6,7 @@ loop renders them, so there are no locks.
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
 from collections.abc import Iterator
 
@@ -80,6 +81,7 @@ class ModelMetrics:
         self.answers = 0
         self.rejected: dict[str, int] = {}
         self.fallbacks: dict[tuple[str, str], int] = {}
+        self.rules: dict[str, int] = {}
         self.latency = {part: Histogram() for part in PARTS}
         self.served: dict[str, list[int]] = {}
         self.shadow_skipped = 0
@@ -106,6 +108,7 @@ _HELP = (
     ("failures_total", "counter", "Rows that a variant could not score, by reason."),
     ("breaker_open", "gauge", "1 where a variant is left alone because it lately failed or was slow."),
     ("fallbacks_total", "counter", "Rows answered by what was fallen back to, by what that was and why."),
+    ("rules_total", "counter", "Rows whose answer an output rule changed, by rule."),
     ("rejected_total", "counter", "Rows that no model was asked about, by reason."),
     ("features_served_total", "counter", "Feature values read, by view and status."),
     ("shadow_skipped_total", "counter", "Rows that a shadow did not score because it was behind."),
@@ -123,6 +126,11 @@ def render(models: list[ModelMetrics], gauges: dict[str, float]) -> str:
     for name, value in gauges.items():
         lines += [f"# TYPE mainspring_{name} gauge", f"mainspring_{name} {value:g}"]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A label's value: rules are named by people."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _lines(full: str, name: str, metrics: ModelMetrics) -> Iterator[str]:
@@ -146,6 +154,8 @@ def _lines(full: str, name: str, metrics: ModelMetrics) -> Iterator[str]:
                 f'{full}{{{model},to="{to}",reason="{reason}"}} {count}'
                 for (to, reason), count in metrics.fallbacks.items()
             )
+        case "rules_total":
+            yield from (f"{full}{{{model},rule={_quoted(rule)}}} {count}" for rule, count in metrics.rules.items())
         case "rejected_total":
             yield from (f'{full}{{{model},reason="{reason}"}} {count}' for reason, count in metrics.rejected.items())
         case "latency_seconds":

@@ -37,6 +37,7 @@ _PREDICTION: Schema = {
         "variant": {"enum": ["champion", "challenger", "fallback"]},
         "fallback": {**_TEXT, "description": "what was fallen back to, if so"},
         "reason": {**_TEXT, "description": "with a fallback: why the assigned model did not answer"},
+        "rules": {"type": "array", "items": _TEXT, "description": "output rules that changed the answer, if any"},
         "status": {"type": "object", "additionalProperties": _TEXT, "description": "by feature, with ?status=1"},
     },
 }

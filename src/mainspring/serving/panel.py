@@ -119,9 +119,10 @@ class Panel:
         metrics.breaker_open = int(breaker.state != "closed")
 
     def _breaker(self, scorer: Scorer) -> Breaker:
+        budget = scorer.latency
         found = self._breakers.get(scorer.version)
         if found is None:
-            found = self._breakers[scorer.version] = Breaker()
+            found = self._breakers[scorer.version] = Breaker() if budget is None else Breaker(budget.tail_us)
         return found
 
 

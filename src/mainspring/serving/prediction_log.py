@@ -45,6 +45,7 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
         other_latency_us: What the other model of the pair would have made the latency.
         other_error: Why the other model has no output.
         drawn: What was assigned, where a fallback answered.
+        answered: What output rules made of the output, where they acted, and ``rules`` which.
         request: Contract and row of the request, when it has an id and so is an event itself.
     """
 
@@ -69,6 +70,8 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     other_latency_us: int | None
     other_error: str | None
     drawn: str | None
+    answered: float | None
+    rules: str | None
     request: tuple[Contract, Row] | None
 
 
@@ -304,5 +307,7 @@ def events_of(answer: Answered) -> Iterator[Event]:
             "other_latency_us": answer.other_latency_us,
             "other_error": answer.other_error,
             "drawn": answer.drawn,
+            "answered": answer.answered,
+            "rules": answer.rules,
         },
     )

@@ -90,11 +90,13 @@ def _answer_json(choice: Choice, id: str, at: int, *, shows_status: bool) -> byt
     if choice.output is None:
         return error_json(failure_of(choice, id))
     text = (
-        f'{{"prediction":{choice.output!r},"prediction_id":"{id}",'
+        f'{{"prediction":{choice.answer!r},"prediction_id":"{id}",'
         f'"model_version":"{choice.version}","variant":"{choice.variant}"'
     )
     if choice.fallback is not None:
         text += f',"fallback":"{choice.fallback}","reason":"{choice.error}"'
+    if choice.rules:
+        text += f',"rules":{msgspec.json.encode(choice.rules).decode()}'
     if shows_status:
         status = choice.inputs.shown_status(at) if choice.inputs is not None else {}
         return text.encode() + b',"status":' + msgspec.json.encode(status) + b"}"

@@ -23,6 +23,7 @@ from mainspring.models.package import Package, PackagedFeature
 from mainspring.serving.fallback import Value
 from mainspring.serving.inference import Expressions, Scorer, gather, run, versioned
 from mainspring.serving.layout import Layout, Row
+from mainspring.serving.rules import Rules
 
 _UNDECLARED = OtherwiseDef(last_good=True, blind=True)
 _WARM_UP_ROWS = (1, 32)
@@ -49,6 +50,7 @@ class Served:
         views: Each view that any of the models reads, with the places of its entity's columns in a request row.
         unit: Place of the label's key in a request row.
         value: What is answered when no model can; None when the definition declares nothing.
+        rules: What is made of outputs; None when the definition declares nothing.
         weight: The challenger's share of the traffic; 0 in shadow.
         is_shadow: Whether the challenger is scored after the answer.
     """
@@ -63,6 +65,7 @@ class Served:
     expressions: Expressions
     unit: int
     value: Value | None
+    rules: Rules | None
     weight: float
     is_shadow: bool
 
@@ -164,7 +167,7 @@ def _serve(model: ModelDef, route: Route, loaded: Mapping[str, tuple[str, Packag
     slots = {key: tuple(c.removeprefix(f"{view.name}__") for c in view.column_names) for key, view in views.items()}
     order = {key: (i, slots[key]) for i, key in enumerate(views)}
     scorers = {
-        role: Scorer(version, package.runtime, Layout(package, columns, order, known[role]))
+        role: Scorer(version, package.runtime, Layout(package, columns, order, known[role]), model.latency)
         for role, (version, package) in loaded.items()
     }
     challenger = scorers.get("challenger")
@@ -179,6 +182,7 @@ def _serve(model: ModelDef, route: Route, loaded: Mapping[str, tuple[str, Packag
         expressions=Expressions(tuple(expressions), model.request, tuple(views.values())),
         unit=columns[model.label.on],
         value=Value(rule, model.request) if (rule := (model.otherwise or _UNDECLARED).value) is not None else None,
+        rules=Rules(model.rules, model.request) if model.rules else None,
         weight=route.weight if challenger is not None else 0.0,
         is_shadow=challenger is not None and route.weight == 0.0,
     )

@@ -34,6 +34,7 @@ OUTPUTS = {
     "variant": "BYTES",
     "fallback": "BYTES",
     "reason": "BYTES",
+    "rules": "BYTES",
     "error": "BYTES",
 }
 """Datatype of every output; those that are not always there are answered when asked for, or when a row has one."""
@@ -104,6 +105,7 @@ class Outcome:
     variant: list[str] = field(default_factory=list)
     fallback: list[str] = field(default_factory=list)
     reason: list[str] = field(default_factory=list)
+    rules: list[str] = field(default_factory=list)
     error: list[str] = field(default_factory=list)
 
     def tensors(self, wanted: Sequence[str]) -> list[Tensor]:
@@ -153,7 +155,7 @@ class V2Reply:
     def row(self, place: int, choice: Choice, id: str, at: int) -> None:
         """Take the outcome of a row; they come in the order of the request, as none of its rows was bad."""
         outcome = self._outcome
-        output, error = choice.output, ""
+        output, error = choice.answer, ""
         if output is None:
             self._failure = failure_of(choice, id)
             output, error = float("nan"), self._failure.code
@@ -163,6 +165,7 @@ class V2Reply:
         outcome.variant.append(choice.variant)
         outcome.fallback.append(choice.fallback or "")
         outcome.reason.append(choice.error or "" if choice.fallback else "")
+        outcome.rules.append("; ".join(choice.rules))
         outcome.error.append(error)
 
     def finish(self) -> None:

@@ -37,6 +37,7 @@ from mainspring.models.thresholds import UNSEEN
 from mainspring.training.baseline import fit_baseline
 from mainspring.training.evaluate import evaluate
 from mainspring.training.gates import judge
+from mainspring.training.latency import latency_gates
 from mainspring.training.split import Split, temporal
 from mainspring.training.tracking import Run, Tracking
 from mainspring.training.trainingset import TrainingSet
@@ -151,7 +152,9 @@ def train(
     with clock.step("check"):
         asked = training_set.columns(_spread(split.test, _CHECKED))
         numbers, texts = signature.numbers_matrix(asked), signature.texts_matrix(asked)
-        report = check_outputs(estimator, Runtime(graph, signature), numbers, texts, model.name)
+        runtime = Runtime(graph, signature)
+        report = check_outputs(estimator, runtime, numbers, texts, model.name)
+        gates += latency_gates(model.latency, runtime, numbers, texts)
         if not isinstance(reference, Constant):
             part = reference_signature
             baseline = Runtime(plain_graph, part)
