@@ -30,6 +30,17 @@ def test_each_repair_does_what_it_says_in_order():
     assert mended(raw, mend) == {"delay_min": 45.0, "carrier": "AA", "n": None}
 
 
+def test_a_formula_sees_repaired_and_dropped_columns_and_nothing_of_another_formula():
+    mend = Mend(
+        rename={"old": "delay_min"},
+        drop=("seconds",),
+        cast={"delay_min": "float"},
+        compute={"delay_min": "delay_min + seconds / 60", "carrier": "str(delay_min)"},
+        set={"n": 1},
+    )
+    assert mended(b'{"old": "2", "seconds": 90}', mend) == {"delay_min": 3.5, "carrier": "2.0", "n": 1}
+
+
 @pytest.mark.parametrize(
     ("raw", "mend", "code"),
     [
@@ -39,6 +50,7 @@ def test_each_repair_does_what_it_says_in_order():
         (b'{"x": "late"}', Mend(scale={"x": 2.0}), "MS-E133"),
         (b'{"x": true}', Mend(scale={"x": 2.0}), "MS-E133"),
         (b'{"x": [1]}', Mend(cast={"x": "str"}), "MS-E133"),
+        (b'{"x": 0}', Mend(compute={"x": "1 / x"}), "MS-E136"),
         (b'{"x": 1e999}', Mend(cast={"x": "int"}), "MS-E132"),
     ],
 )

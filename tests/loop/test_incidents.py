@@ -1,7 +1,8 @@
 """Incidents of a feed open when its quarantine fills and close when what lies there has been dealt with."""
 
 from mainspring.catalog import Incident
-from mainspring.loop.incidents import OPEN_AT, feed_changes
+from mainspring.events.log import Counts
+from mainspring.loop.incidents import LEAST_BROKEN, OPEN_AT, WINDOW_US, Shares, feed_changes
 
 
 def incident(source: str, kind: str = "contract") -> Incident:
@@ -33,3 +34,24 @@ def test_an_incident_closes_when_nothing_waits_any_more() -> None:
 
 def test_incidents_of_another_kind_are_left_alone() -> None:
     assert feed_changes({}, [incident("arrived", "drift")], 9) == []
+
+
+def test_a_few_broken_records_are_an_incident_when_they_are_a_fifth_of_what_came() -> None:
+    waiting = {"arrived": LEAST_BROKEN}
+    assert feed_changes(waiting, [], 5, {"arrived": (3, 16)}) == []
+    (change,) = feed_changes(waiting, [], 5, {"arrived": (3, 15)})
+    assert (change.kind, change.source) == ("incident_open", "arrived")
+    assert "3 of 15 that came within the hour" in change.reason
+    assert feed_changes({"arrived": LEAST_BROKEN - 1}, [], 5, {"arrived": (3, 3)}) == []
+    assert feed_changes(waiting, [incident("arrived")], 5, {"arrived": (3, 15)}) == []
+
+
+def test_shares_are_of_the_last_hour_and_nothing_before_the_first_look() -> None:
+    shares, minute = Shares(), 60_000_000
+    assert shares.look({"arrived": Counts(accepted=1_000, quarantined=50)}, 0) == {}
+    assert shares.look({"arrived": Counts(1_008, 1, 51)}, minute) == {"arrived": (1, 10)}
+    assert shares.look({"arrived": Counts(1_008, 1, 51), "new": Counts(2, 0, 1)}, WINDOW_US) == {
+        "arrived": (1, 10),
+        "new": (1, 3),
+    }
+    assert shares.look({"arrived": Counts(1_018, 1, 51)}, WINDOW_US + minute) == {"arrived": (0, 10)}

@@ -21,6 +21,7 @@ Examples:
   mainspring quarantine list --source arrived
   mainspring quarantine show 17
   mainspring quarantine replay arrived --rename delay=arr_delay_min --scale arr_delay_min=0.0166667
+  mainspring quarantine replay arrived --with-expr "arr_delay_min=delay_s / 60" --drop delay_s
   mainspring quarantine replay arrived --drop comment --set carrier=UA --only 17 --only 18
   mainspring quarantine replay arrived                 as they are, after the contract was mended
   mainspring quarantine discard arrived --only 17 --reason "a test of the sender's"
@@ -73,7 +74,7 @@ def show(number: int, /, *, options: Options = DEFAULT) -> None:
 
 
 @app.command
-def replay(
+def replay(  # noqa: PLR0913  an option a repair
     source: str,
     /,
     *,
@@ -81,6 +82,7 @@ def replay(
     drop: Pairs = (),
     cast: Pairs = (),
     scale: Pairs = (),
+    with_expr: Pairs = (),
     set: Pairs = (),
     only: Numbers = (),
     options: Options = DEFAULT,
@@ -93,6 +95,7 @@ def replay(
         drop: A column to leave out.
         cast: COLUMN=KIND, of float, int and str.
         scale: COLUMN=FACTOR: multiply numbers.
+        with_expr: COLUMN=FORMULA over all fields of the record: arr_delay_min="arr_delay_s / 60".
         set: COLUMN=VALUE, in JSON or as text.
         only: Number of a record; all of the source when not given.
         options: Where the project is, and how to answer.
@@ -106,6 +109,7 @@ def replay(
         "drop": list(drop),
         "cast": dict(_pair(one, "--cast") for one in cast),
         "scale": {column: _number(text) for column, text in (_pair(one, "--scale") for one in scale)},
+        "compute": dict(_pair(one, "--with-expr") for one in with_expr),
         "set": {column: _value(text) for column, text in (_pair(one, "--set") for one in set)},
         "only": list(only),
     }

@@ -2,10 +2,11 @@
 
 A mend is a JSON object with any of these, done in this order:
     {"rename": {"old": "new"}, "drop": ["column"], "cast": {"column": "float"}, "scale": {"column": 0.5},
-     "set": {"column": value}}
-Nothing in it is evaluated. A mended record becomes known when it is replayed. What is still wrong stays in quarantine
-with its new reason; what was accepted or is a duplicate is resolved in the same transaction, so that a replay that is
-killed and started again counts nothing twice.
+     "compute": {"column": "formula"}, "set": {"column": value}}
+Formulas (``formulas.py``) see what is dropped as well, and nothing of one another. Nothing in a mend is evaluated as
+code. A mended record becomes known when it is replayed. What is still wrong stays in quarantine with its new reason; what was
+accepted or is a duplicate is resolved in the same transaction, so that a replay that is killed and started again counts
+nothing twice.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mainspring.core.names import did_you_mean
 from mainspring.core.times import to_iso
 from mainspring.definitions.values import SourceDef
 from mainspring.events.contract import MAX_TIME_US, MIN_TIME_US, Contract
+from mainspring.events.formulas import formula
 from mainspring.events.held import Held, Reject
 from mainspring.events.log import Draft
 
@@ -35,6 +37,7 @@ class Mend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         drop: Columns to leave out.
         cast: Kinds to turn a column's values into: a number that came as text, a text that came as number.
         scale: Factors to multiply a column's numbers by.
+        compute: Formulas for a column over all fields, also those that are left out.
         set: Values for a column, whatever it held.
         only: Numbers of the records to mend; all of the source when empty.
     """
@@ -43,6 +46,7 @@ class Mend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drop: tuple[str, ...] = ()
     cast: dict[str, Literal["float", "int", "str"]] = {}
     scale: dict[str, float] = {}
+    compute: dict[str, str] = {}
     set: dict[str, str | int | float | bool | None] = {}
     only: tuple[int, ...] = ()
 
@@ -104,18 +108,21 @@ def parse_mend(raw: bytes, source: SourceDef) -> Mend:
     """A mend from its JSON, checked against the source that it is for.
 
     Raises:
-        ConfigError: It is no mend (MS-E130), or names a column that the source does not have (MS-E131).
+        ConfigError: It is no mend (MS-E130), names a column that the source does not have (MS-E131), or one of its
+            formulas is none (MS-E137).
     """
     try:
         mend = msgspec.json.decode(raw or b"{}", type=Mend)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         hint = 'such as {"rename": {"delay": "arr_delay_min"}, "scale": {"arr_delay_min": 0.0166667}}'
         raise ConfigError("MS-E130", f"this is no mend: {error}", hint=hint) from None
-    for column in (*mend.rename.values(), *mend.cast, *mend.scale, *mend.set):
+    for column in (*mend.rename.values(), *mend.cast, *mend.scale, *mend.compute, *mend.set):
         if column not in source.columns:
             raise ConfigError(
                 "MS-E131", f"{source.name} has no column {column!r}", hint=did_you_mean(column, source.columns)
             )
+    for text in mend.compute.values():
+        formula(text)
     return mend
 
 
@@ -124,7 +131,7 @@ def mended(raw: bytes, mend: Mend, *, is_cut: bool = False) -> dict[str, Any]:
 
     Raises:
         ContractError: The bytes are no JSON object or only its beginning (MS-E132), or a value can be neither cast nor
-            scaled (MS-E133).
+            scaled (MS-E133), or a formula not computed (MS-E136).
     """
     if is_cut:
         raise ContractError("MS-E132", "only the beginning of the record was kept", where="$")
@@ -132,12 +139,14 @@ def mended(raw: bytes, mend: Mend, *, is_cut: bool = False) -> dict[str, Any]:
         fields = msgspec.json.decode(raw, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ContractError("MS-E132", "the record is no JSON object: a mend cannot reach it", where="$") from None
-    fields = {mend.rename.get(name, name): value for name, value in fields.items() if name not in mend.drop}
+    left_out = {name: fields[name] for name in mend.drop if name in fields}
+    fields = {mend.rename.get(name, name): value for name, value in fields.items() if name not in left_out}
     for name, kind in mend.cast.items():
         fields[name] = _cast(fields.get(name), kind, name)
     for name, factor in mend.scale.items():
         fields[name] = _scaled(fields.get(name), factor, name)
-    return fields | mend.set
+    computed = {name: formula(text)(left_out | fields) for name, text in mend.compute.items()}
+    return fields | computed | mend.set
 
 
 def replayed(entries: Iterable[Held], mend: Mend, contract: Contract) -> list[Draft | Reject]:

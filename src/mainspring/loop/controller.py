@@ -78,6 +78,7 @@ class Controller:
         self._packages: dict[str, Package] = {}
         self._references: dict[str, dict[str, Reference]] = {}
         self._ready = self._ready_versions()
+        self._shares = incidents.Shares()
         self._feed_is_broken = True  # as far as is known before the first look
         self._looked_us = (clock.now_us() - 1) // LOOK_US * LOOK_US
         self._judged_us = {name: self._last_judged(name) for name in project.models}
@@ -110,13 +111,15 @@ class Controller:
         return done[0].at_us if done else (self._clock.now_us() - 1) // every_us * every_us
 
     def _look_at_feeds(self, at_us: int) -> None:
-        left = any(count.quarantined > count.mended for count in self._log.counts().values())
+        counts = self._log.counts()
+        recent = self._shares.look(counts, at_us)
+        left = any(count.quarantined > count.mended for count in counts.values())
         waiting = Counter(held.source for held in self._log.quarantined()) if left else Counter()
         if not waiting and not self._feed_is_broken:
             return
         open_now = self._catalog.incidents(is_open=True)
         self._feed_is_broken = any(one.kind == "contract" for one in open_now)
-        for change in incidents.feed_changes(waiting, open_now, at_us):
+        for change in incidents.feed_changes(waiting, open_now, at_us, recent):
             numbers = dict(change.numbers)
             self._feed_is_broken = True
             if change.kind == "incident_close":

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mainspring.catalog import Incident
+from mainspring.events.log import Counts
 
 OPEN_AT = 10
+OPEN_AT_SHARE, LEAST_BROKEN = 0.2, 3
+WINDOW_US = 3_600_000_000
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,38 @@ class Change:
     numbers: dict[str, float | str]
 
 
+class Shares:
+    """What part of the records that came in the last hour broke their contract, by source."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[int, Mapping[str, Counts]]] = deque()
+
+    def look(self, counts: Mapping[str, Counts], at_us: int) -> dict[str, tuple[int, int]]:
+        """Broken and all records of each source since the beginning of the window.
+
+        Args:
+            counts: Of each source since the beginning of the log.
+            at_us: The moment of looking.
+        """
+        while len(self._seen) > 1 and self._seen[1][0] <= at_us - WINDOW_US:
+            self._seen.popleft()
+        before = self._seen[0][1] if self._seen else {}
+        self._seen.append((at_us, dict(counts)))
+        if len(self._seen) == 1:
+            return {}
+        return {name: _since(now, before.get(name, Counts())) for name, now in counts.items()}
+
+
+def _since(now: Counts, before: Counts) -> tuple[int, int]:
+    broken = now.quarantined - before.quarantined
+    return broken, now.accepted - before.accepted + now.duplicate - before.duplicate + broken
+
+
 def feed_changes(
-    waiting: Mapping[str, int], open_incidents: Iterable[Incident], now_us: int, open_at: int = OPEN_AT
+    waiting: Mapping[str, int],
+    open_incidents: Iterable[Incident],
+    now_us: int,
+    recent: Mapping[str, tuple[int, int]] | None = None,
 ) -> list[Change]:
     """Which incidents of feeds open or close now.
 
@@ -30,14 +64,21 @@ def feed_changes(
         waiting: Records in quarantine that nobody has dealt with, by source.
         open_incidents: Incidents that are open.
         now_us: The moment of looking.
-        open_at: How many waiting records make an incident: one bad record is a bad record, not a broken feed.
+        recent: Broken and all records of the last hour, by source. Ten waiting records make an incident: one bad
+            record is a bad record, not a broken feed. So do three, when they are a fifth of what came.
     """
     known = {one.source: one for one in open_incidents if one.kind == "contract" and one.source is not None}
     changes = []
     for source, n in sorted(waiting.items()):
-        if n >= open_at and source not in known:
-            reason = f"{n} records of {source} break its contract and wait in quarantine; labels from it are held"
+        broken, all_of_it = (recent or {}).get(source, (0, 0))
+        is_broken = n >= LEAST_BROKEN and broken >= max(LEAST_BROKEN, OPEN_AT_SHARE * all_of_it)
+        if (n >= OPEN_AT or is_broken) and source not in known:
+            share = f" ({broken} of {all_of_it} that came within the hour)" if all_of_it else ""
+            reason = (
+                f"{n} records of {source} break its contract and wait in quarantine{share}; labels from it are held"
+            )
             numbers: dict[str, float | str] = {"kind": "contract", "source": source, "quarantined": n}
+            numbers |= {"broken": broken, "came": all_of_it} if all_of_it else {}
             changes.append(Change("incident_open", f"contract-{source}-{now_us}", source, reason, numbers))
     for source, one in sorted(known.items()):
         if waiting.get(source, 0) == 0:
