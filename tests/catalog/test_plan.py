@@ -189,3 +189,68 @@ def test_a_model_change_names_what_changed(described):
     assert [(line.name, line.text) for line in changed.changes] == [
         ("gust", "function or options changed: the next training uses it")
     ]
+
+
+# --- what is said of sources, and who reads them ----------------------------------------------------------------------
+
+OWNED = ('class Arrived(ms.Source, id="flight_id",', 'class Arrived(ms.Source, owner="ops", id="flight_id",')
+READ = (
+    'class Arrived(ms.Source, id="flight_id",',
+    'class Arrived(ms.Source, consumers={"bi": ["delay"], "audit": []}, id="flight_id",',
+)
+
+
+def test_what_is_said_of_a_source_is_a_change_of_its_own_that_makes_no_new_version(described, tmp_path):
+    changed = plan(described(), described(OWNED))
+    assert lines(changed) == [("change", "source", "arrived")]
+    assert changed.changes[0].text == "owner (described anew, no new version)"
+    with Catalog.open(f"sqlite:///{tmp_path / 'catalog.db'}") as catalog:
+        catalog.apply_definitions(described(), 1, "ann")
+        catalog.apply_definitions(described(OWNED), 2, "ben")
+        assert catalog.definitions() == described(OWNED)
+        (version,) = catalog.definition_versions("sources", "arrived")
+        assert (version.first_at_us, version.actor) == (1, "ann")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("carrier: str\n    delay: float", "carrier: str", ["bi reads delay, gone", "audit reads delay, gone"]),
+        ("delay: float\n", "delay: float | None\n", ["bi reads delay, changed", "audit reads delay, changed"]),
+        (
+            "delay: float\n",
+            'late: Annotated[float, ms.alias("delay")]\n',
+            ["bi reads delay (now late), renamed", "audit reads delay (now late), renamed"],
+        ),
+        ("    flight_id: str", "    gate: str | None\n    flight_id: str", []),
+    ],
+)
+def test_who_said_that_they_read_a_column_is_named_when_it_changes(described, old, new, told):
+    head = ("from datetime import datetime", "from datetime import datetime\nfrom typing import Annotated")
+    free = ('late_3h = ms.mean("delay", window="3h")', 'late_3h = ms.count(window="3h")')
+    after = described(head, free, (old, new))  # whoever takes the word back is told all the same
+    found = plan(described(head, READ, free), after)
+    warned = [line.text for line in found.lines if line.action == "warn"]
+    assert [text.split(" in this contract")[0] for text in warned] == told
+
+
+def test_a_deprecated_column_is_warned_of_with_how_often_it_still_comes(described):
+    head = ("from datetime import datetime", "from datetime import datetime\nfrom typing import Annotated")
+    old = (
+        "carrier: str\n    delay",
+        'gate: Annotated[str | None, ms.deprecated("send stand")]\n    carrier: str\n    delay',
+    )
+    found = plan({}, described(head, old), sent={"arrived:gate": "; it came 3 times, last at 2024"})
+    (warned,) = [line for line in found.lines if line.action == "warn"]
+    assert warned.text == "gate is deprecated: send stand; it came 3 times, last at 2024"
+
+
+def test_a_source_that_comes_back_is_held_against_what_was_stored(described, tmp_path):
+    with Catalog.open(f"sqlite:///{tmp_path / 'catalog.db'}") as catalog:
+        catalog.apply_definitions(described(), 1, "ann")
+        earlier = {"wind": [one.description for one in catalog.definition_versions("sources", "wind")]}
+    label = ('value=ms.col("speed")', 'value=ms.col("carrier") == "UA"')
+    other = described(("speed: float", "speed: str"), ('ms.sum("speed")', "ms.count()"), label)
+    without = described() | {"sources": {"arrived": described()["sources"]["arrived"]}}
+    with pytest.raises(RefusedError, match="column speed was float and would be str"):
+        plan(without, other, earlier=earlier).check()

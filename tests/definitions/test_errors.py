@@ -304,6 +304,12 @@ CASES = [
         "ms.one_of(",
     ),
     (
+        "MS-D116",
+        'class Ride(ms.Source, time="at"):  # <-\n    at: datetime\n    n: Annotated[str, ms.alias("at")]',
+        "ride.n: alias('at') is a name of at",
+        "",
+    ),
+    (
         "MS-D125",
         '@ms.feature_view(Done, entity="city", using=[Done])  # <-\nclass V:\n    n = ms.count()',
         "which is no feature view",

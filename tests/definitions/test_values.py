@@ -139,8 +139,14 @@ def test_versions_are_the_same_in_every_process(written, project):
     [
         ('window="1h"', 'window="2h"', {"city", "is_late"}),
         ("> 30, window", "> 31, window", {"city", "is_late"}),
-        ("ms.between(0, 500)", "ms.between(0, 501)", {"asked", "is_late"}),
-        ("    minutes: float | None", "    minutes: float | None\n    tip: float | None", {"done", "city", "is_late"}),
+        ("ms.between(0, 500)", "ms.between(0, 501)", {"asked"}),
+        ("    minutes: float | None", "    minutes: float | None\n    tip: float | None", {"done"}),
+        (
+            "    minutes: float | None",
+            '    minutes: Annotated[float | None, ms.alias("t")]',
+            {"done", "city", "is_late"},
+        ),
+        ("    minutes: float | None", '    minutes: Annotated[float | None, ms.describe("x", unit="min")]', set()),
         ("    return None", "    return 1", {"is_late"}),
         ('within="1d"', 'within="2d"', {"is_late"}),
         ('"km", "seats"', '"seats", "km"', {"is_late"}),

@@ -104,3 +104,18 @@ def test_a_package_that_needs_a_column_that_requests_no_longer_have_is_refused_b
     found = load(world)
     assert not found.models
     assert "distance_km" in found.problems[0].error
+
+
+def test_a_release_from_before_a_column_of_the_request_was_renamed_goes_on(world):
+    world.live()
+    before = load(world)
+    text = world.config.definitions.read_text()
+    text = text.replace("    distance_km: Annotated[float, ", '    road_km: Annotated[float, ms.alias("distance_km"), ')
+    text = text.replace('"distance_km", ', '"road_km", ').replace('["distance_km"', '["road_km"')
+    world.config.definitions.write_text(text)
+    from mainspring.definitions import load_project
+
+    world.project = load_project(world.config.definitions)
+    found = load(world)
+    assert found.problems == ()
+    assert found.models["late_ride"].champion.version == before.models["late_ride"].champion.version

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, String, Table, Text, delete, insert, select, update
 
+from mainspring.catalog.compatibility import ANEW
 from mainspring.catalog.database import METADATA
 
 KINDS = ("sources", "views", "models")
@@ -52,18 +53,25 @@ class Definition:
 
 
 def apply(connection: Connection, description: Mapping[str, Any], at_us: int, actor: str) -> None:
-    """Make ``description`` (of `Project.describe`) current; versions seen before keep their first moment."""
+    """Make ``description`` (of `Project.describe`) current; versions seen before keep their first moment.
+
+    What does not make a version (docs, owners, tags, columns of a source that a view does not read) is as said last.
+    That a source's version was first applied without a look at earlier ones stays with it (`compatibility.ANEW`).
+    """
     connection.execute(delete(CURRENT))
     for kind in KINDS:
-        for name, body in description[kind].items():
-            key = {"kind": kind, "name": name, "version": body["version"]}
+        for name, said in description[kind].items():
+            key = {"kind": kind, "name": name, "version": said["version"]}
+            known = find(connection, kind, name, said["version"])
+            first = said if known is None else known.description
+            is_anew = first.get("about", {}).get("compatible") == "none" if known is None else first.get(ANEW, False)
+            body = said | ({ANEW: True} if is_anew else {})
             text = json.dumps(body, sort_keys=True)
-            known = find(connection, kind, name, body["version"])
             if known is None:
                 connection.execute(insert(DEFINITIONS).values(**key, body=text, first_at_us=at_us, actor=actor))
-            elif known.description != body:  # what is no part of the version: its words, how a model is served
-                same = [DEFINITIONS.c[column] == value for column, value in key.items()]
-                connection.execute(update(DEFINITIONS).where(*same).values(body=text))
+            elif body != known.description:
+                is_it = (DEFINITIONS.c[part] == value for part, value in key.items())
+                connection.execute(update(DEFINITIONS).where(*is_it).values(body=text))
             connection.execute(insert(CURRENT).values(**key, since_us=at_us))
 
 

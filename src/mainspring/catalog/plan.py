@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mainspring.catalog.compatibility import breaks, columns_of, successors, way_out
 from mainspring.core.errors import RefusedError
 from mainspring.definitions import view_from
 
 Action = Literal["add", "change", "remove", "note", "warn", "refuse"]
 MARKS: dict[Action, str] = {"add": "+", "change": "~", "remove": "-", "note": "i", "warn": "w", "refuse": "!"}
 TALLIES = ("distinct", "approx_distinct", "quantile", "top_k")
-_WIDER = {("int", "float")}
 
 
 @dataclass(frozen=True)
@@ -121,38 +121,91 @@ class Plan:
             raise RefusedError(
                 "MS-C030",
                 "; ".join(f"{line.kind} {line.name}: {line.text}" for line in self.refusals),
-                why="events that are already stored could not be read with the new contract",
-                hint="give a new column a default or | None, or name a new source: "
-                f"class {first.name.title().replace('_', '')}V2(ms.Source, …)",
+                why="what is stored, or whoever reads it, could not go on with the new contract",
+                hint=way_out(first.name),
             )
 
 
-def plan(old: Mapping[str, Any], new: Mapping[str, Any], costs: Mapping[str, Cost] | None = None) -> Plan:
+def plan(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    costs: Mapping[str, Cost] | None = None,
+    earlier: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    sent: Mapping[str, str] | None = None,
+) -> Plan:
     """What changes between two descriptions of a project.
 
     Args:
         old: What is in force: `Catalog.definitions`.
         new: What the definitions file says: `Project.describe`.
         costs: Of each view whose version is new, by its name.
+        earlier: Every version of each source that was ever applied, oldest first; what is in force when not given.
+        sent: How often deprecated columns still come, in words, by ``source:column``.
     """
-    return Plan((*_sources(old, new), *_views(old, new, costs or {}), *_models(old, new)))
+    known = {name: [source] for name, source in old.get("sources", {}).items()} if earlier is None else earlier
+    return Plan((*_sources(old, new, known, sent or {}), *_views(old, new, costs or {}), *_models(old, new)))
 
 
-def _sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
+def _sources(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    earlier: Mapping[str, Sequence[Mapping[str, Any]]],
+    sent: Mapping[str, str],
+) -> Iterator[Line]:
     before, after = old.get("sources", {}), new["sources"]
     for name, source in after.items():
-        if name not in before:
+        was = before.get(name)
+        if was is None:
             yield Line("add", "source", name, f"{len(source['fields'])} columns")
-        elif before[name]["version"] != source["version"]:
-            breaks = list(_breaks(before[name], source))
-            yield Line("change", "source", name, "; ".join(_differences(before[name], source)))
-            if breaks:
-                yield Line("refuse", "source", name, "; ".join(breaks))
+        elif was["version"] != source["version"]:
+            yield Line("change", "source", name, "; ".join(_differences(was, source)))
+        elif said := tuple(_described_anew(was, source)):
+            yield Line("change", "source", name, f"{', '.join(said)} (described anew, no new version)")
+        if was is None or was["version"] != source["version"]:
+            broken = breaks(source, earlier.get(name, ()))
+            if broken:
+                yield Line("refuse", "source", name, "; ".join(broken))
+        if was is not None:
+            yield from _on_consumers(name, was, source)
+        for column, about in source.get("about", {}).get("columns", {}).items():
+            if "deprecated" in about:
+                comes = sent.get(f"{name}:{column}", "")
+                yield Line("warn", "source", name, f"{column} is deprecated: {about['deprecated']}{comes}")
         if source["id"] is None:
             text = "has no id: it is not deduplicated, a record that is sent twice is counted twice"
             yield Line("note", "source", name, text)
     for name in before.keys() - after.keys():
-        yield Line("remove", "source", name, "no longer accepted; what is stored stays")
+        readers = before[name].get("about", {}).get("consumers", {})
+        told = f"; {', '.join(readers)} should be told" if readers else ""
+        yield Line("remove", "source", name, f"no longer accepted; what is stored stays{told}")
+
+
+def _described_anew(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """What is said otherwise of a source whose contract stays."""
+    if old.get("doc", "") != new.get("doc", ""):
+        yield "doc"
+    before, after = old.get("about", {}), new.get("about", {})
+    for part in ("owner", "tags", "consumers", "compatible"):
+        if before.get(part) != after.get(part):
+            yield part
+    columns = before.get("columns", {}), after.get("columns", {})
+    for name in dict.fromkeys((*columns[0], *columns[1])):
+        was, now = columns[0].get(name, {}), columns[1].get(name, {})
+        yield from (f"{name}.{part}" for part in dict.fromkeys((*was, *now)) if was.get(part) != now.get(part))
+
+
+def _on_consumers(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
+    """A warning for each who said that they read a column which changes or goes."""
+    before, followed = columns_of(old), successors(old, new)
+    gone = [column for column in before if column not in followed]
+    renamed = [f"{c} (now {followed[c]['name']})" for c in followed if followed[c]["name"] != c]
+    other = [c for c in followed if followed[c]["name"] == c and followed[c] != before[c]]
+    said = {"gone": gone, "renamed": renamed, "changed": other}
+    for who, columns in old.get("about", {}).get("consumers", {}).items():
+        for what, touched in said.items():
+            mine = [one for one in touched if not columns or one.split()[0] in columns]
+            if mine:
+                yield Line("warn", "source", name, f"{who} reads {', '.join(mine)}, {what} in this contract: tell them")
 
 
 def _views(old: Mapping[str, Any], new: Mapping[str, Any], costs: Mapping[str, Cost]) -> Iterator[Line]:
@@ -217,42 +270,23 @@ def _models(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
         yield Line("remove", "model", name, "its versions stop being trained and served")
 
 
-def _columns(source: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    return {field["name"]: field for field in source["fields"]}
-
-
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    before, after = _columns(old), _columns(new)
-    for name in after.keys() - before.keys():
+    before, after, followed = columns_of(old), columns_of(new), successors(old, new)
+    renamed = {followed[name]["name"]: name for name in followed if followed[name]["name"] != name}
+    for name, was in renamed.items():
+        yield f"~ {name} (was {was})"
+    for name in sorted(after.keys() - before.keys() - renamed.keys()):
         yield f"+ {name}"
-    for name in before.keys() - after.keys():
+    for name in sorted(before.keys() - followed.keys()):
         yield f"- {name}"
     for name in sorted(after.keys() & before.keys()):
         if after[name] != before[name]:
             yield f"~ {name}"
-    for role in ("id", "time", "known_at"):
+    for role in ("id", "time", "known_at", "corrects"):
         if old.get(role) != new.get(role):
             yield f"~ {role}={new.get(role)!r}"
     if list(before) != list(after) and before == after:
         yield "order of columns"
-
-
-def _breaks(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """Why stored events could not be read with the new contract (backward compatibility)."""
-    before, after = _columns(old), _columns(new)
-    for name, field in after.items():
-        if name not in before:
-            if not field["nullable"] and "default" not in field:
-                yield f"column {name} is new and has neither a default nor | None"
-            continue
-        was = before[name]
-        if was["kind"] != field["kind"] and (was["kind"], field["kind"]) not in _WIDER:
-            yield f"column {name} was {was['kind']} and would be {field['kind']}"
-        if was["nullable"] and not field["nullable"]:
-            yield f"column {name} may be None in stored events"
-    for role in ("id", "time", "known_at"):
-        if old.get(role) != new.get(role):
-            yield f"{role} was {old.get(role)!r} and would be {new.get(role)!r}"
 
 
 def _feature_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

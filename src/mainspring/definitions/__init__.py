@@ -1,5 +1,6 @@
 """The words that a definitions file is written in, and the frozen values it becomes. No I/O beyond loading it."""
 
+from mainspring.definitions.about import About
 from mainspring.definitions.aggregates import (
     age,
     approx_distinct,
@@ -26,6 +27,7 @@ from mainspring.definitions.constraints import between, dim, length, one_of, pat
 from mainspring.definitions.dataset import Dataset
 from mainspring.definitions.features import AGGREGATES, MOMENT, SOURCE, Aggregate, Feature, ViewDef
 from mainspring.definitions.label import label
+from mainspring.definitions.marks import PII, alias, deprecated, describe, pii
 from mainspring.definitions.model import model
 from mainspring.definitions.otherwise import otherwise
 from mainspring.definitions.project import collect, load_project
@@ -33,6 +35,7 @@ from mainspring.definitions.release import LOSSES, METRICS, Latency, Monitor, Ro
 from mainspring.definitions.rules import at_least, at_most, override
 from mainspring.definitions.source import Source, Table
 from mainspring.definitions.values import (
+    COMPATIBLE,
     Constraint,
     Exclude,
     Expression,
@@ -53,10 +56,13 @@ from mainspring.definitions.view import feature_view, lookup
 
 __all__ = [
     "AGGREGATES",
+    "COMPATIBLE",
     "LOSSES",
     "METRICS",
     "MOMENT",
+    "PII",
     "SOURCE",
+    "About",
     "Aggregate",
     "Constraint",
     "Dataset",
@@ -81,12 +87,15 @@ __all__ = [
     "Table",
     "ViewDef",
     "age",
+    "alias",
     "approx_distinct",
     "at_least",
     "at_most",
     "between",
     "collect",
     "count",
+    "deprecated",
+    "describe",
     "dim",
     "distinct",
     "every",
@@ -111,6 +120,7 @@ __all__ = [
     "otherwise",
     "override",
     "pattern",
+    "pii",
     "quantile",
     "rate",
     "source_from",

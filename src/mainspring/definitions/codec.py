@@ -57,7 +57,8 @@ def _field(described: Mapping[str, Any]) -> Field:
     default, has_default = described.get("default"), "default" in described
     if described["kind"] == "datetime" and default is not None:
         default = to_datetime(parse_time(default))
-    return Field(described["name"], described["kind"], described["nullable"], constraints, default, has_default)
+    name, kind, nullable = described["name"], described["kind"], described["nullable"]
+    return Field(name, kind, nullable, constraints, default, has_default, tuple(described.get("aliases", ())))
 
 
 def _aggregate(described: Mapping[str, Any], schema: Mapping[str, Any], dims: Mapping[str, int]) -> Aggregate:

@@ -176,8 +176,15 @@ class ViewDef:
 
     @cached_property
     def version(self) -> str:
-        """Content hash of the view, of its sources' contracts and of the views it uses."""
-        return content_hash(self.describe())
+        """Content hash of the view, of the columns of its sources that it reads, and of the views it uses."""
+        return content_hash(self.identity())
+
+    def identity(self) -> dict[str, Any]:
+        """What decides its values: its description with those parts alone of its sources' contracts that it reads."""
+        read = {name for f in self.features for e in (f.value, f.where) if e is not None for name in e.inputs}
+        read |= {*self.entity, *(name for used in self.using for name in used.entity)}
+        out = self.describe() | {"sources": [s.read_by(read) for s in self.sources]}
+        return out | ({"using": [v.identity() for v in self.using]} if self.using else {})
 
     @cached_property
     def schema(self) -> dict[str, Any]:

@@ -11,8 +11,19 @@ from typing import Any
 from mainspring.core.errors import DefinitionError
 from mainspring.core.names import did_you_mean, is_name, snake_case
 from mainspring.core.spans import parse_span
+from mainspring.definitions.about import About
 from mainspring.definitions.constraints import check_constraint
-from mainspring.definitions.values import OPERATIONS, Constraint, Field, Kind, Place, SourceDef
+from mainspring.definitions.marks import about_of, aliases_of, check_marks, check_words, consumers_of
+from mainspring.definitions.values import (
+    COMPATIBLE,
+    OPERATIONS,
+    Compatible,
+    Constraint,
+    Field,
+    Kind,
+    Place,
+    SourceDef,
+)
 
 _KINDS: dict[Any, Kind] = {
     str: "str",
@@ -46,7 +57,7 @@ class Source:
 
     definition: typing.ClassVar[SourceDef]
 
-    def __init_subclass__(
+    def __init_subclass__(  # noqa: PLR0913  each is a word of the class's head
         cls,
         *,
         time: str,
@@ -56,11 +67,15 @@ class Source:
         future: str = "5m",
         corrects: str | None = None,
         name: str | None = None,
+        compatible: Compatible = "backward",
+        owner: str = "",
+        tags: typing.Sequence[str] = (),
+        consumers: typing.Sequence[str] | typing.Mapping[str, typing.Sequence[str]] = (),
     ) -> None:
         """Read the annotations of a source's class.
 
         Raises:
-            DefinitionError: A column's type, id, time or constraint cannot be (MS-D110 to MS-D115).
+            DefinitionError: A column's type, id, time, constraint or mark cannot be (MS-D110 to MS-D116).
         """
         place = place_of_caller()
         where = str(place)
@@ -84,10 +99,23 @@ class Source:
             raise DefinitionError("MS-D112", f"id={id!r} of {name} must be str or int, never None", where=where)
         if corrects is not None:
             _check_corrects(corrects, columns, id, name, where)
+        check_marks(fields, {"id": id, "time": time, "known_at": known_at, "corrects": corrects}, name, where)
+        if compatible not in COMPATIBLE:
+            hint = did_you_mean(compatible, COMPATIBLE) or "one of " + ", ".join(COMPATIBLE)
+            raise DefinitionError("MS-D116", f"compatible={compatible!r} of {name} is no mode", where=where, hint=hint)
+        about = About(
+            owner=owner,
+            tags=check_words(tags, f"tags= of {name}", where),
+            consumers=consumers_of(consumers, [n for f in fields for n in (f.name, *f.aliases)], name, where),
+        )
         doc = (cls.__doc__ or "").strip()
-        dedup_us = parse_span(dedup, said=f"dedup={dedup!r} of {name}", where=where)
-        future_us = parse_span(future, said=f"future={future!r} of {name}", where=where)
-        cls.definition = SourceDef(name, fields, time, id, known_at, dedup_us, future_us, doc, place, corrects)
+        spans = (
+            parse_span(dedup, said=f"dedup={dedup!r} of {name}", where=where),
+            parse_span(future, said=f"future={future!r} of {name}", where=where),
+        )
+        cls.definition = SourceDef(
+            name, fields, time, id, known_at, *spans, doc, place, corrects, compatible=compatible, about=about
+        )
 
 
 def _check_corrects(
@@ -131,11 +159,13 @@ def _field(cls: type, name: str, hint: Any, where: str) -> Field:
             "MS-D110", f"{name!r} is no name for a column", where=where, hint="a-z, 0-9 and _, no leading _"
         )
     constraints: list[Constraint] = []
+    marks: list[Any] = []
     nullable = False
     while True:
         if typing.get_origin(hint) is typing.Annotated:
             hint, *extras = typing.get_args(hint)
             constraints += [c for c in extras if isinstance(c, Constraint)]
+            marks += extras
             continue
         if typing.get_origin(hint) in (typing.Union, types.UnionType):
             parts = [p for p in typing.get_args(hint) if p is not types.NoneType]
@@ -164,7 +194,9 @@ def _field(cls: type, name: str, hint: Any, where: str) -> Field:
     default = vars(home)[name] if home is not None else None
     if has_default and not (default is None and nullable) and (kind == "vector" or not isinstance(default, hint)):
         raise DefinitionError("MS-D114", f"default {default!r} of {cls.__name__}.{name} is no {kind}", where=where)
-    return Field(name, kind, nullable, tuple(constraints), default, has_default)
+    label = f"{cls.__name__}.{name}"
+    about = about_of(marks, label, where)
+    return Field(name, kind, nullable, tuple(constraints), default, has_default, aliases_of(marks), about)
 
 
 class Table(Source, time="valid_from", name="table"):
@@ -183,13 +215,18 @@ class Table(Source, time="valid_from", name="table"):
     valid_from: datetime = _BEGINNING
     key: typing.ClassVar[str] = ""
 
-    def __init_subclass__(cls, *, key: str, name: str | None = None) -> None:
+    def __init_subclass__(cls, *, key: str, name: str | None = None, **known: Any) -> None:
         """Read the annotations of a table's class.
+
+        Args:
+            key: Column whose latest row holds.
+            name: Another name than the class's.
+            known: As of a source: ``compatible``, ``owner``, ``tags``, ``consumers``.
 
         Raises:
             DefinitionError: As for a source; the key is no column (MS-D111).
         """
-        super().__init_subclass__(time="valid_from", name=name)
+        super().__init_subclass__(time="valid_from", name=name, **known)
         if key not in cls.definition.columns:
             hint = did_you_mean(key, cls.definition.columns)
             where = str(cls.definition.place)

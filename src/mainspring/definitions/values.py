@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mainspring.core.ids import content_hash
 from mainspring.core.times import from_datetime, to_iso
+from mainspring.definitions.about import About, described
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["str", "int", "float", "bool", "datetime", "vector"]
 TASKS = ("binary_classification", "regression")
+Compatible = Literal["backward", "forward", "full", "none"]
+COMPATIBLE: tuple[Compatible, ...] = ("backward", "forward", "full", "none")
 OPERATIONS = ("insert", "update", "delete")
 """What an event of a corrected source may do to the row with its id."""
 DAY_US = 86_400_000_000
@@ -56,7 +59,11 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Field:
-    """A column of a source."""
+    """A column of a source.
+
+    Attributes:
+        aliases: Names that the column had before: senders may still use them, and stored events have them.
+    """
 
     name: str
     kind: Kind
@@ -64,6 +71,8 @@ class Field:
     constraints: tuple[Constraint, ...] = ()
     default: Any = None
     has_default: bool = False
+    aliases: tuple[str, ...] = ()
+    about: About = field(default=About(), compare=False)
 
     @property
     def dim(self) -> int:
@@ -77,6 +86,15 @@ class Field:
         if self.has_default:
             moment = isinstance(self.default, datetime)
             out["default"] = to_iso(from_datetime(self.default)) if moment else self.default
+        if self.aliases:
+            out["aliases"] = list(self.aliases)
+        return out
+
+    def values(self) -> dict[str, Any]:
+        """What decides which value a stored event has in the column: its description without the door's checks."""
+        out = self.describe() | {"constraints": [[c.name, list(c.args)] for c in self.constraints if c.name == "dim"]}
+        if not self.has_default:  # null is null then, wherever it comes from
+            del out["nullable"]
         return out
 
 
@@ -90,6 +108,7 @@ class SourceDef:
         future_us: How far event time may lie after ``known_at`` before the event goes to quarantine.
         corrects: Column that says what an event does to the row with its id: ``insert``, ``update`` (a full row) or
             ``delete``; None for a source whose events are never corrected.
+        compatible: What a change of the contract must keep readable: one of ``COMPATIBLE``. No part of the version.
     """
 
     name: str
@@ -102,16 +121,22 @@ class SourceDef:
     doc: str = ""
     place: Place = field(default=Place(), compare=False)
     corrects: str | None = None
+    compatible: Compatible = field(default="backward", compare=False)
+    about: About = field(default=About(), compare=False)
 
     def describe(self) -> dict[str, Any]:
         """The contract as JSON: what the version is the hash of."""
-        return {
-            "name": self.name,
-            "fields": [f.describe() for f in self.fields],
-            "time": self.time,
-            "id": self.id,
-            "known_at": self.known_at,
-        } | ({"corrects": self.corrects} if self.corrects else {})
+        return {"name": self.name, "fields": [f.describe() for f in self.fields]} | self._roles()
+
+    def read_by(self, columns: Iterable[str]) -> dict[str, Any]:
+        """What decides the values of some columns, as JSON: a reader of them stays as it is while this does."""
+        wanted = {*columns, self.time, self.id, self.known_at, self.corrects}
+        fields = sorted((f for f in self.fields if f.name in wanted), key=lambda f: f.name)
+        return {"name": self.name, "fields": [f.values() for f in fields]} | self._roles()
+
+    def _roles(self) -> dict[str, Any]:
+        corrects = {"corrects": self.corrects} if self.corrects else {}
+        return {"time": self.time, "id": self.id, "known_at": self.known_at} | corrects
 
     @cached_property
     def version(self) -> str:
@@ -122,6 +147,16 @@ class SourceDef:
     def columns(self) -> dict[str, Field]:
         """Fields by name."""
         return {f.name: f for f in self.fields}
+
+    @cached_property
+    def names(self) -> dict[str, Field]:
+        """Fields by each name that senders and earlier definitions may use: its own, and its aliases."""
+        return {name: f for f in self.fields for name in (*f.aliases, f.name)}
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Where a column is in a row, by each of its ``names``."""
+        return {name: i for i, f in enumerate(self.fields) for name in (*f.aliases, f.name)}
 
     @cached_property
     def schema(self) -> dict[str, Any]:
@@ -182,6 +217,10 @@ class LabelDef:
             "late_us": self.late_us,
             "otherwise": repr(self.otherwise),
         }
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the outcomes: the label with that part alone of its source's contract that it reads."""
+        return self.describe() | {"source": self.source.read_by((self.on, *self.value.inputs))}
 
 
 @dataclass(frozen=True)
@@ -360,8 +399,16 @@ class ModelDef:
 
     @cached_property
     def version(self) -> str:
-        """Content hash of the definition, code of the training function included."""
-        return content_hash(self.describe())
+        """Content hash of the definition, code of the training function included.
+
+        Of the contracts of request and label only what the model reads counts.
+        """
+        read = {self.label.on, *(name for view in self.views for name in view.entity)}
+        for feature in self.features:
+            read |= {feature.name} if feature.view is None and feature.expression is None else set()
+            read |= set(feature.expression.inputs) if feature.expression is not None else set()
+        parts = {"request": self.request.read_by(read), "label": self.label.identity()}
+        return content_hash(self.describe() | parts)
 
     def serving(self) -> dict[str, Any]:
         """How it is served, as JSON: in force with the next apply, without a new training."""
@@ -387,7 +434,7 @@ class Project:
     def describe(self) -> dict[str, Any]:
         """The project as JSON: what ``plan`` compares and the catalog stores."""
         return {
-            "sources": {n: s.describe() | {"version": s.version, "doc": s.doc} for n, s in self.sources.items()},
+            "sources": {n: described(s) for n, s in self.sources.items()},
             "views": {n: v.describe() | {"version": v.version, "doc": v.doc} for n, v in self.views.items()},
             "models": {
                 n: m.describe() | {"version": m.version, "doc": m.doc, "serving": m.serving()}

@@ -19,12 +19,14 @@ from mainspring.definitions.values import SourceDef
 from mainspring.events import held
 from mainspring.events.contract import Row
 from mainspring.events.held import MAX_RAW_BYTES, Held, Reject
-from mainspring.events.record import FORMAT, HEADER, HISTORY, MENDED, Shape
+from mainspring.events.record import FORMAT, HEADER, HISTORY, MENDED, Shape, stored_default
 from mainspring.events.seen import Seen, Stream
 from mainspring.events.system import PREDICTION
 
 CELL = struct.Struct("<q")
 COUNTS = struct.Struct("<4Q")
+SENT = struct.Struct("<Qq")
+DEPRECATED = b"deprecated:"
 KEY = struct.Struct(">Q").pack
 ACCEPTED, DUPLICATE, QUARANTINED, MENDED_COUNT = range(4)
 _encode = msgspec.msgpack.Encoder().encode
@@ -77,11 +79,19 @@ class Counts(msgspec.Struct, frozen=True):
     mended: int = 0
 
 
+class Sent(msgspec.Struct, frozen=True):
+    """How often a deprecated column came, other than null or its default, and when it last did."""
+
+    times: int
+    last_us: int
+
+
 class _Target:
     """What appending to one source needs, looked up once."""
 
     __slots__ = (
         "corrects_at",
+        "deprecated",
         "future_us",
         "id_at",
         "is_prediction",
@@ -107,6 +117,9 @@ class _Target:
         self.is_stamped = source.known_at is not None
         self.future_us = source.future_us
         self.is_prediction = source.name == PREDICTION.name
+        self.deprecated = tuple(
+            (f"{source.name}:{f.name}", i, stored_default(f)) for i, f in enumerate(source.fields) if f.about.deprecated
+        )
 
 
 class Shapes:
@@ -165,7 +178,7 @@ class Appender:
         with txn.cursor(db=self._quarantine) as cursor:
             self._sequence = int.from_bytes(cursor.key(), "big") if cursor.last() else 0
 
-    def append(  # noqa: C901, PLR0912  the loop that every event passes: a call costs more than a branch
+    def append(  # noqa: C901, PLR0912, PLR0915  the loop that every event passes: a call costs more than a branch
         self, txn: lmdb.Transaction[bytes], drafts: Sequence[Draft | Reject], now_us: int
     ) -> list[Ack]:
         """Decide on each draft in order, and write. See ``Log.append``."""
@@ -173,6 +186,7 @@ class Appender:
         items: list[tuple[bytes, bytes]] = []
         tallies: dict[str, list[int]] = {}
         targets: dict[int, tuple[_Target, list[int]]] = {}
+        sent: dict[str, int] = {}
         offset, last_us, served_us = self.last_offset, self._last_known_us, self.served_until_us
         for draft in drafts:
             if isinstance(draft, Reject):
@@ -215,6 +229,9 @@ class Appender:
                 tally[MENDED_COUNT] += 1
                 flags |= MENDED
                 self._resolve(txn, draft.resolves, held.REPLAYED, offset)
+            for name, at, default in target.deprecated:
+                if row[at] != default and row[at] is not None:
+                    sent[name] = sent.get(name, 0) + 1
             if not draft.history:
                 last_us = known_us
             if target.is_prediction and (served_us is None or time_us > served_us):
@@ -229,6 +246,10 @@ class Appender:
             if served_us is not None and served_us != self.served_until_us:
                 txn.put(b"served", CELL.pack(served_us), db=self._meta)
         self._count(txn, tallies)
+        for name, times in sent.items():
+            key = DEPRECATED + name.encode()
+            before = SENT.unpack(txn.get(key, bytes(SENT.size), db=self._meta))[0]
+            txn.put(key, SENT.pack(before + times, now_us), db=self._meta)
         self._seen.finish(txn, now_us)
         self.last_offset, self._last_known_us, self.served_until_us = offset, last_us, served_us
         return acks

@@ -221,7 +221,7 @@ def _values(column: Any, name: str, source: SourceDef, pa: Any) -> list[Any]:
     )
     if not plain:
         raise _not_taken(kind)
-    field = source.columns.get(name)
+    field = source.names.get(name)
     values = column.to_pylist()
     if field is not None and field.kind == "datetime" and types.is_integer(kind):
         return [None if v is None else str(v) for v in values]  # of which unit? refused as the text that it is

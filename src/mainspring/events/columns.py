@@ -96,7 +96,11 @@ def _made(rows: Iterable[FileRow], path: Path, pick: Pick) -> Iterator[FileRow]:
 def _matched(headers: Sequence[str], path: Path, source: SourceDef, pick: Pick) -> dict[str, str]:
     """Header of the file by column of the source."""
     by_name = dict(zip(column_names(headers), headers, strict=True)) | {header: header for header in headers}
-    found = {name: by_name[name] for name in source.columns if name in by_name and name not in (pick.id, pick.time)}
+    found = {
+        f.name: next(by_name[name] for name in (f.name, *f.aliases) if name in by_name)
+        for f in source.fields
+        if f.name not in (pick.id, pick.time) and not by_name.keys().isdisjoint((f.name, *f.aliases))
+    }
     missing = [
         field.name
         for field in source.fields
@@ -155,7 +159,7 @@ def _json(row: FileRow, source: SourceDef) -> FileRow:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return row  # the contract says what is wrong with it
     by_name = dict(zip(column_names(fields), fields, strict=True)) | {key: key for key in fields}
-    return FileRow(row.line, {name: fields[by_name[name]] for name in source.columns if name in by_name})
+    return FileRow(row.line, {name: fields[by_name[name]] for name in source.names if name in by_name})
 
 
 def _renamer(found: dict[str, str]) -> Callable[[dict[str, Any]], dict[str, Any]]:

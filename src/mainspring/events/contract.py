@@ -38,10 +38,11 @@ class Contract:
     """The checks of one source, compiled once.
 
     A column that is absent takes its default; without one it is null if the column is nullable, and refused if not.
-    Unknown fields are refused. NaN is null in a nullable column and refused in another; infinities and integers beyond
-    int64 are refused everywhere. A datetime without an offset is read as UTC. A vector has as many numbers as its
-    ``dim`` says, all finite; it is null as a whole or not at all. What a correction does is ``insert``, ``update`` or
-    ``delete``; a delete needs no more than its id, that word, its time and when it was known.
+    Unknown fields are refused. A column may come under an earlier name (``ms.alias``), but under one name only. NaN is
+    null in a nullable column and refused in another; infinities and integers beyond int64 are refused everywhere. A
+    datetime without an offset is read as UTC. A vector has as many numbers as its ``dim`` says, all finite; it is null
+    as a whole or not at all. What a correction does is ``insert``, ``update`` or ``delete``; a delete needs no more
+    than its id, that word, its time and when it was known.
     """
 
     def __init__(self, source: SourceDef) -> None:
@@ -52,6 +53,7 @@ class Contract:
         self._known_at = names.index(source.known_at) if source.known_at is not None else self._time
         self._decoder = msgspec.json.Decoder(_struct(source, _JSON_TYPES))
         self._own = _struct(source, _OWN_TYPES)
+        self._names = _names(source)
         self._corrects = names.index(source.corrects) if source.corrects is not None else None
         if source.corrects is not None:
             self._deletes = msgspec.json.Decoder(_struct(source, _JSON_TYPES, is_delete=True))
@@ -129,29 +131,55 @@ class Contract:
         if self._corrects is not None:
             try:
                 row = msgspec.structs.astuple(read())
+                if self._as_named(row, is_delete=True)[self._corrects] == "delete":
+                    return self._finish(row, is_delete=True)
             except msgspec.ValidationError as of_delete:
                 raise _broken(str(of_delete if _is_delete(word) else error)) from None
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # beyond where the row was seen broken
                 raise _broken(str(error)) from None
-            if row[self._corrects] == "delete":
-                return self._finish(row)
         raise _broken(str(error)) from None
 
-    def _finish(self, row: Row) -> Row:
-        values = list(row)
+    def _finish(self, row: Row, *, is_delete: bool = False) -> Row:
+        values = list(row) if self._names is None else self._as_named(row, is_delete=is_delete)
         for i, check, name in self._checks:
             value = values[i]
             if value is not None:
                 try:
                     values[i] = check(value)
                 except _OutOfBoundsError as error:
-                    raise ContractError(error.code, str(error), where=f"$.{name}{error.within}") from None
+                    where = f"$.{self._sent_as(row, i, name)}{error.within}"
+                    raise ContractError(error.code, str(error), where=where) from None
         time_us = values[self._time]  # None in a request that leaves its moment to the gateway's clock
         if time_us is not None and time_us < 0:
             why = "an unset clock writes 1970 and times before it; other columns may hold earlier dates"
             what = f"Expected an event time from 1970 on, got {to_iso(time_us)}"
             raise ContractError("MS-E107", what, where=f"$.{self.source.time}", why=why)
         return tuple(values)
+
+    def _as_named(self, row: Row, *, is_delete: bool) -> list[Any]:
+        """One value a column of what came under any of its names.
+
+        Raises:
+            ValidationError: A column came under two names, or under none and has to be there.
+        """
+        if self._names is None:
+            return list(row)
+        values = []
+        for field, places in zip(self.source.fields, self._names, strict=True):
+            given = {name: row[place] for name, place in places.items() if row[place] is not msgspec.UNSET}
+            if len(given) > 1:
+                what = f"Object contains field `{field.name}` under {len(given)} names: {', '.join(given)}"
+                raise msgspec.ValidationError(what)
+            may_lack = field.has_default or field.nullable or (is_delete and field.name not in _needed(self.source))
+            if not given and not may_lack:
+                raise msgspec.ValidationError(f"Object missing required field `{field.name}`")
+            values.append(next(iter(given.values()), None if is_delete else field.default))
+        return values
+
+    def _sent_as(self, row: Row, place: int, name: str) -> str:
+        """The name under which a column came."""
+        places = {name: 0} if self._names is None else self._names[place]
+        return next((said for said, at in places.items() if row[at] is not msgspec.UNSET), name)
 
 
 class _OutOfBoundsError(Exception):
@@ -163,13 +191,34 @@ class _OutOfBoundsError(Exception):
         self.within = within
 
 
+def _needed(source: SourceDef) -> set[str | None]:
+    """Columns without which a delete does not find its row."""
+    return {source.id, source.corrects, source.time, source.known_at}
+
+
+def _names(source: SourceDef) -> tuple[dict[str, int], ...] | None:
+    """For each column where a decoded row has it, by name; None where every column has one name."""
+    if len(source.names) == len(source.fields):
+        return None
+    out, place = [], 0
+    for f in source.fields:
+        names = (f.name, *f.aliases)
+        out.append({name: place + i for i, name in enumerate(names)})
+        place += len(names)
+    return tuple(out)
+
+
 def _struct(source: SourceDef, types: dict[str, Any], *, is_delete: bool = False) -> type[msgspec.Struct]:
-    """What a row is decoded into; a delete may leave out whatever does not find its row."""
-    needed = {source.id, source.corrects, source.time, source.known_at}
+    """What a row is decoded into, each name a field; a delete may leave out whatever does not find its row."""
+    needed = _needed(source)
     fields: list[Any] = []
     for f in source.fields:
         hint = types[f.kind] | None if f.nullable else types[f.kind]
-        if is_delete and f.name not in needed:
+        if f.aliases:
+            if is_delete and f.name not in needed:
+                hint = hint | None
+            fields += [(name, hint | msgspec.UnsetType, msgspec.UNSET) for name in (f.name, *f.aliases)]
+        elif is_delete and f.name not in needed:
             fields.append((f.name, types[f.kind] | None, None))
         elif f.has_default:
             fields.append((f.name, hint, f.default))

@@ -111,13 +111,13 @@ def separator_hint(columns: Sequence[str], path: Path) -> str:
 
 
 def _check_columns(columns: Sequence[str], path: Path, source: SourceDef) -> None:
-    known = source.columns
+    known = source.names
     doubles = sorted({c for c in columns if columns.count(c) > 1})
     if doubles:
         raise ContractError("MS-E402", f"the file has column {quoted(doubles[:1])} twice", where=str(path))
     strange = [c for c in columns if c not in known]
     if strange:
-        more = len(columns) > len(known)
+        more = len(columns) > len(source.fields)
         other = "load only those with --pick" if more else "leave the column out of the file"
         raise ContractError(
             "MS-E402",
@@ -126,7 +126,11 @@ def _check_columns(columns: Sequence[str], path: Path, source: SourceDef) -> Non
             why="a column that nobody declared would be lost without a word",
             hint=separator_hint(columns, path) or f"{did_you_mean(strange[0], known)}, or {other}",
         )
-    missing = [f.name for f in source.fields if f.name not in columns and not f.nullable and not f.has_default]
+    given = {known[c].name for c in columns}
+    twice = [f.name for f in source.fields if sum(name in columns for name in {f.name, *f.aliases}) > 1]
+    if twice:
+        raise ContractError("MS-E402", f"the file has column {quoted(twice[:1])} under two names", where=str(path))
+    missing = [f.name for f in source.fields if f.name not in given and not f.nullable and not f.has_default]
     if missing:
         raise ContractError("MS-E402", f"the file has no column {quoted(missing)}", where=str(path))
 
@@ -172,7 +176,7 @@ def _csv_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
         if header is None:
             return
         _check_columns(header, path, source)
-        vectors = [name for name in header if source.columns[name].kind == "vector"]
+        vectors = [name for name in header if source.names[name].kind == "vector"]
         if vectors:
             raise ContractError(
                 "MS-E407",
@@ -181,7 +185,8 @@ def _csv_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
                 why="a field of it is one value",
                 hint="load it from JSON Lines or Parquet",
             )
-        converters = [_converter(source.columns[name].kind, nullable=source.columns[name].nullable) for name in header]
+        fields = [source.names[name] for name in header]
+        converters = [_converter(field.kind, nullable=field.nullable) for field in fields]
         width = len(header)
         while True:
             lines.taken = []
@@ -279,7 +284,7 @@ def _parquet_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
     _check_columns(schema.names(), path, source)
     columns: list[pl.Expr] = []
     for name, dtype in schema.items():
-        field, column = source.columns[name], pl.col(name)
+        field, column = source.names[name], pl.col(name)
         kind = _kind_in_file(dtype, field)
         widens = kind == "int" and field.kind == "float"
         if dtype != pl.Null and kind != field.kind and not widens:

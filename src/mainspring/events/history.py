@@ -7,7 +7,7 @@ calls ``flush``; one that only reads never does.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class _Buffer:
         self.source = source
         self.schema = {**{f.name: _type_of(f) for f in source.fields}, **META_SCHEMA}
         # Elsewhere null can only mean that a row is older than the column: `_fit` sees to it when it reads.
-        self.fills = {f.name: _default(f) for f in source.fields if f.nullable and f.default is not None}
+        self.fills = {f.name: (f.aliases, _default(f)) for f in source.fields if f.nullable and f.default is not None}
         self.asked: frozenset[str] = frozenset()
         self.loaded = False
         self.frames: list[pl.DataFrame] = []
@@ -164,8 +164,9 @@ class History:
 
         What the lake has is read from it when it is first asked for, and only the columns that are.
 
-        Columns are those of the source as it is defined now (missing in an older version: the default, or null),
-        ``_offset``, ``_id``, ``_time``, ``_known_at`` and ``_ingested_at``. Call ``catch_up`` first for the newest.
+        Columns are those of the source as it is defined now (missing in an older version: the default, or null), the
+        same again under the names that they had before, for definitions of then, and ``_offset``, ``_id``, ``_time``,
+        ``_known_at`` and ``_ingested_at``. Call ``catch_up`` first for the newest.
 
         A source with corrections has every version of every row, deletes too, with ``_until_known_at`` and
         ``_until_offset``: when the next version supersedes it (`events.versions`), null for never.
@@ -178,11 +179,15 @@ class History:
             NotFoundError: No such source (MS-E201).
         """
         buffer = self._buffer(source_name)
-        wanted = frozenset(buffer.schema) if columns is None else frozenset(columns)
-        if buffer.source.corrects is not None and (columns is None or wanted & UNTIL_SCHEMA.keys()):
-            return self._with_untils(buffer, wanted, columns)
-        self._load(buffer, wanted)
-        return buffer.frame(wanted)
+        asked = None if columns is None else frozenset(columns)
+        now = {alias: f.name for f in buffer.source.fields for alias in f.aliases}
+        wanted = frozenset(buffer.schema) if asked is None else frozenset(now.get(name, name) for name in asked)
+        if buffer.source.corrects is not None and (asked is None or wanted & UNTIL_SCHEMA.keys()):
+            found = self._with_untils(buffer, wanted, columns)
+        else:
+            self._load(buffer, wanted)
+            found = buffer.frame(wanted)
+        return with_earlier_names(found, now, asked)
 
     def _with_untils(self, buffer: _Buffer, wanted: frozenset[str], columns: Iterable[str] | None) -> pl.DataFrame:
         needed = frozenset(wanted | {"_id", "_known_at", "_offset", buffer.source.corrects or ""}) - {*UNTIL_SCHEMA}
@@ -243,7 +248,8 @@ class History:
             return
         buffer.asked |= columns
         names = buffer.names(buffer.asked)
-        found = self._lake.frame(buffer.source.name, list(dict.fromkeys((*names, "_offset"))))
+        earlier = (alias for f in buffer.source.fields if f.name in buffer.asked for alias in f.aliases)
+        found = self._lake.frame(buffer.source.name, list(dict.fromkeys((*names, *earlier, "_offset"))))
         buffer.frames = []
         if found is not None:
             known = found.filter(pl.col("_offset") <= buffer.lake_offset)
@@ -287,22 +293,46 @@ class History:
 def _fit(frame: pl.DataFrame, source: SourceDef, names: Sequence[str]) -> pl.DataFrame:
     """Columns of ``frame`` as ``source`` has them, as `Record.row_for` does it: what is missing is the default."""
     exprs = (
-        pl.col(name).cast(META_SCHEMA[name])
-        if name in META_SCHEMA
-        else _fitted(source.columns[name], is_known=name in frame.columns)
+        pl.col(name).cast(META_SCHEMA[name]) if name in META_SCHEMA else _fitted(source.columns[name], frame.columns)
         for name in names
     )
     return frame.select(exprs)
 
 
-def _fitted(field: Field, *, is_known: bool) -> pl.Expr:
-    if not is_known:
+def _fitted(field: Field, stored: Collection[str]) -> pl.Expr:
+    """A column as it is defined now, out of the columns that are stored.
+
+    A row has its value under the name that the column had when it was written, and null under the others.
+    """
+    names = names_stored(field, stored)
+    if not names:
         return _default(field).alias(field.name)
-    column = pl.col(field.name)
+    columns = [pl.col(name) for name in names]
     if field.kind == "vector" and (length := known_length(field)) is not None:  # another under an older contract: null
-        column = pl.when(column.list.len() == length).then(column)
-    column = column.cast(_type_of(field))
+        columns = [pl.when(column.list.len() == length).then(column) for column in columns]
+    column = pl.coalesce([column.cast(_type_of(field)) for column in columns]).alias(field.name)
     return column.fill_null(_default(field)) if field.has_default and not field.nullable else column
+
+
+def names_stored(field: Field, stored: Collection[str]) -> list[str]:
+    """Names under which a lake table may have a column's values: of a row at most one is not null."""
+    names = [name for name in (field.name, *field.aliases) if name in stored]
+    # A column that may be None and has a default was filled in the lake when it came: null is null.
+    return names[:1] if field.name in stored and field.nullable and field.default is not None else names
+
+
+def with_earlier_names(frame: pl.DataFrame, now: Mapping[str, str], asked: Collection[str] | None) -> pl.DataFrame:
+    """``frame`` with its columns again under the names that they had before: nothing is copied.
+
+    Args:
+        frame: By the names of now.
+        now: The name of now, by the earlier one.
+        asked: Only these; all if None.
+    """
+    if not now:
+        return frame
+    found = frame.with_columns(pl.col(name).alias(alias) for alias, name in now.items() if name in frame.columns)
+    return found if asked is None else found.select([name for name in found.columns if name in asked])
 
 
 def _default(field: Field) -> pl.Expr:

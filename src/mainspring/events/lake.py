@@ -30,6 +30,7 @@ META_SCHEMA: dict[str, Any] = {
     "_known_at": UTC_US,
     "_ingested_at": UTC_US,
 }
+Fill = tuple[Sequence[str], pl.Expr]
 _ATTEMPTS = 3
 _ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 _WRITER = WriterProperties(compression="ZSTD", compression_level=3)
@@ -65,7 +66,7 @@ class Lake:
         return tuple(sorted(p.name for p in self.path.iterdir() if (p / "_delta_log").is_dir()))
 
     def append(
-        self, source: str, frame: pl.DataFrame, last_offset: int, fills: Mapping[str, pl.Expr] | None = None
+        self, source: str, frame: pl.DataFrame, last_offset: int, fills: Mapping[str, Fill] | None = None
     ) -> int:
         """Write the rows of ``frame`` that are not in yet, exactly once.
 
@@ -73,7 +74,8 @@ class Lake:
             source: Name of the source, and of its table.
             frame: Columns of the source and those of ``META_SCHEMA``, in the order of ``_offset``.
             last_offset: The log offset that the source's table is complete up to once this is in.
-            fills: What older rows hold in a column that the table does not have yet; null in all others.
+            fills: What older rows hold in a column that the table does not have yet: what they have under one of these
+                names, else this value; null in all others.
 
         Returns:
             How many rows were written; 0 when all were in.
@@ -90,7 +92,7 @@ class Lake:
             return rows.height
         raise UnavailableError("MS-E310", f"others keep writing to the lake's table {source}", where=str(self.path))
 
-    def _commit(self, source: str, rows: pl.DataFrame, last_offset: int, fills: Mapping[str, pl.Expr]) -> None:
+    def _commit(self, source: str, rows: pl.DataFrame, last_offset: int, fills: Mapping[str, Fill]) -> None:
         table = self._table(source)
         # Without retries: Delta would put the same rows after another writer's, application transaction or not.
         properties = CommitProperties(app_transactions=[Transaction(APP, last_offset)], max_commit_retries=0)
@@ -101,17 +103,20 @@ class Lake:
             )
             table.delta = DeltaTable(str(table.path))
             return
-        known = {f.name for f in table.delta.schema().fields}
-        filled = [expr.alias(name) for name, expr in fills.items() if name not in known]
-        older = self.frame(source) if filled else None
+        known = {f.name: str(f.type) for f in table.delta.schema().fields}
+        changes = [_filled(fill, known).alias(name) for name, fill in fills.items() if name not in known]
+        widened = [name for name, dtype in rows.schema.items() if dtype == pl.Float64 and _is_int(known.get(name, ""))]
+        older = self.frame(source) if changes or widened else None
         if older is not None:
-            # Once, in one step: afterwards a row without such a column looks like one that had null in it.
-            rows = pl.concat([older.with_columns(filled), rows], how="diagonal_relaxed")
+            # Once, in one step: afterwards a row without such a column looks like one that had null in it, and into a
+            # column of whole numbers Delta would write the whole part of a float without a word.
+            older = older.with_columns(*changes, pl.col(widened).cast(pl.Float64))
+            rows = pl.concat([older, rows], how="diagonal_relaxed")
         write_deltalake(
             table.delta,
             rows,
             mode="append" if older is None else "overwrite",
-            schema_mode=None if known == set(rows.columns) else "merge",
+            schema_mode="overwrite" if widened else None if known.keys() == set(rows.columns) else "merge",
             commit_properties=properties,
             writer_properties=_WRITER,
         )
@@ -213,6 +218,16 @@ class Lake:
                 delta = None
             found = self._tables[source] = _Table(path, delta)
         return found
+
+
+def _is_int(kind: str) -> bool:
+    return kind == 'PrimitiveType("long")'
+
+
+def _filled(fill: Fill, known: Collection[str]) -> pl.Expr:
+    names, value = fill
+    stored = [name for name in names if name in known]
+    return pl.coalesce(stored) if stored else value
 
 
 def _read(path: Path, columns: Collection[str] | None) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from mainspring.core.errors import FormatError, NotFoundError, RefusedError
 from mainspring.core.run import Lease
 from mainspring.core.times import to_iso
 from mainspring.events import held
-from mainspring.events.appender import CELL, COUNTS, KEY, Ack, Appender, Counts, Draft, Shapes
+from mainspring.events.appender import CELL, COUNTS, DEPRECATED, KEY, SENT, Ack, Appender, Counts, Draft, Sent, Shapes
 from mainspring.events.environment import close_environment, open_environment
 from mainspring.events.held import Held, Reject
 from mainspring.events.progress import Advance, Position, advance, positions
@@ -153,6 +153,17 @@ class Log:
         """What became of everything that was sent, by source."""
         with self._environment.read() as txn, txn.cursor(db=self._counts) as cursor:
             return {key.decode(): Counts(*COUNTS.unpack(raw)) for key, raw in cursor}
+
+    def sent(self) -> dict[str, Sent]:
+        """How often each deprecated column still came, by ``source:column``."""
+        out: dict[str, Sent] = {}
+        with self._environment.read() as txn, txn.cursor(db=self._meta) as cursor:
+            cursor.set_range(DEPRECATED)
+            for key, raw in cursor:
+                if not key.startswith(DEPRECATED):
+                    break
+                out[key[len(DEPRECATED) :].decode()] = Sent(*SENT.unpack(raw))
+        return out
 
     def offset_before(self, ingested_at_us: int) -> int:
         """Offset of the first record that was ingested at ``ingested_at_us`` or later; all before it are older.

@@ -182,7 +182,7 @@ def replayed(entries: Iterable[Held], mend: Mend, contract: Contract) -> list[Dr
 def fields_json(source: SourceDef | None, fields: Any) -> bytes:
     """The JSON of a record that came in another form, so that it can be mended: times become ISO 8601 texts."""
     if isinstance(fields, dict):
-        columns = source.columns if source is not None else {}
+        columns = source.names if source is not None else {}
         fields = {str(name): _shown(columns, name, value) for name, value in fields.items()}
     return _encode(fields)
 

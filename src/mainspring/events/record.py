@@ -26,20 +26,26 @@ _VALUES = msgspec.msgpack.Decoder(tuple)
 _AT = HEADER.size
 
 
-class Shape(msgspec.Struct, frozen=True):
-    """A source's contract at one version, as records of that version need it to be read."""
+class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A source's contract at one version, as records of that version need it to be read.
+
+    Attributes:
+        aliases: Names that columns had before, ``(earlier, now)``: definitions of then find their values by them.
+    """
 
     source: str
     version: str
     columns: tuple[str, ...]
     kinds: tuple[Kind, ...]
     id: str | None
+    aliases: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, source: SourceDef) -> Shape:
         """The shape of a source as it is defined now."""
         names = tuple(f.name for f in source.fields)
-        return cls(source.name, source.version, names, tuple(f.kind for f in source.fields), source.id)
+        aliases = tuple((alias, f.name) for f in source.fields for alias in f.aliases)
+        return cls(source.name, source.version, names, tuple(f.kind for f in source.fields), source.id, aliases)
 
     @property
     def id_index(self) -> int | None:
@@ -55,6 +61,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         version: Of the contract that the record was checked against.
         values: The row in the order of ``columns``; datetimes are microseconds, vectors are lists.
         columns: Names of the values: the source's columns at ``version``.
+        aliases: Names that they had before, ``(earlier, now)``.
     """
 
     offset: int
@@ -67,6 +74,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     values: tuple[Any, ...]
     columns: tuple[str, ...]
     flags: int = 0
+    aliases: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_history(self) -> bool:
@@ -78,15 +86,29 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return dict(zip(self.columns, self.values, strict=True))
 
     def row_for(self, source: SourceDef) -> tuple[Any, ...]:
-        """The values in the order of ``source``'s columns; defaults, or None, for those that this version lacked."""
+        """The values in the order of ``source``'s columns, whatever version each of the two is of.
+
+        A column is found by its name, by one that it had before, or by the one that it has since then. What this
+        version lacked is the default, or None.
+        """
         if self.version == source.version:
             return self.values
         known = self.to_dict()
-        return tuple(_as_kind(known.get(f.name, stored_default(f)), f) for f in source.fields)
+        for earlier, now in self.aliases:
+            known.setdefault(earlier, known[now])
+        return tuple(_value_of(f, known) for f in source.fields)
+
+
+def _value_of(field: Field, known: dict[str, Any]) -> Any:
+    for name in (field.name, *field.aliases):
+        if name in known:
+            value = _as_kind(known[name], field)
+            return stored_default(field) if value is None and field.has_default and not field.nullable else value
+    return stored_default(field)
 
 
 def _as_kind(value: Any, field: Field) -> Any:
-    """An older version's value as its column is now.
+    """Another version's value as its column is in this one.
 
     An int becomes the float that the column is now: the one widening that a contract may make. A vector of another
     length is null.
@@ -138,4 +160,5 @@ def decode(offset: int, raw: bytes, shapes: dict[int, tuple[Shape, int | None]])
         values,
         shape.columns,
         flags,
+        shape.aliases,
     )

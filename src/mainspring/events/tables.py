@@ -6,7 +6,7 @@ lake's table itself says, so each event is there once, however much is flushed m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import polars as pl
 from mainspring.core.times import from_datetime
 from mainspring.definitions.expressions import UTC_US
 from mainspring.definitions.values import Field, Kind, Project, SourceDef
-from mainspring.events.history import History
+from mainspring.events.history import History, names_stored
 from mainspring.events.lake import META_SCHEMA, Lake, as_lists
 from mainspring.events.log import Log
 from mainspring.events.record import known_length
@@ -125,15 +125,20 @@ def _events(connection: DuckDBPyConnection, source: SourceDef, history: History,
 def _stored(source: SourceDef, known: frozenset[str]) -> Iterator[str]:
     """The columns of a source as its lake table holds them: what `History.frame` makes of them, as SQL."""
     for field in source.fields:
-        name, kind = quoted(field.name), TYPES[field.kind]
-        value = f"CAST({name} AS {kind})"
-        if field.name not in known:
-            value = _literal(field)
-        elif field.kind == "vector" and (length := known_length(field)) is not None:
-            value = f"CASE WHEN len({name}) = {length} THEN {value} END"
-        elif field.has_default and not field.nullable:
-            value = f"coalesce({value}, {_literal(field)})"
-        yield f"{value} AS {name}"
+        kind = TYPES[field.kind]
+        names = [quoted(name) for name in names_stored(field, known)]
+        values = [f"CAST({name} AS {kind})" for name in names]
+        if field.kind == "vector" and (length := known_length(field)) is not None:
+            pairs = zip(names, values, strict=True)
+            values = [f"CASE WHEN len({name}) = {length} THEN {value} END" for name, value in pairs]
+        if not values or (field.has_default and not field.nullable):
+            values.append(_literal(field))
+        yield f"{values[0] if len(values) == 1 else _first(values)} AS {quoted(field.name)}"
+
+
+def _first(values: Sequence[str]) -> str:
+    """The first that is not null."""
+    return f"coalesce({', '.join(values)})"
 
 
 def _literal(field: Field) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from mainspring.definitions import SOURCE, ViewDef
+from mainspring.definitions import SOURCE, SourceDef, ViewDef
 from mainspring.features import grouping
 from mainspring.features.columns import Column
 from mainspring.features.crew import ALONE, Crew
@@ -51,7 +51,7 @@ def stream(view: ViewDef, frame_of: Callable[[str], pl.DataFrame], only: pl.Expr
         frame_of: History of a source by its name, such as ``History.frame``.
         only: Of the events, those for which this holds; over the columns of the sources.
     """
-    frames = [frame_of(s.name).with_columns(pl.lit(s.name).alias(SOURCE)) for s in view.sources]
+    frames = [with_known_columns(frame_of(s.name), s).with_columns(pl.lit(s.name).alias(SOURCE)) for s in view.sources]
     events = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal")
     if only is not None:
         events = events.filter(only)
@@ -60,6 +60,12 @@ def stream(view: ViewDef, frame_of: Callable[[str], pl.DataFrame], only: pl.Expr
 
         events = with_features(view, events, frame_of)
     return events
+
+
+def with_known_columns(frame: pl.DataFrame, source: SourceDef) -> pl.DataFrame:
+    """``frame`` with a column of nulls for each that ``source`` knows and the frame has not: dropped since then."""
+    gone = {name: dtype for name, dtype in source.schema.items() if name not in frame.columns}
+    return frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in gone.items()) if gone else frame
 
 
 def instants(column: pl.Series) -> np.ndarray:

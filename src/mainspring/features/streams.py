@@ -95,7 +95,7 @@ class Stream:
         )
         frames = [self._frame(self.sources[place], rows) for place, _, rows in parts]
         origins = np.repeat([place for place, _, _ in parts], [len(rows) for _, _, rows in parts]).astype(np.int64)
-        frame = frames[0] if len(frames) == 1 else pl.concat(frames)
+        frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical_relaxed")
         ids: list[bytes | None] = []
         deletes = np.zeros(len(ordered), np.bool_)
         if self.is_corrected:
@@ -138,7 +138,13 @@ class Stream:
 def _series(name: str, values: Sequence[Any], dtype: Any) -> pl.Series:
     if isinstance(dtype, pl.Datetime):
         return pl.Series(name, values, pl.Int64).cast(dtype)
-    return pl.Series(name, values, dtype)
+    try:
+        return pl.Series(name, values, dtype)
+    except TypeError:
+        if dtype != pl.Int64:
+            raise
+        # Of a definition from before the column was widened: what comes now is not cut to whole numbers.
+        return pl.Series(name, values, pl.Float64, strict=False)
 
 
 def row_name(source: str, ident: str) -> bytes:

@@ -10,6 +10,7 @@ from mainspring.catalog import Catalog, Plan, plan
 from mainspring.catalog.plan import Action, Line
 from mainspring.core import Config, content_hash
 from mainspring.core.run import door_pid
+from mainspring.core.times import to_iso
 from mainspring.definitions import Project, load_project
 from mainspring.loop.costs import view_costs
 from mainspring.loop.desk import open_desk
@@ -19,7 +20,11 @@ from mainspring.loop.ledger import reload_gateway
 def plan_project(config: Config, project: Project) -> Plan:
     """What an apply of ``project`` would change, and what it costs."""
     with Catalog.open(config.catalog_url) as catalog:
-        found = plan(catalog.definitions(), project.describe(), view_costs(config, project, catalog))
+        earlier = {
+            name: [one.description for one in catalog.definition_versions("sources", name)] for name in project.sources
+        }
+        costs = view_costs(config, project, catalog)
+        found = plan(catalog.definitions(), project.describe(), costs, earlier, _still_sent(config))
     return Plan((*found.lines, *_on_expressions(project), *_on_otherwise(config, project)))
 
 
@@ -30,6 +35,19 @@ def _on_otherwise(config: Config, project: Project) -> Iterator[Line]:
         if model.otherwise is None:
             text = "does not say what is answered when it fails or is late: otherwise=ms.otherwise(value=…)"
             yield Line(action, "model", model.name, text)
+
+
+def _still_sent(config: Config) -> dict[str, str]:
+    """How often each deprecated column still comes, in words."""
+    from mainspring.events.log import Log
+
+    if not (config.log_path / "data.mdb").exists():
+        return {}
+    with Log.open(config.log_path, config.limits.log_map_bytes) as log:
+        return {
+            column: f"; it came {sent.times:,} times, last at {to_iso(sent.last_us)}"
+            for column, sent in log.sent().items()
+        }
 
 
 def _on_expressions(project: Project) -> Iterator[Line]:

@@ -124,7 +124,7 @@ class Expressions:
     def __init__(self, texts: Sequence[str], source: SourceDef, views: Sequence[ViewDef]) -> None:
         from mainspring.definitions.expressions import parse
 
-        schema = dict(source.schema) | {MOMENT: POLARS_TYPES["datetime"]}
+        schema = {name: source.schema[f.name] for name, f in source.names.items()} | {MOMENT: POLARS_TYPES["datetime"]}
         values: dict[str, tuple[int, int, Kind]] = {}
         for number, view in enumerate(views):
             dtypes = list(view.own_schema.values())
@@ -134,7 +134,7 @@ class Expressions:
                 values[name] = (number, slot, kind)
         self._program = Program([(text, text) for text in texts], schema)
         self._needs_moment = MOMENT in self._program.inputs
-        places = {f.name: i for i, f in enumerate(source.fields)}
+        places = source.places
         inputs = self._program.inputs
         self._columns = [(name, places[name], schema[name]) for name in inputs if name in places]
         self._values = [(name, *values[name]) for name in inputs if name in values]

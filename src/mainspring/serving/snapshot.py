@@ -151,7 +151,7 @@ def _verified(model: str, path: str | None) -> Package:
 
 
 def _serve(model: ModelDef, route: Route, loaded: Mapping[str, tuple[str, Package]]) -> Served:
-    columns = {f.name: i for i, f in enumerate(model.request.fields)}
+    columns = model.request.places  # a release from before a column was renamed names it as it was
     views: dict[tuple[str, str], ViewDef] = {}
     expressions: dict[str, int] = {}  # by the text in which each view is named with its version
     known: dict[str, dict[str, int]] = {}

@@ -305,7 +305,7 @@ def _check_outputs(names: Sequence[str]) -> None:
 
 def _columns(source: SourceDef, inputs: Sequence[Tensor]) -> tuple[dict[str, list[Any]], int]:
     """Values by field, and how many rows there are."""
-    fields = {f.name: f for f in source.fields}
+    fields = source.names
     columns: dict[str, list[Any]] = {}
     rows: int | None = None
     for tensor in inputs:

@@ -98,9 +98,9 @@ class Declared:
         parse_span(settings.every)
         if settings.batch < 1:
             raise ConfigError("MS-C081", f"connector {self.name}: batch is at least 1", where=self.where)
-        strange = [name for name in settings.columns if name not in self.source.columns]
+        strange = [name for name in settings.columns if name not in self.source.names]
         if strange:
-            hint = did_you_mean(strange[0], self.source.columns)
+            hint = did_you_mean(strange[0], self.source.names)
             what = f"{self.source.name} has no column {strange[0]!r} that columns could fill"
             raise ConfigError("MS-C081", what, where=self.where, hint=hint)
         return settings

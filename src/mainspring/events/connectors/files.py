@@ -191,7 +191,8 @@ class Files(Connector):
 
 def _outside(source: SourceDef, settings: Settings) -> SourceDef:
     """The source as a file shows it: by the names that ``columns`` gives, without what is made of ``$`` names."""
-    names = {f.name: settings.columns.get(f.name, f.name) for f in source.fields}
+    said = settings.columns
+    names = {f.name: next((said[n] for n in (f.name, *f.aliases) if n in said), f.name) for f in source.fields}
     fields = tuple(replace(f, name=names[f.name]) for f in source.fields if not names[f.name].startswith("$"))
     return replace(source, fields=fields)
 

@@ -33,9 +33,9 @@ def internal_row(arrival: Arrival, settings: Settings, source: SourceDef, name: 
     mapped = {column: fields[outside] for column, outside in settings.columns.items() if outside in fields}
     taken = set(settings.columns.values())
     for key, value in fields.items():
-        if key not in taken and not key.startswith("$") and (not settings.pick or key in source.columns):
+        if key not in taken and not key.startswith("$") and (not settings.pick or key in source.names):
             mapped.setdefault(key, value)
-    known = source.columns
+    known = source.names
     return InternalRow(source.name, {key: _plain(value, known.get(key)) for key, value in mapped.items()}, sender)
 
 
