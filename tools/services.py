@@ -1,6 +1,6 @@
-"""Start PostgreSQL and Mosquitto on free ports, in a folder of their own, as a user without rights; stop them after.
+"""Start PostgreSQL, Mosquitto or HAProxy on a free port, in a folder of its own, as a user without rights; stop it.
 
-For the tests. By hand: ``python tools/services.py`` starts both, prints their URLs and stops them at Ctrl-C.
+For the tests. By hand: ``python tools/services.py`` starts the first two, prints their URLs and stops them at Ctrl-C.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def postgres() -> Iterator[Service]:
         said, _ = made.communicate(timeout=_START_S)
         if made.returncode:
             raise RuntimeError(f"initdb failed:\n{said.decode(errors='replace')}")
-        port = _free_port()
+        port = free_port()
         with (data / "postgresql.conf").open("a", encoding="utf-8") as settings:
             settings.write(f"{_POSTGRES}port = {port}\n")
         url = f"postgresql://mainspring:ms-pw@127.0.0.1:{port}/postgres"
@@ -126,12 +126,32 @@ def mosquitto() -> Iterator[Service]:
     """
     path = installed("mosquitto", "mosquitto")
     with _folder("mosquitto") as folder:
-        port = _free_port()
+        port = free_port()
         settings = folder / "mosquitto.conf"
         settings.write_text(_MOSQUITTO.format(port=port, folder=folder), encoding="utf-8")
         _own(settings)
         url = f"mqtt://127.0.0.1:{port}"
         yield from _run(Service("Mosquitto", url, [path, "-c", str(settings)], folder, lambda: _listens(port)))
+
+
+@contextmanager
+def haproxy(settings: Callable[[int], str]) -> Iterator[Service]:
+    """A load balancer.
+
+    Args:
+        settings: Gives its configuration for the port that it listens on.
+
+    Raises:
+        MissingError: It is not installed.
+    """
+    path = installed("haproxy", "haproxy")
+    with _folder("haproxy") as folder:
+        port = free_port()
+        file = folder / "haproxy.cfg"
+        file.write_text(settings(port), encoding="utf-8")
+        _own(file)
+        url = f"http://127.0.0.1:{port}"
+        yield from _run(Service("HAProxy", url, [path, "-db", "-f", str(file)], folder, lambda: _listens(port)))
 
 
 @contextmanager
@@ -145,7 +165,7 @@ def redis(folder: Path) -> Iterator[Service]:
     path = str(Path(installed("redis-server", "redis-server")).with_name("redis-server"))
     folder.mkdir()
     _own(folder)
-    port = _free_port()
+    port = free_port()
     argv = [
         path,
         "--port",
@@ -232,7 +252,8 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Have PostgreSQL and Mosquitto on this machine: what the connectors are tested against. Called by make before the
-# tests; does nothing when they are there. Nothing is started: tools/services.py does that, in a temporary folder.
+# Have PostgreSQL, Mosquitto and HAProxy on this machine: what connectors and several gateways are tested with. Called
+# by make before the tests; does nothing when they are there. Nothing is started: tools/services.py does that, in a
+# temporary folder.
 # `tools/services.sh bench` has Redis too, which bench/intake.py runs beside us.
 set -euo pipefail
 
@@ -11,6 +12,7 @@ has() {
 needed=()
 has initdb || needed+=(postgresql)
 has mosquitto || needed+=(mosquitto)
+has haproxy || needed+=(haproxy)
 [[ "${1:-}" != bench ]] || has redis-server || needed+=(redis-server)
 ((${#needed[@]} == 0)) && exit 0
 
@@ -22,7 +24,7 @@ if command -v apt-get >/dev/null && ((EUID == 0)); then
     exit 0
 fi
 
-echo "The connectors are tested against ${needed[*]}, which is not on this machine." \
+echo "Connectors and several gateways are tested with ${needed[*]}, which is not on this machine." \
     "Install it (Debian: apt-get install ${needed[*]}; macOS: brew install ${needed[*]})." >&2
 [[ -z "${CI:-}" ]] || exit 1
 echo "Without it those tests are skipped here; under CI they fail." >&2

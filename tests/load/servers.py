@@ -11,7 +11,7 @@ class Answering:
 
     def __init__(self, answer):
         self.answer = answer
-        self.seen = []
+        self.heads, self.seen = [], []
         self.connections = 0
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -38,6 +38,7 @@ class Answering:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
+                self.heads.append(head)
                 length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
                 self.seen.append(await reader.readexactly(length))
                 answer = self.answer(len(self.seen))

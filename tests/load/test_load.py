@@ -68,6 +68,10 @@ def test_a_server_that_runs_is_asked_with_a_yes_and_a_broken_target_is_exit_code
         code, found, _ = load("late_ride", *argv, "--rate", "50", "--rate", "100", "--shape", "spike")
         assert (code, [one["stage"] for one in found["levels"]]) == (0, ["before", "spike", "after"])
         assert {json.loads(body)["zone"] for body in server.seen} == {"north"}
+        assert not any(b"authorization" in head.lower() for head in server.heads)
+        (world.root / "key").write_text("ms_abc\n")
+        load("late_ride", *argv, "--rate", "10", "--key-file", str(world.root / "key"))
+        assert b"Authorization: Bearer ms_abc\r\n" in server.heads[-1]
         code, found, _ = load("late_ride", *argv, "--rate", "100", "--target", "1us")
         assert (code, found["levels"][0]["verdict"]) in ((5, "too slow"), (5, "the sender was late"))
         server.answer = lambda _: b"HTTP/1.1 404 No\r\nContent-Length: 18\r\n\r\n" + b'{"code":"MS-S109"}'
@@ -101,6 +105,7 @@ def test_without_a_rate_the_capacity_is_searched_and_replicas_are_planned(load, 
         (["--rows", "0"], "--rows 0 must be 1 or more"),
         (["--value", "zon=north"], "ride has no column 'zon'"),
         (["--url", "ftp://x", "--yes"], "no http:// or https:// URL"),
+        (["--key-file", "nowhere"], "--key-file cannot be read"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_started(load, argv, words):

@@ -244,7 +244,7 @@ def run(root, kills, dice):
         try:
             for turn in range(kills):
                 _make_progress(config, sender)
-                time.sleep(dice.expovariate(1 / 0.1))
+                threading.Event().wait(dice.expovariate(1 / 0.1))
                 name = NAMES[turn % 3] if turn < 3 else dice.choice(NAMES)
                 system.signal(name, signal.SIGKILL)
                 killed[name] += 1

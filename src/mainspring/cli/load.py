@@ -6,6 +6,7 @@ import ipaddress
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -67,6 +68,7 @@ def load(  # noqa: PLR0913  a test's settings, all by keyword
     headroom: float = 0.3,
     seed: int = 1,
     url: str | None = None,
+    key_file: Path | None = None,
     yes: Annotated[bool, Parameter(negative="")] = False,
     options: Options = DEFAULT,
 ) -> int:
@@ -94,6 +96,7 @@ def load(  # noqa: PLR0913  a test's settings, all by keyword
         headroom: Share of the capacity that a plan leaves free.
         seed: Of arrivals and synthetic requests.
         url: A server that runs already, rather than a copy of this project.
+        key_file: Holds the key that the server at --url asks for; it must be for the model.
         yes: Its owner agrees.
         options: Where the project is, and how to answer.
     """
@@ -119,10 +122,20 @@ def load(  # noqa: PLR0913  a test's settings, all by keyword
     origin, asked = _rows(workspace, definition.request, requests, _given(definition.request, value or []), seed)
     terminal.say(options, f"{len(asked):,} {origin} requests, {protocol}, {rows} {'row' if rows == 1 else 'rows'} each")
     path = f"/v2/models/{model}/infer" if protocol == "v2" else f"/predict/{model}"
+    headers = _key(key_file)
     with _server(workspace, url, options, agreed=yes) as server:
         host = f"{server.host}:{server.port}"
         run = secrets.randbelow(1 << 16)
-        made = pool(definition.request, path, host, asked, run=run, protocol=protocol, rows_a_request=rows)
+        made = pool(
+            definition.request,
+            path,
+            host,
+            asked,
+            run=run,
+            protocol=protocol,
+            rows_a_request=rows,
+            headers=headers,
+        )
         traffic = Traffic(server, made, processes=processes, connections=connections, timeout_s=timeout_s, seed=seed)
         with traffic:
             traffic.probe()
@@ -193,6 +206,18 @@ def _given(source: SourceDef, values: list[str]) -> dict[str, Any]:
             raise ConfigError("MS-C105", f"--value {one}: {source.name} has no column {name!r}", hint=hint)
         out[name] = text if source.columns[name].kind in ("str", "datetime") else json.loads(text)
     return out
+
+
+def _key(file: Path | None) -> dict[str, str]:
+    if file is None:
+        return {}
+    try:
+        key = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("MS-C105", f"--key-file cannot be read: {error}", where=str(file)) from None
+    if not key or not key.isprintable():
+        raise ConfigError("MS-C105", "--key-file holds no key", where=str(file), hint="mainspring keys create")
+    return {"Authorization": f"Bearer {key}"}
 
 
 @contextmanager

@@ -99,9 +99,9 @@ def copy(config: Config, folder: Path) -> None:
 
 
 def _door(door: msgspec.Struct) -> dict[str, Any]:
-    """A door as it is declared, but for this machine alone."""
+    """A door as it is declared, but for this machine alone, without keys and TLS."""
     told: dict[str, Any] = msgspec.to_builtins(door)
-    return told | {"host": "127.0.0.1", "port": 0}
+    return told | {"host": "127.0.0.1", "port": 0, "keys": False}
 
 
 def _section(name: str, values: dict[str, Any]) -> str:
