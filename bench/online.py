@@ -38,6 +38,7 @@ from mainspring.definitions.expressions import expression
 from mainspring.events.log import Draft, Log
 from mainspring.events.wake import Bell, Wake
 from mainspring.features import Folder, OnlineStore, Reader, warm_up
+from mainspring.features.footprint import footprint
 
 HOUR_US = 3_600_000_000
 WINDOWS = {"1h": HOUR_US, "24h": 24 * HOUR_US, "7d": 168 * HOUR_US, "30d": 720 * HOUR_US}
@@ -50,11 +51,11 @@ MAP_BYTES = 16 << 30
 FEAST = "feast==0.67.0"
 
 
-def views(n: int) -> list[ViewDef]:
+def views(n: int, hop_us: int | None = None) -> list[ViewDef]:
     """Views of 28 features each."""
     x = expression("x", SOURCE.schema, of="source payments", where=__file__)
     features = tuple(Aggregate(f"{f}_{name}", f, x, us) for name, us in WINDOWS.items() for f in FUNCTIONS)
-    return [ViewDef(f"v{i}", (SOURCE,), ("k",), features) for i in range(n)]
+    return [ViewDef(f"v{i}", (SOURCE,), ("k",), features, hop_us=hop_us) for i in range(n)]
 
 
 def draw(n: int, seed: int) -> tuple[list[int], list[float]]:
@@ -193,6 +194,16 @@ def sizes(bench: Bench, folder: Path) -> None:
                 stats = [txn.stat(db) for db in (store.heads, store.parts)]
         pages = sum(s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"] for s in stats)
         bench.add(f"state of a key of {n:,} events of one column", pages * stats[0]["psize"] / keys, "bytes")
+    counts = [10_000, 100_000, *([] if bench.quick else [1_000_000])]
+    for n in counts:
+        events, taken = history([n]), []
+        for hop_us in (None, HOUR_US):
+            with OnlineStore.open(folder / f"hop{n}-{hop_us}", MAP_BYTES, writable=True) as store:
+                (view,) = views(1, hop_us)
+                Folder([view], store).backfill(view, events, events.height)
+                taken.append(footprint(store, store.root().views[f"{view.name}@{view.version}"].id).bytes)
+        name = f"state of a key of {n:,} events in 60 days, windows to 30 days, hop=1h"
+        bench.add(name, taken[1], "bytes", against=f"{taken[0]:,} without hop", ratio=taken[0] / taken[1])
 
 
 def _append_at(folder: Path, rate: int, seconds: float, ready: Event, out: Any) -> None:

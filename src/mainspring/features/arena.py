@@ -145,7 +145,7 @@ def arena_of(
     ranges[k.KEY_PAST], ranges[k.KEY_HOLLOW] = -1, 0
     pasts: list[Past] = []
     for key, body in bodies.items():
-        ranges[k.KEY_HOLLOW, key] = 1 if len(body.hollow) else 0
+        ranges[k.KEY_HOLLOW, key] = 1 if len(body.hollow) or body.hops else 0
         if body.past is not None:
             ranges[k.KEY_PAST, key] = len(pasts)
             pasts.append(body.past)

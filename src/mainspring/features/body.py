@@ -2,16 +2,18 @@
 
 Blocks that no asked moment has an edge in are taken whole, from their nodes: they are laid out **hollow**, with nothing
 but the events that hold each column's first and last value. So a key of a million events is read from a few dozen
-nodes and the blocks at the edges of its windows.
+nodes and the blocks at the edges of its windows. Hops (``hops``) are hollow always.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
+from mainspring.features.hops import Hop, unpack_hop
 from mainspring.features.layout import Layout
 from mainspring.features.nodes import describe, thin
 from mainspring.features.past import Past, unpack_past
@@ -19,7 +21,6 @@ from mainspring.features.state import (
     D_FIRST,
     D_KNOWN,
     D_LAST,
-    D_NUMBER,
     D_OFFSET,
     D_SUMS,
     DIRECTORY,
@@ -35,9 +36,11 @@ from mainspring.features.state import (
     LONG_AGO,
     OPEN,
     PAST,
+    are_summed,
     check_word,
     no_events,
     node_width,
+    part_of,
     unpack_events,
     unpack_nodes,
 )
@@ -83,9 +86,11 @@ class Body:
         events: int64[3 + C, n].
         begins: int64[L], first event of each leaf.
         nodes: int64[L, node_width], of the leaves.
-        hollow: int64[H, node_width], of those that are hollow.
+        hollow: int64[H, node_width], of those that are hollow and need not be.
         since_us: Events before it were left out.
         past: What the key has let go of; None if nothing.
+        hops: Hops among the leaves by their place there; None of those that nothing but the node was needed of.
+        joined: Room for what a reader makes of hops, by where windows begin.
     """
 
     serial: int
@@ -95,12 +100,15 @@ class Body:
     hollow: np.ndarray
     since_us: int
     past: Past | None
+    hops: dict[int, Hop | None] = field(default_factory=dict)
+    joined: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
         """What it takes in memory, nearly."""
         past = 0 if self.past is None else sum(part.nbytes for part in self.past.values())
-        return self.events.nbytes + self.nodes.nbytes + self.hollow.nbytes + past + 1_000
+        hops = sum(hop.bytes for hop in self.hops.values() if hop is not None)
+        return self.events.nbytes + self.nodes.nbytes + self.hollow.nbytes + past + hops + 1_000
 
     @property
     def sums(self) -> np.ndarray:
@@ -113,7 +121,18 @@ class Body:
         """Whether it is laid out finely enough."""
         if asked.since_us < self.since_us:
             return False
+        if any(hop is None and self.nodes[leaf, D_LAST] >= asked.fine_us for leaf, hop in self.hops.items()):
+            return False
         return not len(self.hollow) or not asked.looks_into(self.hollow).any()
+
+    def without_hops(self, first: int = 0) -> Body:
+        """Itself as far as it is made of events: its leaves from ``first`` on that are no hops."""
+        ends = np.append(self.begins[1:], self.events.shape[1])
+        leaves = np.array([leaf not in self.hops for leaf in range(len(self.begins))], np.bool_)
+        leaves[:first] = False
+        counts = (ends - self.begins)[leaves]
+        events = np.ascontiguousarray(self.events[:, np.repeat(leaves, ends - self.begins)])
+        return replace(self, events=events, begins=np.cumsum(counts) - counts, nodes=self.nodes[leaves], hops={})
 
 
 def lay_out(head: np.ndarray, parts: KeyParts, layout: Layout, asked: Asked) -> Body:
@@ -127,12 +146,18 @@ def lay_out(head: np.ndarray, parts: KeyParts, layout: Layout, asked: Asked) -> 
     def add(nodes: np.ndarray, *, are_groups: bool) -> None:
         nodes = nodes[np.searchsorted(nodes[:, D_LAST], since_us) :]
         fine = np.ones(len(nodes), np.bool_) if small else asked.looks_into(nodes)
-        for a, b in _runs(fine):
+        summed = are_summed(nodes) if not are_groups else np.zeros(len(nodes), np.bool_)
+        for a, b in _runs(np.where(summed, _HOP, fine)):
+            if summed[a]:
+                for node in nodes[a:b]:
+                    wanted = node[D_LAST] >= asked.fine_us
+                    leaves.add_hop(node, unpack_hop(parts.load(part_of(node))) if wanted else None)
+                continue
             if not fine[a]:
                 leaves.add_hollow(np.array(nodes[a:b]))
                 continue
             for node in nodes[a:b]:
-                raw = parts.load(int(node[D_NUMBER]))
+                raw = parts.load(part_of(node))
                 if are_groups:
                     add(unpack_nodes(raw), are_groups=False)
                 else:
@@ -149,6 +174,9 @@ def lay_out(head: np.ndarray, parts: KeyParts, layout: Layout, asked: Asked) -> 
         leaves.add(events, node)
     past = unpack_past(parts.load(PAST)) if flags & HAS_PAST else None
     return leaves.body(int(head[H_SERIAL]), since_us, past)
+
+
+_HOP = 2
 
 
 def _runs(fine: np.ndarray) -> list[tuple[int, int]]:
@@ -168,12 +196,24 @@ class _Leaves:
         self._counts: list[np.ndarray] = []
         self._nodes = [np.empty((0, node_width(summed)), np.int64)]
         self._hollow = list(self._nodes)
+        self._hops: dict[int, Hop | None] = {}
+        self._leaves = 0
 
     def add(self, events: np.ndarray, node: np.ndarray) -> None:
         """A leaf with all its events."""
         self._events.append(events)
         self._counts.append(np.array([events.shape[1]]))
         self._nodes.append(node[None])
+        self._leaves += 1
+
+    def add_hop(self, node: np.ndarray, hop: Hop | None) -> None:
+        """A leaf that is taken whole, always."""
+        events, counts = thin(np.array(node[None]), self._columns)
+        self._hops[self._leaves] = hop
+        self._events.append(events)
+        self._counts.append(counts)
+        self._nodes.append(node[None])
+        self._leaves += 1
 
     def add_hollow(self, nodes: np.ndarray) -> None:
         """Leaves that are to be taken whole."""
@@ -182,10 +222,11 @@ class _Leaves:
         self._counts.append(counts)
         self._nodes.append(nodes)
         self._hollow.append(nodes)
+        self._leaves += len(nodes)
 
     def body(self, serial: int, since_us: int, past: Past | None) -> Body:
         """All of them."""
         counts = np.concatenate((np.zeros(1, np.int64), *self._counts))
         begins = np.cumsum(counts)[:-1]
         events, nodes = np.concatenate(self._events, axis=1), np.concatenate(self._nodes)
-        return Body(serial, events, begins, nodes, np.concatenate(self._hollow), since_us, past)
+        return Body(serial, events, begins, nodes, np.concatenate(self._hollow), since_us, past, self._hops)

@@ -7,23 +7,17 @@ known before k. An event more than the grace late (t < k − 1 h) has none of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from mainspring.definitions.expressions import UTC_US
-from mainspring.features.keys import encode_key
 from mainspring.features.layout import GRACE_US
-from mainspring.features.streams import row_name
 
 if TYPE_CHECKING:
     from mainspring.definitions import ViewDef
-    from mainspring.events.record import Record
-    from mainspring.features.corrections import Versions
-    from mainspring.features.layout import Layout
-    from mainspring.features.store import ViewState
 
 FrameOf = Callable[[str], pl.DataFrame]
 """History of a source by its name."""
@@ -84,85 +78,3 @@ def answered_columns(view: ViewDef, values: np.ndarray, times: np.ndarray, known
         column = pl.Series(name, np.where(late, np.nan, answers)).fill_nan(None)
         columns.append(column.cast(pl.Int64).cast(UTC_US) if kind == "datetime" else column)
     return columns
-
-
-class Pieces:
-    """Cuts a batch so that no event sees, through a used view, what became known after it.
-
-    A used view is read as of each event, by when its own events became known. Two things cannot be seen away in that
-    manner: an event that a correction has taken out, and one so late that it goes straight into what the view has let
-    go of. Before either, a batch is cut if an event in front of it asks for the same entity.
-
-    Args:
-        layouts: Views that are used by a view of the batch, with their state.
-        users: Names of the sources whose events ask each of them, by ``name@version``.
-        versions: Of the store.
-        horizons: By ``name@version``: where what a view has let go of begins.
-    """
-
-    def __init__(
-        self,
-        used: Mapping[str, tuple[Layout, ViewState]],
-        users: Mapping[str, set[str]],
-        versions: Versions,
-        horizons: Mapping[str, int],
-    ) -> None:
-        self._used = used
-        self._users = users
-        self._versions = versions
-        self._horizons = horizons
-        self._risky = {label for label, (layout, _) in used.items() if self._can_lose(layout)}
-
-    def of(self, txn: Any, records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-        """Runs of ``records`` to be folded one after the other, within one transaction."""
-        if not self._risky:
-            yield records
-            return
-        first = 0
-        asked: dict[str, set[bytes]] = {label: set() for label in self._risky}
-        moved: dict[str, dict[bytes, bytes]] = {label: {} for label in self._risky}
-        for i, record in enumerate(records):
-            if any(self._loses(txn, label, record, asked[label], moved[label]) for label in self._risky):
-                yield records[first:i]
-                first = i
-                for label in self._risky:
-                    asked[label].clear()
-                    moved[label].clear()
-            for label in self._risky:
-                self._note(label, record, asked[label], moved[label])
-        yield records[first:]
-
-    @staticmethod
-    def _can_lose(layout: Layout) -> bool:
-        corrected = any(s.corrects is not None for s in layout.view.sources)
-        return corrected or (layout.keeps_past and not layout.keeps_all)
-
-    def _loses(self, txn: Any, label: str, record: Record, asked: set[bytes], moved: Mapping[bytes, bytes]) -> bool:
-        """Whether a record takes something away from a used view that an event before it in the piece may have seen."""
-        layout, state = self._used[label]
-        source = next((s for s in layout.view.sources if s.name == record.source), None)
-        if source is None or not asked:
-            return False
-        if layout.keeps_past and record.time_us < self._horizons[label] and _key(layout, record) in asked:
-            return True
-        if source.corrects is None or record.id is None:
-            return False
-        ident = row_name(record.source, record.id)
-        before = moved[ident] if ident in moved else self._versions.key_of(txn, state, ident)
-        return before in asked
-
-    def _note(self, label: str, record: Record, asked: set[bytes], moved: dict[bytes, bytes]) -> None:
-        layout, _ = self._used[label]
-        key = None
-        if record.source in self._users[label]:
-            key = _key(layout, record)
-            if key is not None:
-                asked.add(key)
-        source = next((s for s in layout.view.sources if s.name == record.source), None)
-        if source is not None and source.corrects is not None and record.id is not None:
-            moved[row_name(record.source, record.id)] = key or _key(layout, record) or b""
-
-
-def _key(layout: Layout, record: Record) -> bytes | None:
-    row = record.to_dict()
-    return encode_key([row.get(name) for name in layout.view.entity])

@@ -371,7 +371,8 @@ class Folder:
 
     def _writer(self, txn: Any, root: Root, layout: Layout, state: ViewState, clock_us: int, offset: int) -> Writer:
         horizon_us = _horizon_us(layout, clock_us)
-        return Writer(self.store, txn, root.commits, layout, state, self._sizes, horizon_us, offset)
+        before_us = layout.hops_before_us(clock_us)
+        return Writer(self.store, txn, root.commits, layout, state, self._sizes, horizon_us, before_us, offset)
 
 
 def _horizon_us(layout: Layout, clock_us: int) -> int:

@@ -99,6 +99,19 @@ class Layout:
         """Status of ``null``: uint8[S]."""
         return np.where(np.isnan(self.null), k.MISSING, k.PRESENT).astype(np.uint8)
 
+    @cached_property
+    def makes_hops(self) -> bool:
+        """Whether events are taken together, hop by hop, once no window can be cut within one (``hops``).
+
+        Not those that a correction could still take out, nor vectors, of which the latest is looked for.
+        """
+        is_corrected = any(source.corrects for source in self.view.sources)
+        return self.hop > 1 and not is_corrected and not any(f.dim > 1 for f in self.view.features)
+
+    def hops_before_us(self, clock_us: int) -> int:
+        """Where hops end that no window is cut within any more, as of a folded clock."""
+        return (max(clock_us, -LONGEST_US) - GRACE_US) // self.hop * self.hop if self.makes_hops else -LONGEST_US
+
     @property
     def scans(self) -> bool:
         """Whether some answers need the events themselves."""

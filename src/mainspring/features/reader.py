@@ -13,6 +13,7 @@ from mainspring.features import kernels as k
 from mainspring.features import scans
 from mainspring.features.arena import arena_of
 from mainspring.features.body import Asked, Body, lay_out
+from mainspring.features.hopping import scan_with_hops, settle_with_hops
 from mainspring.features.keys import encode_key
 from mainspring.features.layout import GRACE_US, LONGEST_US, Layout, compile_view
 from mainspring.features.state import H_FORMAT, H_KEPT, H_SERIAL, HAS_PAST, HEAD, LONG_AGO, NEVER
@@ -198,20 +199,23 @@ class Snapshot:
         np.cumsum([len(raw) >> 3 for raw in raws], out=at[1:])
         row = 2 if by == "offset" else 1
         behind = (words[at[:-1] + H_KEPT] > 0) | (words[at[:-1] + H_FORMAT] & HAS_PAST << 8 > 0)
-        if not behind.any():
-            self._run(layout, arena_of(layout, words, at, row, {}), moments, out, status)
-            return
         some = np.flatnonzero(behind).tolist()
-        whole = False
-        while True:
-            asked = _asked(layout, moments, by, whole=whole)
-            bodies = {i: self._body(layout, places[i], words[at[i] : at[i] + HEAD], asked) for i in some}
-            self._run(layout, arena_of(layout, words, at, row, bodies), moments, out, status)
+        bodies: dict[int, Body] = {}
+        for whole in (False, True):
+            if some:
+                asked = _asked(layout, moments, by, whole=whole)
+                bodies = {i: self._body(layout, places[i], words[at[i] : at[i] + HEAD], asked) for i in some}
+            arena = arena_of(layout, words, at, row, bodies)
+            have_hops = any(body.hops for body in bodies.values())
+            self._run(layout, arena, moments, out, status, scans_too=not have_hops)
+            if have_hops:
+                scan_with_hops(layout, words, at, row, bodies, moments, out, status)
             partial = (status[:, moments[k.M_ROW]] == k.PARTIAL).any(axis=0)
             if not partial.any():
                 return
-            moments, whole = np.ascontiguousarray(moments[:, partial]), True
+            moments = np.ascontiguousarray(moments[:, partial])
             some = [i for i in some if i in set(moments[k.M_KEY].tolist())]
+        settle_with_hops(layout, words, at, row, bodies, moments, out, status)
 
     def _body(self, layout: Layout, place: bytes, head: np.ndarray, asked: Asked) -> Body:
         parts = KeyParts(self._reader.store, self._txn, place)
@@ -219,12 +223,18 @@ class Snapshot:
 
     @staticmethod
     def _run(
-        layout: Layout, arena: tuple[np.ndarray, ...], moments: np.ndarray, out: np.ndarray, status: np.ndarray
+        layout: Layout,
+        arena: tuple[np.ndarray, ...],
+        moments: np.ndarray,
+        out: np.ndarray,
+        status: np.ndarray,
+        *,
+        scans_too: bool,
     ) -> None:
         *laid_out, kept, kept_starts = arena
         which = moments, 0, moments.shape[1]
         k.read(*laid_out, *which, layout.plan, layout.parameters, layout.windows, layout.hop, out, status)
-        if layout.scans:
+        if layout.scans and scans_too:
             times, stamps, untils, values, keys = *laid_out[:4], laid_out[-1]
             scans.answer(times, stamps, untils, values, keys, *which, *layout.scanned, kept, kept_starts, out, status)
 

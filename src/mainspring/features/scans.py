@@ -2,8 +2,8 @@
 
 ``answer`` is called after ``kernels.read``, over the same arrays, for the rows of ``Layout.scan_plan``. The moments of
 one key in a row share their work: each aggregate is an algebra of whole numbers (nothing, add, take away, result) over
-a window that slides (``slides``), so a busy key costs its events once, not once a moment. What a key has let go of
-(``kept``) counts in windows without an end.
+a window that slides (``slides``), so a busy key costs its events once, not once a moment. What a key has let go of, or
+taken together into hops (``kept``), counts besides.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from mainspring.features.kernels import (
     P_SLOTS,
     P_TTL,
     P_WINDOW,
-    UNBOUNDED,
 )
 from mainspring.features.latest import answer_latest
 from mainspring.features.line import answer_lines
@@ -70,7 +69,7 @@ def answer(
         parameters: float64[R]: q of a quantile, half-life or unit of time in microseconds.
         windows: int64[W], in microseconds.
         hop: In microseconds; 1 is exact.
-        kept: What keys have let go of, one part after another.
+        kept: What keys have let go of, one part after another; of a row with a window, what is in all of the windows.
         kept_starts: int64[P, R + 1], where the parts of each past begin and end; P may be 0.
         out: float64[S, rows], values; NaN for null.
         status: uint8[S, rows].
@@ -96,7 +95,7 @@ def answer(
                 column, window = plan[r, P_COLUMN], windows[plan[r, P_WINDOW]]
                 function, place, slots = plan[r, P_FUNCTION], plan[r, P_OUT], plan[r, P_SLOTS]
                 own = nothing
-                if window == UNBOUNDED and past >= 0:
+                if past >= 0:
                     own = kept[kept_starts[past, r] : kept_starts[past, r + 1]]
                 n = begin(times, values[column], low, high, moments, begins, ends, window, hop, scratch, at)
                 if function in (F_LAST_K, F_FIRST, F_LAST, F_LAST_TIME):

@@ -6,7 +6,9 @@ about 1.5 KB. Behind the tail lie the **open block**, rewritten when the tail sp
 belongs to. What is known of a sealed block without reading it is its **node**: its summary, its first and last events
 and its newest stamps. Nodes of the newest blocks are one value, the open **group**; each 32 of them are sealed as a
 group of their own, and the nodes of sealed groups are one value, the **directory**. So a key of a million events has a
-head of one kilobyte, and no fold of it writes more than a few. What a key has let go of is its **past** (``past``).
+head of one kilobyte, and no fold of it writes more than a few. What a key has let go of is its **past** (``past``). Of
+a view with ``hop=``, what no window is cut within any more are **hops** (``hops``), whose nodes lie among those of
+blocks.
 
 Layouts, int64 little-endian throughout:
 head   12 words (``H_…``), then the tail's events;
@@ -25,7 +27,7 @@ import numpy as np
 from mainspring.core.errors import FormatError
 from mainspring.features.tree import SUMMARY
 
-FORMAT = 2
+FORMAT = 3
 REBUILD = "stop the worker, delete the state folder and start it again: it is rebuilt from the lake and the log"
 """The hint of an error about a state that cannot be folded on."""
 
@@ -45,6 +47,9 @@ OPEN, GROUP, DIRECTORY, PAST, FIRST_NUMBER = 0, 1, 2, 3, 16
 # value.
 D_NUMBER, D_EVENTS, D_FIRST, D_LAST, D_KNOWN, D_OFFSET, D_SUMS = 0, 1, 2, 5, 8, 9, 10
 ENDS = 4
+SUMMED = 1 << 62
+"""In a node's number: of a block, that the part of this number is no events but a hop (``hops``); of a group, that hops
+have been made of all its blocks that are worth it."""
 LONG_AGO = -(1 << 62)
 NEVER = (1 << 63) - 1
 
@@ -75,6 +80,16 @@ class Sizes:
 def node_width(summed: int) -> int:
     """Words of a node that sums up so many columns."""
     return D_SUMS + summed * (SUMMARY + ENDS)
+
+
+def part_of(node: np.ndarray) -> int:
+    """Number of the part that a node is of."""
+    return int(node[D_NUMBER]) & ~SUMMED
+
+
+def are_summed(nodes: np.ndarray) -> np.ndarray:
+    """Which nodes are of hops, or of groups whose hops are made: bool[n]."""
+    return np.asarray(nodes[:, D_NUMBER] & SUMMED != 0)
 
 
 def no_events(columns: int) -> np.ndarray:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from mainspring.features.compaction import HopMaker, Parts
+from mainspring.features.hops import unpack_hop
 from mainspring.features.layout import Layout
 from mainspring.features.nodes import describe, gather
-from mainspring.features.past import Past, absorb, pack_past, unpack_past
+from mainspring.features.past import Past, absorb, absorb_hop, pack_past, unpack_past
 from mainspring.features.places import (
     Triple,
     count_before,
@@ -46,30 +48,20 @@ from mainspring.features.state import (
     NEVER,
     OPEN,
     PAST,
+    SUMMED,
     Sizes,
+    are_summed,
     check_word,
     no_events,
     node_width,
     pack_events,
     pack_nodes,
+    part_of,
     triple,
     unpack_events,
     unpack_nodes,
     word_of,
 )
-
-
-class Parts(Protocol):
-    """What a key has behind its head: values by number."""
-
-    def load(self, number: int) -> bytes:
-        """A part's bytes."""
-
-    def save(self, number: int, raw: bytes) -> None:
-        """Store a part."""
-
-    def drop(self, number: int) -> None:
-        """Forget a part."""
 
 
 @dataclass(slots=True)
@@ -224,13 +216,14 @@ class KeyState:
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
-    def insert(self, new: np.ndarray, horizon_us: int, *, keeps_past: bool) -> int:
+    def insert(self, new: np.ndarray, horizon_us: int, *, keeps_past: bool, hops_before_us: int = LONG_AGO) -> int:
         """Fold events of the key, late or not, and let go of what lies behind the horizon.
 
         Args:
             new: int64[3 + C, m], in the order (time, known_at, offset).
             horizon_us: Events before it are outside every window that may still be asked about.
             keeps_past: Whether what is let go of goes on to count in windows without a beginning.
+            hops_before_us: ``Layout.hops_before_us``.
 
         Returns:
             How many events were too old and count nowhere.
@@ -253,6 +246,8 @@ class KeyState:
             self._spill(self.tail.shape[1] - self.sizes.keep)
         self._seal_what_is_full()
         self._let_go(horizon_us, keeps_past=keeps_past)
+        if self.layout.makes_hops:
+            self._make_hops(hops_before_us)
         return 0 if keeps_past else old
 
     def remove_all(self, stamps: Iterable[Triple]) -> int:
@@ -334,7 +329,7 @@ class KeyState:
     def _insert_into_groups(self, new: np.ndarray) -> None:
         rows, done = [], 0
         for home, a, b in homes_of(self.directory, new):
-            number = int(self.directory[home, D_NUMBER])
+            number = part_of(self.directory[home])
             nodes = self._insert_into_blocks(unpack_nodes(self.parts.load(number)), new[:, a:b])
             self.parts.drop(number)
             rows += [self.directory[done:home], self._seal_groups(nodes)]
@@ -343,13 +338,50 @@ class KeyState:
 
     def _insert_into_blocks(self, nodes: np.ndarray, new: np.ndarray) -> np.ndarray:
         """Nodes of the blocks with ``new`` in them, all of which come before the end of the last one."""
-        rows, done = [], 0
-        for home, a, b in homes_of(nodes, new):
-            events = joined(self._events_of(nodes[home]), new[:, a:b])
-            self.parts.drop(int(nodes[home, D_NUMBER]))
-            rows += [nodes[done:home], self._seal(events)]
-            done = home + 1
-        return np.concatenate((*rows, nodes[done:]))
+        rows = list(nodes)
+        summed = are_summed(nodes)
+        for home, a, b in reversed(list(homes_of(nodes, new))):
+            if summed[home]:
+                is_beside = bool(home and summed[home - 1])
+                before = rows[home - 1] if is_beside else None
+                rows[home - is_beside : home + 1] = self._hop_maker.with_late(before, rows[home], new[:, a:b])
+            else:
+                events = joined(self._events_of(nodes[home]), new[:, a:b])
+                self.parts.drop(part_of(nodes[home]))
+                rows[home : home + 1] = list(self._seal(events))
+        return np.array(rows).reshape(len(rows), nodes.shape[1])
+
+    @property
+    def _hop_maker(self) -> HopMaker:
+        return HopMaker(self.layout, self.parts, self._number, self.sizes.block)
+
+    def _make_hops(self, before_us: int) -> None:
+        """Make hops of all blocks that are worth it: in sealed groups, then in the open one."""
+        done = int(np.argmin(np.append(are_summed(self.directory), False)))
+        while done < len(self.directory) and self.directory[done, D_LAST] < before_us:
+            if are_summed(self.directory[done : done + 1])[0]:
+                done += 1
+                continue
+            number = part_of(self.directory[done])
+            nodes = self._hop_maker.made(unpack_nodes(self.parts.load(number)), before_us)
+            self.parts.drop(number)
+            first = done
+            if done and self._count_of(done - 1) + len(nodes) <= self.sizes.fan:
+                first = done - 1
+                number = part_of(self.directory[first])
+                nodes = np.concatenate((unpack_nodes(self.parts.load(number)), nodes))
+                self.parts.drop(number)
+            made = self._seal_groups(nodes)
+            made[:, D_NUMBER] |= SUMMED
+            self.directory = np.concatenate((self.directory[:first], made, self.directory[done + 1 :]))
+            done = first + len(made)
+        if done == len(self.directory) and self._hop_maker.is_worth(self.group, before_us).any():
+            self.group = self._hop_maker.made(self.group, before_us)
+
+    def _count_of(self, group: int) -> int:
+        """How many nodes a sealed group has."""
+        _, _, n = check_word(int.from_bytes(self.parts.load(part_of(self.directory[group]))[:8], "little"))
+        return n
 
     def _spill(self, n: int) -> None:
         """Move the oldest events of the tail into the open block."""
@@ -395,7 +427,7 @@ class KeyState:
     def _let_go(self, horizon_us: int, *, keeps_past: bool) -> None:
         """Let go of parts that lie wholly behind the horizon: whole groups first, then blocks, then the open block."""
         while self.head[H_GROUPS] and self.directory[0, D_LAST] < horizon_us:
-            number = int(self.directory[0, D_NUMBER])
+            number = part_of(self.directory[0])
             for node in unpack_nodes(self.parts.load(number)):
                 self._let_go_of_block(node, keeps_past=keeps_past)
             self.parts.drop(number)
@@ -412,9 +444,12 @@ class KeyState:
             self.open_block = no_events(len(self.layout.columns))
 
     def _let_go_of_block(self, node: np.ndarray, *, keeps_past: bool) -> None:
-        if keeps_past:
+        if keeps_past and are_summed(node[None])[0]:
+            absorb_hop(self.layout, self.past, unpack_hop(self.parts.load(part_of(node))))
+            self._changed.add(PAST)
+        elif keeps_past:
             self._absorb(self._events_of(node))
-        self.parts.drop(int(node[D_NUMBER]))
+        self.parts.drop(part_of(node))
         self.head[H_KEPT] -= node[D_EVENTS]
 
     def _absorb(self, events: np.ndarray) -> None:

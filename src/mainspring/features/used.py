@@ -2,8 +2,8 @@
 
 Used views are folded before those that use them, whole batches at a time; what an event may see of them is told by when
 their events became known. Two things cannot be seen away in that manner: an event that a correction has taken out, and
-one so late that it goes straight into what the view has let go of. Before either, a batch is cut if an event in front
-of it asks for the same entity.
+one so late that it goes straight into what the view has let go of, or into a hop. Before either, a batch is cut if an
+event in front of it asks for the same entity.
 """
 
 from __future__ import annotations
@@ -130,7 +130,10 @@ class _Watch:
         self._askers = askers
         self._versions = versions
         self._sources = {s.name: s.corrects is not None for s in layout.view.sources}
-        self._horizon_us = clock_us - layout.keep_us if layout.keeps_past and not layout.keeps_all else None
+        keeps_past = layout.keeps_past and not layout.keeps_all
+        self._horizon_us = clock_us - layout.keep_us if keeps_past else None
+        if layout.makes_hops:
+            self._horizon_us = layout.hops_before_us(clock_us)
         self._asked: set[bytes] = set()  # keys that an event of the piece has asked for
         self._moved: dict[bytes, bytes] = {}  # where corrections of the piece have left a row
 
@@ -165,4 +168,4 @@ class _Watch:
 
 def _can_lose(layout: Layout) -> bool:
     corrected = any(s.corrects is not None for s in layout.view.sources)
-    return corrected or (layout.keeps_past and not layout.keeps_all)
+    return corrected or layout.makes_hops or (layout.keeps_past and not layout.keeps_all)

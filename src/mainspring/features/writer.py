@@ -26,6 +26,7 @@ class Writer:
         commit: The transaction's number.
         sizes: How many events make a block, and so on; by the view's width if None.
         horizon_us: Events before it are outside every window that may still be asked about.
+        hops_before_us: ``Layout.hops_before_us``.
         offset: Of the log, that the fold reaches.
     """
 
@@ -36,6 +37,7 @@ class Writer:
     state: ViewState
     sizes: Sizes | None
     horizon_us: int
+    hops_before_us: int
     offset: int
 
     def append(self, events: KeyEvents) -> None:
@@ -62,7 +64,8 @@ class Writer:
         for i in slow[:more].tolist():
             key = self._read(places[i], raws[i])
             mine = np.take(columns, order[starts[i] : starts[i + 1]], axis=1)
-            self.state.too_old += key.insert(mine, self.horizon_us, keeps_past=self.layout.keeps_past)
+            keeps_past, before_us = self.layout.keeps_past, self.hops_before_us
+            self.state.too_old += key.insert(mine, self.horizon_us, keeps_past=keeps_past, hops_before_us=before_us)
             self._write(places[i], key)
 
     def remove(self, removed: Mapping[bytes, Sequence[Triple]]) -> None:
