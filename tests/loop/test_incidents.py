@@ -2,7 +2,7 @@
 
 from mainspring.catalog import Incident
 from mainspring.events.log import Counts
-from mainspring.loop.incidents import LEAST_BROKEN, OPEN_AT, WINDOW_US, Shares, feed_changes
+from mainspring.loop.incidents import LEAST_BROKEN, OPEN_AT, WINDOW_US, Shares, columns_refused, feed_changes
 
 
 def incident(source: str, kind: str = "contract") -> Incident:
@@ -17,6 +17,15 @@ def test_a_filling_quarantine_opens_one_incident_that_names_the_source() -> None
     (change,) = feed_changes({"arrived": OPEN_AT, "weather": 1}, [], 5)
     assert (change.kind, change.source, change.incident_id) == ("incident_open", "arrived", "contract-arrived-5")
     assert change.numbers["source"] == "arrived"
+
+
+def test_an_incident_of_a_renamed_column_names_it() -> None:
+    columns = columns_refused(
+        [("arrived", "$", "Object contains unknown field `delay`")] * 9 + [("arrived", "$.carrier", "Expected `str`")]
+    )
+    (change,) = feed_changes({"arrived": 10}, [], 5, columns=columns)
+    assert change.numbers["column"] == "delay"
+    assert change.reason.endswith("most of all for delay")
 
 
 def test_an_open_incident_is_not_opened_again() -> None:

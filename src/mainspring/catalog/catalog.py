@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from mainspring.catalog import (
     champions,
+    checks,
     datasets,
     decisions,
     definitions,
@@ -155,8 +156,14 @@ class Catalog:
             return incidents.listed(connection, is_open=is_open, source=source)
 
     def holds(self, source: str) -> list[tuple[int, int | None]]:
-        """When labels of a source are held: ``(opened_us, closed_us or None)`` of its incidents."""
-        return [(one.opened_us, one.closed_us) for one in self.incidents(source=source)]
+        """When labels of a source are held: ``(opened_us, closed_us or None)`` of its incidents that hold them."""
+        found = self.incidents(source=source)
+        return [(one.opened_us, one.closed_us) for one in found if one.numbers.get("blocking", True)]
+
+    def check_results(self, check: str | None = None, limit: int = 1_000) -> tuple[checks.Result, ...]:
+        """What checks said of their windows, the latest first: of one, or of all."""
+        with self._database.read() as connection:
+            return checks.listed(connection, check, limit)
 
     def listed_keys(self) -> tuple[Key, ...]:
         """Every key that there ever was, oldest first."""

@@ -34,6 +34,7 @@ KINDS = (
     "ingest",
     "key_create",
     "key_revoke",
+    "checks",
 )
 
 DECISIONS = Table(

@@ -12,7 +12,8 @@ from sqlalchemy import BigInteger, Column, Connection, String, Table, Text, dele
 from mainspring.catalog.compatibility import ANEW
 from mainspring.catalog.database import METADATA
 
-KINDS = ("sources", "views", "models")
+NEEDED = ("sources", "views", "models")
+KINDS = (*NEEDED, "checks")
 
 DEFINITIONS = Table(
     "definitions",
@@ -60,7 +61,7 @@ def apply(connection: Connection, description: Mapping[str, Any], at_us: int, ac
     """
     connection.execute(delete(CURRENT))
     for kind in KINDS:
-        for name, said in description[kind].items():
+        for name, said in description.get(kind, {}).items():
             key = {"kind": kind, "name": name, "version": said["version"]}
             known = find(connection, kind, name, said["version"])
             first = said if known is None else known.description

@@ -143,7 +143,8 @@ def plan(
         sent: How often deprecated columns still come, in words, by ``source:column``.
     """
     known = {name: [source] for name, source in old.get("sources", {}).items()} if earlier is None else earlier
-    return Plan((*_sources(old, new, known, sent or {}), *_views(old, new, costs or {}), *_models(old, new)))
+    sources, views = _sources(old, new, known, sent or {}), _views(old, new, costs or {})
+    return Plan((*sources, *views, *_models(old, new), *_checks(old, new)))
 
 
 def _sources(
@@ -268,6 +269,18 @@ def _models(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
             yield Line("change", "model", name, f"{words} changed: it is served so once applied")
     for name in before.keys() - after.keys():
         yield Line("remove", "model", name, "its versions stop being trained and served")
+
+
+def _checks(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
+    before, after = old.get("checks", {}), new.get("checks", {})
+    for name, check in after.items():
+        if name not in before:
+            text = "holds what depends on its source while it fails" if check["blocking"] else "warns"
+            yield Line("add", "check", name, f"{check['kind']}, {text}")
+        elif before[name]["version"] != check["version"]:
+            yield Line("change", "check", name, "looked at as it says now from its next window on")
+    for name in before.keys() - after.keys():
+        yield Line("remove", "check", name, "no longer looked at")
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from mainspring.catalog import datasets, decisions, definitions, incidents, keys, rollouts, routing, versions
+from mainspring.catalog import checks, datasets, decisions, definitions, incidents, keys, rollouts, routing, versions
 from mainspring.catalog.database import get_number, set_number
 from mainspring.catalog.decisions import Decision
 
@@ -105,10 +105,12 @@ _ACTIONS: dict[str, Callable[[Connection, Decision], str]] = {
     "incident_close": incidents.close,
     "key_create": keys.create,
     "key_revoke": keys.revoke,
+    "checks": checks.record,
 }
 _OF_A_MODEL = {"dataset", "version"} | _ROUTING
 _NEEDS = {
-    "apply": definitions.KINDS,
+    "apply": definitions.NEEDED,
+    "checks": ("results",),
     "dataset": ("hash", "path"),
     "version": ("version", "path"),
     "release": ("version",),

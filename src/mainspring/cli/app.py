@@ -56,6 +56,7 @@ app.command(
 app.command("mainspring.cli.pause:app", name="pause", help="Hold a rollout: the champion serves everybody.")
 app.command("mainspring.cli.resume:app", name="resume", help="Let a paused rollout go on.")
 app.command("mainspring.cli.features:app", name="features", help="Feature views: list, show, compare, build.")
+app.command("mainspring.cli.checks:app", name="checks", help="Checks of sources: list, run, history, accept.")
 app.command("mainspring.cli.sql:app", name="sql", help="Ask a question of all events, in SQL.")
 app.command("mainspring.cli.parity:app", name="parity", help="Compare served features with their replay.")
 app.command("mainspring.cli.explain:app", name="explain", help="Walk from a prediction to all that it came from.")

@@ -1,5 +1,6 @@
 """The words that a definitions file is written in, and the frozen values it becomes. No I/O beyond loading it."""
 
+from mainspring.definitions import check
 from mainspring.definitions.about import About
 from mainspring.definitions.aggregates import (
     age,
@@ -22,6 +23,7 @@ from mainspring.definitions.aggregates import (
     trend,
     var,
 )
+from mainspring.definitions.check import CheckDef
 from mainspring.definitions.codec import expression_from, source_from, view_from
 from mainspring.definitions.constraints import between, dim, length, one_of, pattern
 from mainspring.definitions.dataset import Dataset
@@ -64,6 +66,7 @@ __all__ = [
     "SOURCE",
     "About",
     "Aggregate",
+    "CheckDef",
     "Constraint",
     "Dataset",
     "Exclude",
@@ -92,6 +95,7 @@ __all__ = [
     "at_least",
     "at_most",
     "between",
+    "check",
     "collect",
     "count",
     "deprecated",

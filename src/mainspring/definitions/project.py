@@ -11,6 +11,7 @@ from typing import Any
 
 from mainspring.core.errors import DefinitionError, MainspringError
 from mainspring.core.ids import content_hash
+from mainspring.definitions.check import CheckDef
 from mainspring.definitions.features import ViewDef
 from mainspring.definitions.source import Source, Table
 from mainspring.definitions.values import LabelDef, ModelDef, Project, SourceDef
@@ -54,6 +55,7 @@ def collect(module: ModuleType, path: str = "") -> Project:
     sources: dict[str, SourceDef] = {}
     views: dict[str, ViewDef] = {}
     models: dict[str, ModelDef] = {}
+    checks: dict[str, CheckDef] = {}
     for thing in vars(module).values():
         if isinstance(thing, type) and issubclass(thing, Source) and thing not in (Source, Table):
             _add(sources, thing.definition, "sources")
@@ -67,11 +69,15 @@ def collect(module: ModuleType, path: str = "") -> Project:
             for view in thing.views:
                 _add_view(view, sources, views)
             _add(models, thing, "models")
+        for one in thing if isinstance(thing, list | tuple) else (thing,):
+            if isinstance(one, CheckDef):
+                _add(sources, one.source, "sources")
+                _add(checks, one, "checks")
     if not sources:
         raise DefinitionError(
             "MS-D163", "the definitions file defines no source", where=path, hint="class Name(ms.Source, time=…)"
         )
-    return Project(sources, views, models, path)
+    return Project(sources, views, models, path, checks)
 
 
 def _add_view(view: ViewDef, sources: dict[str, SourceDef], views: dict[str, ViewDef]) -> None:
@@ -82,7 +88,7 @@ def _add_view(view: ViewDef, sources: dict[str, SourceDef], views: dict[str, Vie
     _add(views, view, "feature views")
 
 
-def _add(into: dict[str, Any], thing: SourceDef | ViewDef | ModelDef, what: str) -> None:
+def _add(into: dict[str, Any], thing: SourceDef | ViewDef | ModelDef | CheckDef, what: str) -> None:
     known = into.get(thing.name)
     if known is not None and known is not thing:
         why = f"the other is at {known.place}"

@@ -15,6 +15,7 @@ from mainspring.definitions.about import About, described
 if TYPE_CHECKING:
     import polars as pl
 
+    from mainspring.definitions.check import CheckDef
     from mainspring.definitions.features import Feature, ViewDef
 
 Kind = Literal["str", "int", "float", "bool", "datetime", "vector"]
@@ -430,6 +431,7 @@ class Project:
     views: dict[str, ViewDef]
     models: dict[str, ModelDef]
     path: str = ""
+    checks: dict[str, CheckDef] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """The project as JSON: what ``plan`` compares and the catalog stores."""
@@ -440,4 +442,5 @@ class Project:
                 n: m.describe() | {"version": m.version, "doc": m.doc, "serving": m.serving()}
                 for n, m in self.models.items()
             },
+            "checks": {n: c.describe() | {"version": c.version} for n, c in self.checks.items()},
         }

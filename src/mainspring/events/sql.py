@@ -20,7 +20,7 @@ from mainspring.definitions.values import Project
 from mainspring.events.history import History
 from mainspring.events.lake import Lake
 from mainspring.events.log import Log
-from mainspring.events.tables import AsOf, create_views
+from mainspring.events.tables import AsOf, create_views, quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,6 +112,12 @@ class Sql:
         """Columns of a table, with their types."""
         found = self._connection.table(table)
         return tuple(zip(found.columns, map(str, found.types), strict=True))
+
+    def recent(self, source: str, since_us: int) -> None:
+        """Have the events of a source that became known since a moment as the table ``recent``."""
+        self._connection.execute(
+            f"CREATE VIEW recent AS SELECT * FROM {quoted(source)} WHERE _known_at >= make_timestamptz({since_us})"
+        )
 
     def run(self, query: str) -> Result:
         """Begin a query; its rows are computed as ``batches`` are taken.

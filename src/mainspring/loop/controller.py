@@ -23,6 +23,7 @@ from mainspring.features import OnlineStore
 from mainspring.features.freshness import freshness
 from mainspring.loop import incidents, judging, rollouts
 from mainspring.loop.audit import audit
+from mainspring.loop.checks import Checker, blocked
 from mainspring.loop.ledger import Ledger
 from mainspring.loop.levels import freshness_changes, latency_changes
 from mainspring.loop.outcomes import Outcomes
@@ -32,6 +33,7 @@ from mainspring.models import Package, load
 from mainspring.monitoring import Reference
 from mainspring.rollout import RolloutState, judge, plan_of
 from mainspring.training import load as load_dataset
+from mainspring.training import sources_of
 
 LOOK_US = 60_000_000
 MIN_DRIFT_ROWS = 200
@@ -77,6 +79,7 @@ class Controller:
         self._tracks: dict[str, judging.Track] = {}
         self._packages: dict[str, Package] = {}
         self._references: dict[str, dict[str, Reference]] = {}
+        self._checker = Checker(config, project, log, history, catalog, clock.now_us())
         self._ready = self._ready_versions()
         self._shares = incidents.Shares()
         self._feed_is_broken = True  # as far as is known before the first look
@@ -98,6 +101,7 @@ class Controller:
         self._looked_us = look_us
         self._look_at_feeds(look_us)
         self._look_at_freshness(now_us)
+        self._checker.run_due(self._ledger, now_us)
         self._release_what_is_ready(now_us)
         for model in self._project.models.values():
             for at_us in boundaries(self._judged_us[model.name], now_us, model.monitor.every_us):
@@ -114,12 +118,14 @@ class Controller:
         counts = self._log.counts()
         recent = self._shares.look(counts, at_us)
         left = any(count.quarantined > count.mended for count in counts.values())
-        waiting = Counter(held.source for held in self._log.quarantined()) if left else Counter()
+        held = self._log.quarantined() if left else []
+        waiting = Counter(one.source for one in held)
         if not waiting and not self._feed_is_broken:
             return
         open_now = self._catalog.incidents(is_open=True)
+        columns = incidents.columns_refused((one.source, one.path, one.reason) for one in held)
         self._feed_is_broken = any(one.kind == "contract" for one in open_now)
-        for change in incidents.feed_changes(waiting, open_now, at_us, recent):
+        for change in incidents.feed_changes(waiting, open_now, at_us, recent, columns):
             numbers = dict(change.numbers)
             self._feed_is_broken = True
             if change.kind == "incident_close":
@@ -284,6 +290,9 @@ class Controller:
         decision = judge(plan, state, evidence, at_us)
         if decision.action == "stay":
             return decision.reason
+        held = blocked(self._catalog, sources_of(model)) if decision.action in ("advance", "promote") else None
+        if held is not None:
+            return f"{decision.reason}; held by the incident {held.incident_id}"
         kind = "stage" if decision.action == "advance" else decision.action
         numbers = decision.numbers | {"version": rollout.challenger, "stage": decision.to_stage}
         if kind == "stage":
@@ -326,6 +335,8 @@ class Controller:
         if self._catalog.rollout(model.name) is not None or self._pipelines.is_running(model.name):
             return
         if any(closed is None for _, closed in self._catalog.holds(model.label.source.name)):
+            return
+        if blocked(self._catalog, sources_of(model)) is not None:
             return
         tried = self._catalog.decisions("retrain", model=model.name, limit=1)
         began_us = max([champion.at_us, *(one.at_us for one in tried)])

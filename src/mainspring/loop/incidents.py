@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+import re
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from mainspring.events.log import Counts
 OPEN_AT = 10
 OPEN_AT_SHARE, LEAST_BROKEN = 0.2, 3
 WINDOW_US = 3_600_000_000
+
+
+_NAMED = re.compile(r"^\$(?:\[\d+\])?\.([a-z0-9_]+)|field `([a-z0-9_]+)`")
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,26 @@ def _since(now: Counts, before: Counts) -> tuple[int, int]:
     return broken, now.accepted - before.accepted + now.duplicate - before.duplicate + broken
 
 
+def columns_refused(held: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """The column that most records of each source are refused for, from their source, path and reason.
+
+    >>> columns_refused([("arrived", "$", "Object contains unknown field `delay`")])
+    {'arrived': 'delay'}
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for source, path, reason in held:
+        found = _NAMED.search(path) or _NAMED.search(reason)
+        if found is not None:
+            counts[source][found[1] or found[2]] += 1
+    return {source: named.most_common(1)[0][0] for source, named in counts.items()}
+
+
 def feed_changes(
     waiting: Mapping[str, int],
     open_incidents: Iterable[Incident],
     now_us: int,
     recent: Mapping[str, tuple[int, int]] | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> list[Change]:
     """Which incidents of feeds open or close now.
 
@@ -66,6 +85,7 @@ def feed_changes(
         now_us: The moment of looking.
         recent: Broken and all records of the last hour, by source. Ten waiting records make an incident: one bad
             record is a bad record, not a broken feed. So do three, when they are a fifth of what came.
+        columns: By source, the column that most of them are refused for, where there is one.
     """
     known = {one.source: one for one in open_incidents if one.kind == "contract" and one.source is not None}
     changes = []
@@ -79,6 +99,9 @@ def feed_changes(
             )
             numbers: dict[str, float | str] = {"kind": "contract", "source": source, "quarantined": n}
             numbers |= {"broken": broken, "came": all_of_it} if all_of_it else {}
+            if columns and source in columns:
+                numbers["column"] = columns[source]
+                reason = f"{reason}; most of all for {columns[source]}"
             changes.append(Change("incident_open", f"contract-{source}-{now_us}", source, reason, numbers))
     for source, one in sorted(known.items()):
         if waiting.get(source, 0) == 0:

@@ -1,0 +1,142 @@
+"""``mainspring checks``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from mainspring.cli import terminal
+from mainspring.cli.options import DEFAULT, Options
+from mainspring.cli.people import actor
+from mainspring.cli.workspace import Workspace
+from mainspring.core.errors import MainspringError, NotFoundError
+from mainspring.core.names import did_you_mean
+from mainspring.core.spans import format_span
+from mainspring.core.times import to_iso
+
+app = App(
+    name="checks",
+    help_epilogue="""Checks are declared in the definitions (ms.check); the worker looks at each as its
+window ends, and opens one incident a source and column.
+
+Examples:
+  mainspring checks list
+  mainspring checks run                     look now, write nothing; exit code 1 if one fails
+  mainspring checks history arrived_volume
+  mainspring checks accept check-arrived-dep_delay_min-1709251200000000 --reason "new unit\"""",
+)
+
+
+@app.command
+def list_(*, options: Options = DEFAULT) -> None:
+    """List the checks of the definitions file with what each said last.
+
+    Args:
+        options: Where the project is, and how to answer.
+    """
+    workspace = Workspace(options.project)
+    checks = workspace.project.checks.values()
+    with workspace.catalog() as catalog:
+        last = {check.name: next(iter(catalog.check_results(check.name, 1)), None) for check in checks}
+    data = [
+        check.describe() | {"last": None if (one := last[check.name]) is None else _result(one)} for check in checks
+    ]
+    rows = []
+    for check in checks:
+        one = last[check.name]
+        said = ("-", "not looked at yet") if one is None else (one.state, one.reason)
+        rows.append((check.name, format_span(check.every_us), "blocking" if check.blocking else "warning", *said))
+    terminal.answer(options, data, terminal.table(("check", "every", "", "last", "what"), rows))
+
+
+@app.command
+def run(*names: str, options: Options = DEFAULT) -> int:
+    """Look at the window that ends now; nothing is written, and no incident opened.
+
+    Args:
+        names: Only these; all if none is named.
+        options: Where the project is, and how to answer.
+    """
+    from mainspring.loop.checks import Checker
+
+    workspace = Workspace(options.project)
+    known = workspace.project.checks
+    for name in names:
+        _known(name, workspace)
+    now_us = workspace.now_us()
+    with workspace.log() as log, workspace.history() as history, workspace.catalog() as catalog:
+        checker = Checker(workspace.config, workspace.project, log, history, catalog, now_us)
+        found = checker.look([known[name] for name in names or known], now_us)
+    data = [
+        {"check": name, "state": one.state, "reason": one.reason, "p": one.p, "value": one.value}
+        for name, one in found.items()
+    ]
+    rows = [(name, one.state, one.reason) for name, one in found.items()]
+    terminal.answer(options, data, terminal.table(("check", "now", "what"), rows))
+    return MainspringError.exit_code if any(one.state == "fail" for one in found.values()) else 0
+
+
+@app.command
+def history(name: str | None = None, /, *, last: int = 30, options: Options = DEFAULT) -> None:
+    """Show what checks said of the windows that have ended, the latest first.
+
+    Args:
+        name: Of one check; of all without.
+        last: How many results.
+        options: Where the project is, and how to answer.
+    """
+    workspace = Workspace(options.project)
+    with workspace.catalog() as catalog:
+        found = catalog.check_results(name, last)
+    if name is not None and not found:
+        _known(name, workspace)
+    rows = [(to_iso(one.at_us), one.check, one.state, one.reason) for one in found]
+    terminal.answer(options, [_result(one) for one in found], terminal.table(("until", "check", "", "what"), rows))
+
+
+@app.command
+def accept(incident: str, /, *, reason: Annotated[str, Parameter()], options: Options = DEFAULT) -> None:
+    """Close the incident of a check because what it found is right: from now on it is what others are compared with.
+
+    Args:
+        incident: Its id, as ``mainspring status`` shows it.
+        reason: Why, for the record.
+        options: Where the project is, and how to answer.
+    """
+    from mainspring.loop.desk import open_desk
+
+    workspace = Workspace(options.project)
+    now_us = workspace.now_us()
+    with open_desk(workspace.config, workspace.project) as desk:
+        open_now = [one.incident_id for one in desk.catalog.incidents(is_open=True) if one.kind == "check"]
+        if incident not in open_now:
+            hint = did_you_mean(incident, open_now) or "mainspring status"
+            raise NotFoundError("MS-C110", f"no incident {incident!r} of a check is open", hint=hint)
+        desk.ledger.decide(
+            "incident_close",
+            f"incident_close-{incident}",
+            now_us,
+            subject=incident,
+            actor=actor(),
+            reason=f"accepted: {reason}",
+            numbers={"kind": "check", "accepted": True},
+        )
+    terminal.answer(options, {"accepted": incident}, terminal.text(f"{incident} is closed"))
+
+
+def _known(name: str, workspace: Workspace) -> None:
+    checks = workspace.project.checks
+    if name not in checks:
+        raise NotFoundError("MS-C111", f"no check {name!r} is defined", hint=did_you_mean(name, checks))
+
+
+def _result(one: Any) -> dict[str, Any]:
+    return {
+        "check": one.check,
+        "until": to_iso(one.at_us),
+        "state": one.state,
+        "reason": one.reason,
+        "p": one.p,
+        "value": one.value,
+    }

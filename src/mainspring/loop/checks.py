@@ -1,0 +1,223 @@
+"""Checks at their boundaries: the frames that they read, what they say together, and the incidents of it.
+
+One incident a source and column, however many checks fail on it: it names what is wrong, not who noticed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from mainspring.catalog import Catalog, Incident
+from mainspring.core import Config, MainspringError, to_iso
+from mainspring.definitions import CheckDef, Project
+from mainspring.definitions.expressions import UTC_US
+from mainspring.events.history import History
+from mainspring.events.lake import Lake
+from mainspring.events.log import Counts, Log
+from mainspring.loop.incidents import Change
+from mainspring.loop.ledger import Ledger
+from mainspring.loop.schedule import boundaries
+from mainspring.monitoring.checks import Finding, Sent, Window, decide, evaluate, look_back_us
+
+KIND = "check"
+
+
+class Checker:
+    """Evaluates a project's checks as their windows end.
+
+    Args:
+        config: The project's settings.
+        project: Its checks.
+        log: Read for what the door counted, and by checks in SQL.
+        history: Caught up by whoever calls.
+        catalog: What was found before.
+        now_us: Windows that ended before this and were never looked at stay so.
+    """
+
+    def __init__(
+        self, config: Config, project: Project, log: Log, history: History, catalog: Catalog, now_us: int
+    ) -> None:
+        self._config = config
+        self._project = project
+        self._log = log
+        self._history = history
+        self._catalog = catalog
+        self._columns: dict[str, set[str]] = defaultdict(set)
+        for check in project.checks.values():
+            named = {check.column, check.limit("by"), *check.limit("columns", ())} - {None}
+            self._columns[check.source.name] |= {"_time", "_known_at"} | named
+            if check.target is not None:
+                self._columns[check.target.name] |= {check.limit("to_column"), "_known_at"}
+        self._done_us = {every: self._last(every, now_us) for every in {c.every_us for c in project.checks.values()}}
+
+    def run_due(self, ledger: Ledger, now_us: int) -> None:
+        """Look at every window that has ended, in the order of their ends, and say what was found."""
+        due = sorted(
+            (at_us, every) for every, done_us in self._done_us.items() for at_us in boundaries(done_us, now_us, every)
+        )
+        if due:
+            self._history.catch_up()
+        for at_us, every in due:
+            checks = [c for c in self._project.checks.values() if c.every_us == every]
+            findings = self.look(checks, at_us)
+            counts = {name: [n.accepted, n.duplicate] for name, n in self._log.counts().items()}
+            self._say(ledger, checks, findings, at_us, counts)
+            self._done_us[every] = at_us
+
+    def look(self, checks: Iterable[CheckDef], at_us: int) -> dict[str, Finding]:
+        """What checks say of their windows that end at ``at_us``; nothing is written."""
+        found = {}
+        for check in checks:
+            if check.kind == "sql":
+                found[check.name] = self._query(check, at_us)
+            else:
+                found[check.name] = evaluate(check, self._window(check, at_us))
+        return decide(found)
+
+    def _last(self, every_us: int, now_us: int) -> int:
+        said = self._catalog.decisions("checks")
+        done = [d.at_us for d in said if d.numbers.get("every_us") == every_us]
+        return done[-1] if done else (now_us - 1) // every_us * every_us
+
+    def _window(self, check: CheckDef, at_us: int) -> Window:
+        frame = self._history.frame(check.source.name, self._columns[check.source.name])
+        known = pl.col("_known_at")
+        events = frame.filter((known < _instant(at_us)) & (known >= _instant(at_us - look_back_us(check))))
+        if check.kind == "freshness" and events.is_empty():
+            events = frame.filter(known < _instant(at_us))
+        targets = None
+        if check.target is not None:
+            other = self._history.frame(check.target.name, self._columns[check.target.name])
+            targets = other.filter(known < _instant(at_us))[check.limit("to_column")]
+        return Window(at_us, check.every_us, events, targets, self._sent(check), self._bad(check))
+
+    def _sent(self, check: CheckDef) -> Sent | None:
+        """What the door has counted since the last look."""
+        said = [d for d in self._catalog.decisions("checks") if d.numbers.get("every_us") == check.every_us]
+        if check.kind != "duplicates" or not said:
+            return None
+        accepted, duplicate = said[-1].numbers["counts"].get(check.source.name, (0, 0))
+        now = self._log.counts().get(check.source.name, Counts(0, 0, 0, 0))
+        return Sent(now.accepted - accepted, now.duplicate - duplicate)
+
+    def _bad(self, check: CheckDef) -> list[tuple[int, int]]:
+        """Windows before that failed on the same column, but for what a person has accepted since."""
+        accepted = {d.subject for d in self._catalog.decisions("incident_close") if d.numbers.get("accepted")}
+        return [
+            (one.opened_us, one.closed_us if one.closed_us is not None else 1 << 62)
+            for one in self._catalog.incidents(source=check.source.name)
+            if one.kind == KIND and one.column == check.column and one.incident_id not in accepted
+        ]
+
+    def _query(self, check: CheckDef, at_us: int) -> Finding:
+        """A check in SQL: 0 or no row passes."""
+        from mainspring.events.sql import Sql
+        from mainspring.events.tables import AsOf
+
+        lake = Lake(self._config.lake_path)
+        try:
+            with Sql(self._project, self._log, lake, AsOf(before_us=at_us)) as session:
+                session.recent(check.source.name, at_us - check.every_us)
+                rows = [row for batch in session.run(check.limit("query")).batches for row in batch.to_pylist()]
+        except MainspringError as error:  # a query that cannot be run says nothing of the data, and stops nothing else
+            return Finding("unknown", f"{check.limit('title')}: {error.what}")
+        only = next(iter(rows[0].values())) if len(rows) == 1 and len(rows[0]) == 1 else None
+        number = only if isinstance(only, int | float) else len(rows)
+        said = f"{check.limit('title')}: {number:,} found"
+        return Finding("fail" if number else "pass", said, value=float(number))
+
+    def _say(
+        self,
+        ledger: Ledger,
+        checks: Sequence[CheckDef],
+        findings: Mapping[str, Finding],
+        at_us: int,
+        counts: Mapping[str, Any],
+    ) -> None:
+        open_now = [one for one in self._catalog.incidents(is_open=True) if one.kind == KIND]
+        for change in changes(checks, findings, open_now, at_us):
+            numbers = dict(change.numbers)
+            ledger.decide(
+                change.kind,
+                f"{change.kind}-{change.incident_id}",
+                at_us,
+                subject=change.incident_id,
+                reason=change.reason,
+                numbers=numbers,
+            )
+        failed = [name for name, one in findings.items() if one.state == "fail"]
+        every_us = checks[0].every_us
+        results = [
+            {"check": name, "state": f.state, "reason": f.reason, "p": f.p, "value": f.value}
+            for name, f in findings.items()
+        ]
+        # Last, because it says that this boundary is done.
+        ledger.decide(
+            "checks",
+            f"checks-{every_us}-{at_us}",
+            at_us,
+            reason=f"{len(failed)} of {len(findings)} fail" + (f": {', '.join(failed)}" if failed else ""),
+            numbers={"every_us": every_us, "results": results, "counts": counts},
+        )
+
+
+def changes(
+    checks: Sequence[CheckDef], findings: Mapping[str, Finding], open_incidents: Iterable[Incident], at_us: int
+) -> list[Change]:
+    """Which incidents open or close: one a source and column.
+
+    An incident is closed by the checks that failed in it: once each has passed a window. What none of them can tell
+    (too few events) leaves it open.
+    """
+    known = {(one.source, one.column): one for one in open_incidents}
+    about: dict[tuple[str, str | None], list[CheckDef]] = defaultdict(list)
+    for check in checks:
+        about[check.source.name, check.column].append(check)
+    out = []
+    for (source, column), own in about.items():
+        failed = [check for check in own if findings[check.name].state == "fail"]
+        one = known.get((source, column))
+        place = source if column is None else f"{source}.{column}"
+        if failed and one is None:
+            blocking = [check for check in failed if check.blocking]
+            said = "; ".join(f"{check.kind}: {findings[check.name].reason}" for check in failed)
+            held = "; labels, trainings and promotions that depend on it are held" if blocking else ""
+            numbers: dict[str, Any] = {
+                "kind": KIND,
+                "source": source,
+                "column": column,
+                "checks": [check.name for check in failed],
+                "blocking": bool(blocking),
+                "opened_us": at_us - max(check.every_us for check in failed),
+                "seen_us": at_us,
+            }
+            incident_id = f"{KIND}-{source}-{column or 'all'}-{at_us}"
+            out.append(Change("incident_open", incident_id, source, f"{place}: {said}{held}", numbers))
+        elif one is not None and not failed:
+            asked = [check for check in own if check.name in one.numbers.get("checks", ())]
+            if asked and all(findings[check.name].state == "pass" for check in asked):
+                numbers = {"kind": KIND, "source": source, "column": column, "closed_us": at_us}
+                reason = f"{place} passed the window until {to_iso(at_us)}"
+                out.append(Change("incident_close", one.incident_id, source, reason, numbers))
+    return out
+
+
+def blocked(catalog: Catalog, sources: Iterable[str]) -> Incident | None:
+    """An open incident of a blocking check on one of these sources, or None."""
+    names = set(sources)
+    return next(
+        (
+            one
+            for one in catalog.incidents(is_open=True)
+            if one.kind == KIND and one.source in names and one.numbers.get("blocking")
+        ),
+        None,
+    )
+
+
+def _instant(time_us: int) -> pl.Expr:
+    return pl.lit(time_us).cast(UTC_US)

@@ -1,0 +1,174 @@
+"""Checks as the worker runs them: each fault of a feed is one incident that names source and column, and ends."""
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from feed import DAY_US, Feed, feed_module
+
+import mainspring as ms
+from mainspring.catalog import Catalog
+from mainspring.core import ManualClock
+from mainspring.definitions.project import collect
+from mainspring.events import Draft, Log
+from mainspring.events.history import History
+from mainspring.events.lake import Lake
+from mainspring.loop.checks import Checker, blocked
+from mainspring.loop.ledger import Ledger
+
+
+class World:
+    """A feed, a log, and a checker that looks at it day by day."""
+
+    def __init__(self, config, log):
+        self.module = feed_module()
+        self.project = collect(self.module)
+        self.source = self.module.Arrived.definition
+        self.clock = ManualClock(Feed.START_US)
+        self.config, self.log = config, log
+        self.history = History(self.project, log, Lake(config.lake_path))
+        self.catalog = Catalog.open(config.catalog_url)
+        self.ledger = Ledger(config, self.catalog, self.history, threading.Event(), alone=True, clock=self.clock)
+        self.checker = self.start()
+        self.feed = Feed()
+
+    def start(self):
+        """A checker as a worker starts it."""
+        args = (self.config, self.project, self.log, self.history, self.catalog, self.clock.now_us())
+        return Checker(*args)
+
+    def load(self, days):
+        """Days of the past."""
+        for _ in range(days):
+            self._send(self.feed.day())
+            self.clock.set(self.feed.until_us)
+        self.checker = self.start()
+
+    def day(self, fault=None, times=1):
+        """One day of the feed, with a fault, and what the checker says at its end; returns what was opened."""
+        before = {one.incident_id for one in self.catalog.incidents()}
+        self._send(self.feed.day(fault), times)
+        self.clock.set(self.feed.until_us)
+        self.ledger.project()
+        self.checker.run_due(self.ledger, self.clock.now_us())
+        return [one for one in self.catalog.incidents() if one.incident_id not in before]
+
+    def _send(self, rows, times=1):
+        drafts = [(at_us, Draft(self.source, row)) for at_us, row in rows]
+        for hour in range(24):
+            # A log of its own clock: what comes within an hour is known at its end.
+            end_us = self.feed.until_us - DAY_US + (hour + 1) * 3_600_000_000
+            part = [d for at, d in drafts if end_us - 3_600_000_000 <= at < end_us]
+            if part:
+                self.clock.set(end_us - 1_000_000)
+                with Log.open(self.config.log_path, self.config.limits.log_map_bytes, writable=True) as writer:
+                    for _ in range(times):
+                        writer.append(part, self.clock)
+        self.history.catch_up()
+
+
+@pytest.fixture
+def world(config):
+    with Log.open(config.log_path, config.limits.log_map_bytes) as log:
+        found = World(config, log)
+        yield found
+        found.catalog.close()
+
+
+def test_each_fault_of_a_feed_is_one_incident_that_names_its_column_and_ends_when_it_does(world):
+    world.load(35)
+    for _ in range(2):
+        assert world.day() == []
+    for fault, column, words in (
+        ("units", "delay_min", "distribution"),
+        ("nulls", "air_min", "nulls"),
+        ("frozen", "wind_mph", "frozen"),
+        ("silence", None, "freshness"),
+    ):
+        (opened,) = world.day(fault)
+        assert (opened.source, opened.column, opened.kind) == ("arrived", column, "check"), fault
+        assert words in opened.reason
+        if fault != "silence":  # a day that begins well ends the first silence
+            assert world.day(fault) == [], fault
+        assert world.day() == []
+        assert world.catalog.incidents(is_open=True) == (), fault
+    (storm,) = world.day(times=3)
+    assert (storm.column, storm.numbers["blocking"]) == (None, False)
+    assert "had been sent before" in storm.reason
+    assert world.day() == []
+    assert world.catalog.incidents(is_open=True) == ()
+
+
+def test_a_delayed_feed_is_found_within_its_span_and_closes_when_it_has_caught_up(world):
+    world.load(3)
+    world.checker = world.start()
+    late_us = world.clock.now_us() + 10 * 3_600_000_000
+    world.clock.set(late_us)
+    world.checker.run_due(world.ledger, late_us)
+    (opened,) = world.catalog.incidents(is_open=True)
+    assert (opened.source, opened.column) == ("arrived", None)
+    assert "freshness: the newest event is" in opened.reason
+    assert opened.numbers["seen_us"] - (world.feed.until_us) <= 8 * 3_600_000_000
+
+
+def test_a_blocking_check_holds_labels_and_one_that_warns_does_not(world):
+    world.load(35)
+    world.day()
+    world.day("units")
+    assert blocked(world.catalog, ["arrived"]).column == "delay_min"
+    (hold,) = world.catalog.holds("arrived")
+    assert hold == (world.clock.now_us() - DAY_US, None)
+    world.day()
+    assert blocked(world.catalog, ["arrived"]) is None
+    world.day("silence")
+    assert blocked(world.catalog, ["arrived"]) is None
+    assert len(world.catalog.holds("arrived")) == 1
+
+
+def test_results_are_kept_and_a_restarted_checker_goes_on_where_the_last_one_was(world):
+    world.load(10)
+    world.day()
+    results = world.catalog.check_results("arrived_volume")
+    assert (results[0].at_us, results[0].state) == (world.clock.now_us(), "pass")
+    world.checker = world.start()
+    world.checker.run_due(world.ledger, world.clock.now_us())
+    assert world.catalog.check_results("arrived_volume") == results
+    world.day()
+    assert len(world.catalog.check_results("arrived_volume")) == len(results) + 1
+
+
+def test_what_a_person_accepts_is_what_later_windows_are_compared_with(world):
+    world.load(35)
+    world.day()
+    (opened,) = world.day("units")
+    world.ledger.decide(
+        "incident_close",
+        f"incident_close-{opened.incident_id}",
+        world.clock.now_us(),
+        subject=opened.incident_id,
+        numbers={"kind": "check", "accepted": True},
+    )
+    check = world.project.checks["arrived_delay_min_distribution"]
+    assert world.checker._bad(check) == []
+
+
+def test_a_check_in_sql_counts_what_must_not_be_and_a_broken_query_stops_nothing(config, world):
+    module = world.module
+    module.extra = [
+        ms.check.sql("no negative air time", module.Arrived, "select count(*) from recent where air_min < 0"),
+        ms.check.sql("carriers are known", module.Arrived, "from recent where carrier not in ('UA', 'AA', 'DL')"),
+        ms.check.sql("a typo", module.Arrived, "select count(*) from recnt"),
+    ]
+    world.project = collect(module)
+    world.load(2)
+    found = world.checker.look(world.project.checks.values(), world.clock.now_us())
+    assert found["arrived_no_negative_air_time"].state == "pass"
+    assert found["arrived_carriers_are_known"].state == "pass"
+    assert found["arrived_a_typo"].state == "unknown"
+    assert "recnt does not exist" in found["arrived_a_typo"].reason
+    world.day("negative")
+    assert world.catalog.check_results("arrived_no_negative_air_time")[0].state == "fail"
