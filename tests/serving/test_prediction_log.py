@@ -11,8 +11,9 @@ import uvloop
 
 from mainspring.core.errors import ContractError, TooLargeError, UnavailableError
 from mainspring.core.spool import Spool
+from mainspring.events.internal import CheckedRows, RowShape
 from mainspring.serving.layout import Inputs
-from mainspring.serving.prediction_log import Answered, PredictionLog, connect
+from mainspring.serving.prediction_log import Answered, PredictionLog, connect, rows_of
 from mainspring.serving.request import RequestReader
 
 from rides import NOW, ride, until  # isort: skip
@@ -35,7 +36,7 @@ def answered(world, number, **changes):
         "output": 0.5, "other_version": "v0", "other_output": 0.25, "inputs": inputs, "row": 0, "latency_us": 123,
         "fallback": None, "error": None, "rollout": "d9", "other_latency_us": 150, "other_error": None, "drawn": None,
         "answered": None, "rules": None,
-        "request": (contract, row),
+        "request": (world.project.sources["ride"], row),
     }  # fmt: skip
     return Answered(**(whole | changes))
 
@@ -123,17 +124,23 @@ def test_what_is_sent_twice_is_logged_once(world):
     assert len(world.logged("ride")) == 1
 
 
+def named(found):
+    """Rows as source and values by name."""
+    return [(found.shapes[n].source, dict(zip(found.shapes[n].columns, row, strict=True))) for n, row in found.rows]
+
+
 class _Intake:
     """An intake whose moods are the point of the test; the real one is used wherever its answers are."""
 
     def __init__(self, mood=None):
         self.mood, self.posts = mood, []
 
-    def post_internal(self, events, *, first_wins=False):
+    def post_rows(self, found):
+        events = named(found)
         if self.mood is not None:
             self.mood(events)
-        self.posts.append(list(events))
-        return {"statuses": ["accepted"] * len(events)}
+        self.posts.append(events)
+        return {"quarantined": 0}
 
     def close(self):
         pass
@@ -203,13 +210,53 @@ def test_a_spool_that_cannot_be_read_does_not_hold_up_what_comes_after(world, ca
 def test_a_frame_that_cannot_be_read_is_dropped_and_counted(world, caplog):
     spool = Spool(world.config.run / "spool", "e", 1_000_000)
     spool.append(b"no msgpack")
-    spool.append(msgspec.msgpack.encode((1, [("_prediction", {"prediction_id": "e-1"})])))
+    spool.append(msgspec.msgpack.encode((1, rows_of([answered(world, 1)]))))
     intake = _Intake()
     log = PredictionLog(lambda: intake, spool, every_s=0.001)
     log.start()
     assert log.stop(10)
     assert (log.sent, log.dropped) == (1, 1)
     assert "a frame of the spool cannot be read" in caplog.text
+
+
+def test_a_frame_that_an_earlier_release_has_kept_is_sent(world):
+    spool = Spool(world.config.run / "spool", "e", 1_000_000)
+    found = rows_of([answered(world, 1)])
+    spool.append(msgspec.msgpack.encode((1, named(found))))
+
+    async def main():
+        async with contextlib.AsyncExitStack() as stack:
+            await world.start_intake(stack)
+            log = PredictionLog(lambda: connect(world.config.run), spool, every_s=0.001)
+            log.start()
+            await until(lambda: log.sent == 1)
+            assert await asyncio.to_thread(log.stop, 10)
+
+    uvloop.run(main())
+    assert [row["prediction_id"] for row in world.logged()] == ["e-1"]
+    assert [row["ride_id"] for row in world.logged("ride")] == ["r1"]
+
+
+def test_a_row_of_another_version_of_its_source_is_checked_by_the_one_that_is_there(world):
+    found = rows_of([answered(world, i) for i in range(3)])
+    older = found.shapes[1]
+    others = (found.shapes[0], RowShape(older.source, "another", older.columns))
+    broken = [(n, (*row[:2], "nowhere", *row[3:]) if n == 1 and row[0] == "r1" else row) for n, row in found.rows]
+
+    async def main():
+        async with contextlib.AsyncExitStack() as stack:
+            await world.start_intake(stack)
+            client = connect(world.config.run)
+            answer = await asyncio.to_thread(client.post_rows, CheckedRows(others, broken))
+            assert answer["quarantined"] == 1
+            for bad in (CheckedRows(others, [(2, ())]), CheckedRows(others, [(1, ("r1",))]), "no rows"):
+                with pytest.raises(ContractError, match="MS-E202"):
+                    await asyncio.to_thread(client.post_rows, bad)
+            client.close()
+
+    uvloop.run(main())
+    assert [row["ride_id"] for row in world.logged("ride")] == ["r0", "r2"]
+    assert len(world.logged()) == 3
 
 
 def test_the_record_holds_json_that_others_can_read(world):

@@ -55,6 +55,12 @@ def internal_answer(acks: Sequence[Ack], last_offset: int) -> Response:
     return json_response(200, shown)
 
 
+def rows_answer(acks: Sequence[Ack], last_offset: int) -> Response:
+    """What a gateway is told of its rows."""
+    quarantined = sum(ack.status == "quarantined" for ack in acks)
+    return json_response(200, {"last_offset": _last(acks, last_offset), "quarantined": quarantined})
+
+
 def shown_held(entry: Held) -> dict[str, Any]:
     """A record in quarantine as JSON, its bytes as printable text."""
     shown = msgspec.structs.asdict(entry)

@@ -12,6 +12,7 @@ import msgspec
 
 from mainspring.core.errors import UnavailableError
 from mainspring.core.exchange import KINDS, Exchange
+from mainspring.events.internal import CheckedRows
 from mainspring.events.progress import MovedError
 
 _KINDS = {**KINDS, 409: MovedError}
@@ -76,6 +77,17 @@ class IntakeClient:
         query |= {"first_wins": "1"} if first_wins else {}
         path = "/internal/events" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         return self._post(path, msgspec.msgpack.encode(events), "application/msgpack")
+
+    def post_rows(self, found: CheckedRows) -> dict[str, Any]:
+        """Send rows that this process has checked by their contracts; of an id that came before the first one stays.
+
+        Returns:
+            ``{"last_offset", "quarantined"}``.
+
+        Raises:
+            MainspringError: As ``post_events``.
+        """
+        return self._post("/internal/rows", msgspec.msgpack.encode(found), "application/msgpack")
 
     def advance(
         self, connector: str, before: int, cursor: Any, rows: Sequence[Any], *, history: bool, backfill: bool

@@ -32,11 +32,11 @@ from mainspring.core.names import check_name, did_you_mean
 from mainspring.core.run import internal_token, remove_door, write_door
 from mainspring.definitions.project import load_project
 from mainspring.definitions.values import Project
-from mainspring.events.answers import events_answer, internal_answer, shown_held, wrong_method
+from mainspring.events.answers import events_answer, internal_answer, rows_answer, shown_held, wrong_method
 from mainspring.events.bodies import BadRequestError, entries_in, too_many
 from mainspring.events.committer import Committer
 from mainspring.events.contract import Contract
-from mainspring.events.internal import Entries, InternalRow, Step, entries_of
+from mainspring.events.internal import CheckedRows, Entries, InternalRow, Step, checked_entries, entries_of
 from mainspring.events.log import Ack, Log
 from mainspring.events.progress import Advance, Position
 from mainspring.events.quarantine import chosen, parse_discard, parse_mend, replayed
@@ -52,6 +52,7 @@ _MOST_LISTED = 1_000
 _REPLAY_ROWS = 5_000
 
 _read_rows = msgspec.msgpack.Decoder(list[InternalRow]).decode
+_read_checked = msgspec.msgpack.Decoder(CheckedRows).decode
 _read_step = msgspec.msgpack.Decoder(Step).decode
 
 Answer = Response | Deferred | Awaitable[Response]
@@ -139,6 +140,8 @@ class Intake:
                 return self._events(request, name) if method == "POST" else wrong_method("POST")
             case ["internal", "events"]:
                 return self._internal_events(request) if method == "POST" else wrong_method("POST")
+            case ["internal", "rows"]:
+                return self._checked_rows(request) if method == "POST" else wrong_method("POST")
             case ["internal", "connectors", name]:
                 return self._connector(request, name) if method in ("GET", "POST") else wrong_method("GET, POST")
             case ["internal", "trim"]:
@@ -207,6 +210,18 @@ class Intake:
         if is_history and options.get("backfill") != "1":
             return self._history(entries, len(request.body))
         return self._committer.submit(entries, len(request.body), internal_answer)
+
+    def _checked_rows(self, request: Request) -> Answer:
+        """Rows of a gateway, checked there: they are not checked again."""
+        self._authorize(request)
+        self._committer.check_room(len(request.body))
+        try:
+            found = _read_checked(request.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRequestError("MS-E202", f"the body is no checked rows: {error}", where="body") from None
+        if len(found.rows) > self._config.intake.max_rows:
+            raise too_many(len(found.rows), self._config.intake.max_rows)
+        return self._committer.submit(checked_entries(found, self._all), len(request.body), rows_answer)
 
     async def _history(self, entries: Entries, size: int) -> Response:
         """History that may not reach back before what was served: the log is asked in the appender's own thread."""

@@ -9,6 +9,7 @@ import msgspec
 
 from mainspring.core.errors import ContractError
 from mainspring.core.names import is_name
+from mainspring.definitions.values import SourceDef
 from mainspring.events.contract import Contract
 from mainspring.events.held import Reject
 from mainspring.events.log import Draft
@@ -37,12 +38,56 @@ class InternalRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reason: str = ""
 
 
+class RowShape(msgspec.Struct, frozen=True, array_like=True):
+    """What the values of checked rows are: a source at one version, and its columns in their order."""
+
+    source: str
+    version: str
+    columns: tuple[str, ...]
+
+
+class CheckedRows(msgspec.Struct, frozen=True, array_like=True):
+    """Rows that one of our own processes has checked by their contract, by place rather than by name.
+
+    Attributes:
+        rows: Which of the shapes each has, and its values.
+    """
+
+    shapes: tuple[RowShape, ...]
+    rows: list[tuple[int, tuple[Any, ...]]]
+
+
 class Step(msgspec.Struct, frozen=True):
     """A step as it is sent to the intake, with its rows."""
 
     before: int
     cursor: Any
     rows: list[InternalRow]
+
+
+def checked_entries(found: CheckedRows, contracts: Mapping[str, Contract]) -> Entries:
+    """Drafts of rows that are checked already; those of another version of their source are checked by this one.
+
+    Raises:
+        ContractError: A row has no shape, or another number of values than its shape has columns (MS-E202).
+    """
+    out: Entries = []
+    known: list[SourceDef | None] = []
+    for shape in found.shapes:
+        contract = contracts.get(shape.source)
+        source = contract.source if contract is not None else None
+        known.append(source if source is not None and source.version == shape.version else None)
+    for number, values in found.rows:
+        if not 0 <= number < len(known) or len(values) != len(found.shapes[number].columns):
+            raise ContractError("MS-E202", "a row is not of the shape that it says", where="body")
+        source = known[number]
+        if source is not None:
+            out.append(Draft(source, values, None, False, "internal", None, True))
+        else:
+            shape = found.shapes[number]
+            row = InternalRow(shape.source, dict(zip(shape.columns, values, strict=True)))
+            out += entries_of([row], contracts, "internal", is_history=False, first_wins=True)
+    return out
 
 
 def entries_of(

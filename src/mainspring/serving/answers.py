@@ -82,7 +82,7 @@ def answers_of(batch: Batch, contract: Contract, shadow: Scored | None) -> list[
                 drawn=choice.drawn,
                 answered=choice.answered,
                 rules="; ".join(choice.rules) or None,
-                request=(contract, row) if request_id is not None else None,
+                request=(served.model.request, row) if request_id is not None else None,
             )
         )
     return out

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,15 +20,18 @@ import msgspec
 from mainspring.core.errors import ContractError, MainspringError, TooLargeError, UnavailableError
 from mainspring.core.run import internal_token, read_door
 from mainspring.core.spool import Spool
+from mainspring.definitions import SourceDef
 from mainspring.events.client import IntakeClient
-from mainspring.events.contract import Contract
+from mainspring.events.internal import CheckedRows, RowShape
+from mainspring.events.system import PREDICTION
 from mainspring.serving.layout import Inputs, Row
 
-Event = tuple[str, dict[str, Any]]
-SOURCE = "_prediction"
 _RETRY_S = (0.05, 2.0)
 _INTAKE_TIMEOUT_S = 5.0
-_FRAME = msgspec.msgpack.Decoder(tuple[int, list[Event]])
+_ENCODE = msgspec.msgpack.Encoder().encode
+_FRAME = msgspec.msgpack.Decoder(tuple[int, CheckedRows])
+_OLD_FRAME = msgspec.msgpack.Decoder(tuple[int, list[tuple[str, dict[str, Any]]]])
+_SHAPE = RowShape(PREDICTION.name, PREDICTION.version, tuple(PREDICTION.columns))
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +49,7 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
         other_error: Why the other model has no output.
         drawn: What was assigned, where a fallback answered.
         answered: What output rules made of the output, where they acted, and ``rules`` which.
-        request: Contract and row of the request, when it has an id and so is an event itself.
+        request: Source and row of the request, when it has an id and so is an event itself.
     """
 
     prediction_id: str
@@ -72,14 +75,14 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     drawn: str | None
     answered: float | None
     rules: str | None
-    request: tuple[Contract, Row] | None
+    request: tuple[SourceDef, Row] | None
 
 
 class Intake(Protocol):
     """What predictions are posted to."""
 
-    def post_internal(self, events: list[Event], *, first_wins: bool = False) -> dict[str, Any]:
-        """Append events to the log; raises a MainspringError when that cannot be now."""
+    def post_rows(self, found: CheckedRows) -> dict[str, Any]:
+        """Append rows to the log; raises a MainspringError when that cannot be now."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -195,11 +198,11 @@ class PredictionLog:
         return [buffer.popleft() for _ in range(min(self._max_batch, len(buffer)))]
 
     def _deliver(self, answers: list[Answered]) -> None:
-        events = [event for answer in answers for event in events_of(answer)]
-        if not self._spool and self._post(events, len(answers)):
+        found = rows_of(answers)
+        if not self._spool and self._post(found, len(answers)):
             return
         try:
-            kept = self._spool.append(msgspec.msgpack.encode((len(answers), events)))
+            kept = self._spool.append(_ENCODE((len(answers), found)))
         except OSError as error:
             _log.error("predictions cannot be spooled: %s", error)
             kept = False
@@ -214,26 +217,27 @@ class PredictionLog:
                 self.dropped += 1
                 return
             try:
-                count, events = _FRAME.decode(frames[0])
+                count, found = read_frame(frames[0])
             except msgspec.DecodeError as error:
                 self._refused(1, f"a frame of the spool cannot be read: {error}")
             else:
-                if not self._post(events, count):
+                if not self._post(found, count):
                     return
             self._spool.drop(frames)
 
-    def _post(self, events: list[Event], answers: int) -> bool:
-        """Whether the intake has taken the events, or never will."""
+    def _post(self, found: CheckedRows, answers: int) -> bool:
+        """Whether the intake has taken the rows, or never will."""
         if time.monotonic() < self._retry_at_s:
             return False
         try:
             if self._intake is None:
                 self._intake = self._connect()
-            answer = self._intake.post_internal(events, first_wins=True)
+            answer = self._intake.post_rows(found)
         except TooLargeError:
-            if len(events) > 1:
-                middle = len(events) // 2
-                return self._post(events[:middle], 0) and self._post(events[middle:], answers)
+            if len(found.rows) > 1:
+                middle = len(found.rows) // 2
+                first, second = (CheckedRows(found.shapes, part) for part in (found.rows[:middle], found.rows[middle:]))
+                return self._post(first, 0) and self._post(second, answers)
             self._refused(answers, "one prediction is larger than the intake takes")
         except ContractError as error:
             self._refused(answers, str(error))
@@ -247,7 +251,7 @@ class PredictionLog:
             return False
         else:
             self.sent += answers
-            self.quarantined += list(answer.get("statuses", ())).count("quarantined")
+            self.quarantined += int(answer.get("quarantined", 0))
         self.is_away = False
         self._retry_at_s, self._retry_s = 0.0, _RETRY_S[0]
         return True
@@ -277,37 +281,62 @@ def connect(run: Path) -> Intake:
     return IntakeClient(url, internal_token(run), _INTAKE_TIMEOUT_S)
 
 
-def events_of(answer: Answered) -> Iterator[Event]:
-    """The events of one answer: the request's own, if it has an id, then the prediction."""
-    if answer.request is not None:
-        contract, row = answer.request
-        yield contract.source.name, contract.to_dict(row)
+def rows_of(answers: Sequence[Answered]) -> CheckedRows:
+    """The events of answers: of each the request's own, if it has an id, then the prediction."""
+    shapes: list[RowShape] = [_SHAPE]
+    numbers: dict[int, int] = {}
+    rows: list[tuple[int, tuple[Any, ...]]] = []
+    for answer in answers:
+        if answer.request is not None:
+            source, row = answer.request
+            number = numbers.get(id(source))
+            if number is None:
+                number = numbers[id(source)] = len(shapes)
+                shapes.append(RowShape(source.name, source.version, tuple(source.columns)))
+            rows.append((number, row))
+        rows.append((0, _prediction(answer)))
+    return CheckedRows(tuple(shapes), rows)
+
+
+def _prediction(answer: Answered) -> tuple[Any, ...]:
+    """The row of the ``_prediction`` source, in the order of its columns."""
     features, status = answer.inputs.logged(answer.row) if answer.inputs is not None else ("[]", "")
-    yield (
-        SOURCE,
-        {
-            "prediction_id": answer.prediction_id,
-            "predicted_at": answer.predicted_at_us,
-            "model": answer.model,
-            "version": answer.version,
-            "variant": answer.variant,
-            "probability": answer.probability,
-            "unit": answer.unit,
-            "request_id": answer.request_id,
-            "folded": answer.folded,
-            "output": answer.output,
-            "other_version": answer.other_version,
-            "other_output": answer.other_output,
-            "features": features,
-            "status": status,
-            "latency_us": answer.latency_us,
-            "fallback": answer.fallback,
-            "error": answer.error,
-            "rollout": answer.rollout,
-            "other_latency_us": answer.other_latency_us,
-            "other_error": answer.other_error,
-            "drawn": answer.drawn,
-            "answered": answer.answered,
-            "rules": answer.rules,
-        },
+    return (
+        answer.prediction_id,
+        answer.predicted_at_us,
+        answer.model,
+        answer.version,
+        answer.variant,
+        answer.probability,
+        answer.unit,
+        answer.request_id,
+        answer.folded,
+        answer.output,
+        answer.other_version,
+        answer.other_output,
+        features,
+        status,
+        answer.latency_us,
+        answer.fallback,
+        answer.error,
+        answer.rollout,
+        answer.other_latency_us,
+        answer.other_error,
+        answer.drawn,
+        answer.answered,
+        answer.rules,
     )
+
+
+def read_frame(frame: bytes) -> tuple[int, CheckedRows]:
+    """How many answers a frame of the spool holds, and their rows; those of the first format are told by name.
+
+    Raises:
+        msgspec.DecodeError: It is none.
+    """
+    try:
+        return _FRAME.decode(frame)
+    except msgspec.ValidationError:
+        count, events = _OLD_FRAME.decode(frame)
+    shapes = tuple(RowShape(source, "", tuple(fields)) for source, fields in events)
+    return count, CheckedRows(shapes, [(i, tuple(fields.values())) for i, (_, fields) in enumerate(events)])
