@@ -33,6 +33,17 @@ def test_the_search_ends_close_below_the_true_rate(true_rate):
     assert len(found.tried) <= 24
 
 
+def test_a_machine_that_was_busy_once_does_not_bound_the_search():
+    glitches, answers = {400.0, 3_200.0}, queue(9_000.0)
+
+    def measure(rate):
+        slow = rate in glitches
+        glitches.discard(rate)
+        return level(rate, 500.0) if slow else answers(rate)
+
+    assert search(measure, Limit()).rate * CLOSE >= 8_900
+
+
 def test_a_server_that_takes_nothing_has_no_capacity():
     found = search(lambda rate: level(rate, 500.0), Limit())
     assert (found.rate, found.ended_by) == (0.0, "too slow")

@@ -88,11 +88,13 @@ def shown(levels: Sequence[Level], limit: Limit, data: dict[str, Any]) -> list[R
         )
     if "capacity" in data:
         out += _capacity(limit, data)
+    else:
+        out.append(terminal.text(f"target: {_kept(limit)}", "dim"))
     return out
 
 
 def _capacity(limit: Limit, data: dict[str, Any]) -> list[RenderableType]:
-    kept = f"p{limit.quantile * 100:g} under {limit.under_ms:g} ms, at most {limit.errors:.2%} failed"
+    kept = _kept(limit)
     if not data["capacity"]:
         return [terminal.text(f"no rate kept {kept}: {_ENDED[data['ended_by']].removeprefix('above it ')}", "bold red")]
     said = f"capacity: {data['capacity']:,.0f} requests/s at {kept} ({_ENDED[data['ended_by']]})"
@@ -107,6 +109,10 @@ def _capacity(limit: Limit, data: dict[str, Any]) -> list[RenderableType]:
         out.append(terminal.text(f"{need}: with {data['headroom']:.0%} free, and enough when one is lost", "bold"))
     out.append(terminal.text("each replica on cores of its own, as this one and its sender had together", "dim"))
     return out
+
+
+def _kept(limit: Limit) -> str:
+    return f"p{limit.quantile * 100:g} under {limit.under_ms:g} ms, at most {limit.errors:.2%} failed"
 
 
 def _note(level: Level, limit: Limit) -> str:

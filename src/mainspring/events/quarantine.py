@@ -4,9 +4,9 @@ A mend is a JSON object with any of these, done in this order:
     {"rename": {"old": "new"}, "drop": ["column"], "cast": {"column": "float"}, "scale": {"column": 0.5},
      "compute": {"column": "formula"}, "set": {"column": value}}
 Formulas (``formulas.py``) see what is dropped as well, and nothing of one another. Nothing in a mend is evaluated as
-code. A mended record becomes known when it is replayed. What is still wrong stays in quarantine with its new reason; what was
-accepted or is a duplicate is resolved in the same transaction, so that a replay that is killed and started again counts
-nothing twice.
+code. A mended record becomes known when it is replayed. What is still wrong stays in quarantine with its new reason;
+what was accepted or is a duplicate is resolved in the same transaction, so that a replay that is killed and started
+again counts nothing twice.
 """
 
 from __future__ import annotations

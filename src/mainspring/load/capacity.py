@@ -59,6 +59,8 @@ class Capacity:
 def search(measure: Callable[[float], Level], limit: Limit, *, start: float = 200.0, most: float = 1e6) -> Capacity:
     """Double the rate until it does not keep the limit, then halve the distance (in proportion) until it is small.
 
+    On the way up a rate that does not keep it is tried a second time: a machine that was busy once would bound all else.
+
     Args:
         measure: Runs one rate.
         limit: To be kept.
@@ -71,7 +73,10 @@ def search(measure: Callable[[float], Level], limit: Limit, *, start: float = 20
     while len(tried) < _MOST_RUNS:
         level = measure(rate)
         verdict = limit.verdict(level)
+        again = verdict != "kept" and math.isinf(high) and (not tried or tried[-1][0].stage.high != rate)
         tried.append((level, verdict))
+        if again:
+            continue
         if verdict == "kept":
             low = rate
         else:
