@@ -84,7 +84,8 @@ def sized_answer(view, frame, key, t, is_known, word=lambda text: text):
     mine = [i for i in order if tuple(rows[i][e] for e in view.entity) == key and None not in key and is_known(rows[i])]
     hop = view.hop_us or 1
     for f in view.features:
-        start = -math.inf if f.window_us is None else (t - f.window_us) // hop * hop
+        reach = 2 * f.ttl_us if f.window_us is None and f.ttl_us is not None else f.window_us
+        start = -math.inf if reach is None else (t - reach) // hop * hop
         xs = column(f, frame)
         seen = [(rows[i]["_time"], xs[i]) for i in mine if start <= rows[i]["_time"] < t and xs[i] is not None]
         for value, when, size in of_function(f, seen, t, word):

@@ -16,7 +16,6 @@ VIEW = make_view(
     *every_aggregate(None, functions=SCANS),
     *every_aggregate(None, of="s", suffix="_s", functions=("last_k", "distinct", "approx_distinct", "top_k")),
     feature("three", "last_k", "x", k=3),
-    feature("fresh", "last_k", "x", ttl=30, k=3),
     feature("first", "first", "v"),
     feature("last", "last", "v"),
     feature("slow", "ewma", "x", half_life_us=100_000),

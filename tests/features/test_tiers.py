@@ -195,6 +195,27 @@ def test_keys_that_never_come_back_are_swept_away_and_those_that_still_count_are
     assert read_live(store, EVER, [("key7",)], [140 * HOUR_US])[0][0].tolist() == [1.0, 1.0, 1.0]
 
 
+def test_a_key_whose_latest_value_has_a_ttl_expires_then_is_missing_and_goes_as_in_a_replay(store):
+    ttl_us = 3 * HOUR_US
+    view = make_view(feature("last", "last", "x", ttl=ttl_us), feature("two", "last_k", "x", ttl=ttl_us, k=2))
+    records = [record(1, "gone", 7.0, 0), record(2, "gone", 8.0, HOUR_US)]
+    records += [record(2 + hour, "busy", 1.0, hour * HOUR_US) for hour in range(1, 40)]
+    folder, seen = Folder([view], store), []
+    for one in records:
+        folder.fold([one])
+        t_us = one.known_at_us + 1
+        values, status, _ = read_live(store, view, [("gone",)], [t_us])
+        again, codes = replay(
+            view, frame(records), keys_frame([("gone",)]), np.array([t_us]), known_offset=np.array([one.offset])
+        )
+        assert values.tobytes() == np.ascontiguousarray(again).tobytes()
+        assert np.array_equal(status, codes)
+        seen.append(Status(status[0, 0]))
+    assert seen == sorted(seen, key=[Status.PRESENT, Status.EXPIRED, Status.MISSING].index)
+    assert set(seen) == {Status.PRESENT, Status.EXPIRED, Status.MISSING}
+    assert next(iter(store.root().views.values())).gone == 1
+
+
 def test_a_key_that_comes_back_after_it_was_swept_is_not_answered_from_what_a_reader_remembers(store):
     folder, reader = Folder([FINITE], store, SMALL), Reader([FINITE], store)
     seen = FINITE.column_names.index("finite__count_50h")

@@ -103,6 +103,17 @@ class Aggregate:
         return AGGREGATES[self.function].gives(self.value.kind if self.value is not None else "float")
 
     @property
+    def reach_us(self) -> int | None:
+        """How far it looks back; None for to the beginning.
+
+        A latest value with a ``ttl`` and without a window is expired for as long again, then forgotten: so keys that
+        never come back do not stay for ever.
+        """
+        if self.window_us is None and self.ttl_us is not None:
+            return 2 * self.ttl_us
+        return self.window_us
+
+    @property
     def slots(self) -> int:
         """How many values it answers: ``k``, the dimension of a vector, or 1."""
         return self.k * self.dim
@@ -202,13 +213,12 @@ class ViewDef:
 
     @cached_property
     def retention_us(self) -> int | None:
-        """The longest window (or ttl) of the view; None when a feature looks back to the beginning."""
+        """How far the view looks back; None when a feature looks back to the beginning."""
         longest = 0
         for feature in self.features:
-            reach = feature.window_us if feature.window_us is not None else feature.ttl_us
-            if reach is None:
+            if feature.reach_us is None:
                 return None
-            longest = max(longest, reach)
+            longest = max(longest, feature.reach_us)
         return longest
 
     @cached_property

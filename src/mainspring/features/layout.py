@@ -164,8 +164,8 @@ def _compile(view: ViewDef) -> Layout:
     for row in plan:
         needs[row[k.P_COLUMN]] |= row[k.P_GATHER]
     scan_plan = _plan(view, scan, places, scan_windows)
-    unbounded = any(f.window_us is None for f in view.features)
-    reach = [min(us, LONGEST_US) for f in view.features for us in (f.window_us, f.ttl_us) if us is not None]
+    unbounded = any(f.reach_us is None for f in view.features)
+    reach = [min(us, LONGEST_US) for f in view.features for us in (f.reach_us, f.ttl_us) if us is not None]
     hop = view.hop_us or 1
     return Layout(
         view,
@@ -187,8 +187,8 @@ def _is_scan(feature: Aggregate) -> bool:
 
 
 def _windows(features: Sequence[Aggregate]) -> list[int]:
-    spans = sorted({min(f.window_us, LONGEST_US) for f in features if f.window_us is not None})
-    return [*spans, k.UNBOUNDED] if any(f.window_us is None for f in features) else spans
+    spans = sorted({min(f.reach_us, LONGEST_US) for f in features if f.reach_us is not None})
+    return [*spans, k.UNBOUNDED] if any(f.reach_us is None for f in features) else spans
 
 
 def _plan(view: ViewDef, features: Sequence[Aggregate], places: dict[Any, int], windows: list[int]) -> list[list[Any]]:
@@ -200,7 +200,7 @@ def _plan(view: ViewDef, features: Sequence[Aggregate], places: dict[Any, int], 
         scan = _is_scan(feature)
         function, gather = (_OF_VECTORS.get(feature.function, -1), k.SCAN) if scan else READS[feature.function]
         function = SCANS.get(feature.function, function)
-        window = k.UNBOUNDED if feature.window_us is None else min(feature.window_us, LONGEST_US)
+        window = k.UNBOUNDED if feature.reach_us is None else min(feature.reach_us, LONGEST_US)
         ttl = -1 if feature.ttl_us is None else min(feature.ttl_us, LONGEST_US)
         column = places[columns_of(feature)[0].identity]
         given = (feature.q, feature.half_life_us, feature.per_us)

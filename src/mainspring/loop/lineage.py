@@ -220,7 +220,7 @@ def _of_view(
 ) -> FeatureLineage:
     aggregate = next(one for one in view.features if name in view.columns_of(one))
     until_us = from_datetime(prediction["predicted_at"])
-    reach_us = aggregate.window_us if aggregate.window_us is not None else aggregate.ttl_us
+    reach_us = aggregate.reach_us
     from_us = None if reach_us is None else until_us - reach_us
     key = None if request is None else {column: request.get(column) for column in view.entity}
     seen = _seen(view, aggregate, key, (from_us, until_us), prediction["folded"], history)

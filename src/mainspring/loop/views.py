@@ -47,7 +47,7 @@ def describe_feature(feature: Aggregate) -> dict[str, Any]:
         "name": feature.name,
         "function": feature.function,
         "value": value,
-        "window": _span(feature.window_us) or "since the beginning",
+        "window": _span(feature.reach_us) or "since the beginning",
         "kind": feature.kind,
         "slots": feature.slots,
         "error": error_of(feature),
