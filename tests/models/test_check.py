@@ -35,6 +35,13 @@ def test_a_faithful_graph_passes_on_every_kind_of_row(table, fitted):
     assert report.max_difference < 1e-6
 
 
+def test_trees_that_found_no_split_are_packaged_too(table):
+    stump = LGBMClassifier(n_estimators=2, min_child_samples=10**6, verbose=-1).fit(table.X, table.y)
+    report = check(table, stump, convert(stump, table.signature, "m"))
+    assert report.passed
+    assert "threshold" not in report.rows
+
+
 def test_thresholds_rounded_to_the_nearest_float32_are_found(table, fitted, monkeypatch):
     monkeypatch.setattr(forests, "floor32", lambda t: float(np.float32(min(t, 3e38))))
     graph = forest_graph(read(fitted, table.signature), table.signature)

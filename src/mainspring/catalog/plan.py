@@ -186,7 +186,7 @@ def _described_anew(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[
     if old.get("doc", "") != new.get("doc", ""):
         yield "doc"
     before, after = old.get("about", {}), new.get("about", {})
-    for part in ("owner", "tags", "consumers", "compatible"):
+    for part in ("owner", "tags", "consumers", "compatible", "keep"):
         if before.get(part) != after.get(part):
             yield part
     columns = before.get("columns", {}), after.get("columns", {})

@@ -10,6 +10,7 @@ from mainspring.cli import terminal
 from mainspring.cli.options import DEFAULT, Options
 from mainspring.cli.people import actor
 from mainspring.cli.workspace import Workspace
+from mainspring.core.errors import MainspringError
 from mainspring.core.times import to_iso
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ logged, and it says where these differ from a replay.
 Examples:
   mainspring dataset build late_flight
   mainspring dataset build late_flight --served
-  mainspring dataset build late_flight --json""",
+  mainspring dataset build late_flight --json
+  mainspring dataset rebuild late_flight 3f2a1b4c5d6e   the same again, from what is kept""",
 )
 
 
@@ -83,6 +85,28 @@ def build(
         ]
         parts.append(terminal.table(columns, numbers))
     terminal.answer(options, dataset_json(built), *parts)
+
+
+@app.command
+def rebuild(model: str, hash: str, /, *, options: Options = DEFAULT) -> int:
+    """Build a training set again from what is kept, and compare it with what it was; restores its files.
+
+    Args:
+        model: Name of the model.
+        hash: Of the training set, as ``mainspring explain`` and the model's package say it.
+        options: Where the project is, and how to answer.
+    """
+    from mainspring.loop.workshop import Workshop
+
+    workspace = Workspace(options.project)
+    workspace.model(model)
+    with Workshop.open(workspace.config) as workshop:
+        again, folder = workshop.rebuild(model, hash)
+    is_same = again == hash
+    said = f"bit for bit the same: {folder}" if is_same else f"it is {again} now: some of what it was made of has gone"
+    data = {"hash": hash, "again": again, "is_same": is_same, "path": str(folder)}
+    terminal.answer(options, data, terminal.text(f"training set {hash} of {model}: {said}"))
+    return 0 if is_same else MainspringError.exit_code
 
 
 def dataset_json(built: TrainingSet) -> dict[str, Any]:

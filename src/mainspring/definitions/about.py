@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mainspring.core.spans import format_span
+
 if TYPE_CHECKING:
     from mainspring.definitions.values import SourceDef
 
@@ -50,5 +52,7 @@ def described(source: SourceDef) -> dict[str, Any]:
     about = source.about.describe() | {"columns": {name: said for name, said in columns.items() if said}}
     if source.compatible != "backward":
         about["compatible"] = source.compatible
+    if source.keep_us is not None:
+        about["keep"] = format_span(source.keep_us)
     about = {name: value for name, value in about.items() if value}
     return source.describe() | {"version": source.version, "doc": source.doc} | ({"about": about} if about else {})

@@ -16,6 +16,7 @@ from mainspring.definitions.constraints import check_constraint
 from mainspring.definitions.marks import about_of, aliases_of, check_marks, check_words, consumers_of
 from mainspring.definitions.values import (
     COMPATIBLE,
+    DAY_US,
     OPERATIONS,
     Compatible,
     Constraint,
@@ -71,6 +72,7 @@ class Source:
         owner: str = "",
         tags: typing.Sequence[str] = (),
         consumers: typing.Sequence[str] | typing.Mapping[str, typing.Sequence[str]] = (),
+        keep: str | None = None,
     ) -> None:
         """Read the annotations of a source's class.
 
@@ -113,8 +115,15 @@ class Source:
             parse_span(dedup, said=f"dedup={dedup!r} of {name}", where=where),
             parse_span(future, said=f"future={future!r} of {name}", where=where),
         )
+        keep_us = None if keep is None else parse_span(keep, said=f"keep={keep!r} of {name}", where=where)
+        if keep_us is not None and (keep_us < DAY_US or fields[0].name == "valid_from"):
+            what = "a table keeps its rows" if fields[0].name == "valid_from" else "a source keeps a day at least"
+            raise DefinitionError("MS-D117", f"keep={keep!r} of {name} cannot be: {what}", where=where)
         cls.definition = SourceDef(
-            name, fields, time, id, known_at, *spans, doc, place, corrects, compatible=compatible, about=about
+            *(name, fields, time, id, known_at, *spans, doc, place, corrects),
+            compatible=compatible,
+            about=about,
+            keep_us=keep_us,
         )
 
 

@@ -124,6 +124,7 @@ class SourceDef:
     corrects: str | None = None
     compatible: Compatible = field(default="backward", compare=False)
     about: About = field(default=About(), compare=False)
+    keep_us: int | None = field(default=None, compare=False)
 
     def describe(self) -> dict[str, Any]:
         """The contract as JSON: what the version is the hash of."""

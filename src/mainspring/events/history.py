@@ -17,7 +17,7 @@ from mainspring.core.errors import NotFoundError
 from mainspring.core.names import did_you_mean
 from mainspring.definitions.expressions import UTC_US, polars_type
 from mainspring.definitions.values import Field, Project, SourceDef
-from mainspring.events.lake import META_SCHEMA, Lake
+from mainspring.events.lake import META_SCHEMA, Lake, Pin
 from mainspring.events.log import Log
 from mainspring.events.record import Record, Shape, known_length, stored_default
 from mainspring.events.system import all_sources
@@ -26,6 +26,7 @@ from mainspring.events.versions import UNTIL_SCHEMA, with_untils
 _MARK = "_flushed"
 _PAGE = 20_000
 _MOST_FRAMES = 32
+_COMPACT_AFTER = 64
 
 
 class _Buffer:
@@ -36,7 +37,7 @@ class _Buffer:
     """
 
     __slots__ = (
-        *("asked", "fills", "frames", "lake_offset", "loaded", "meta"),
+        *("asked", "commits", "fills", "frames", "lake_offset", "loaded", "meta"),
         *("rows", "schema", "source", "unflushed", "whole"),
     )
 
@@ -53,6 +54,7 @@ class _Buffer:
         self.rows: list[tuple[Any, ...]] = []
         self.meta: list[tuple[Any, ...]] = []
         self.lake_offset = 0
+        self.commits = 0
 
     def settle(self) -> None:
         """Make a frame of the rows that have come."""
@@ -228,11 +230,27 @@ class History:
                 continue
             written += self._lake.append(name, frame, self._offset, buffer.fills)
             buffer.flushed(self._offset)
+            buffer.commits += 1
+            if buffer.commits % _COMPACT_AFTER == 0:
+                self._lake.compact(name)
         reached = min(waiting, default=self._offset)
         if reached > self._flushed:
             self._flushed = reached
             self._write_mark(reached)
         return written
+
+    def retain(self, source_name: str, since_us: int, pins: Sequence[Pin] = ()) -> int:
+        """Delete what is older from the lake and from here: only the process that owns the lake.
+
+        Returns:
+            How many rows were deleted.
+        """
+        deleted = self._lake.retain(source_name, since_us, pins)
+        if deleted:
+            buffer = self._buffer(source_name)
+            buffer.loaded, buffer.frames = False, []
+            buffer.whole.clear()
+        return deleted
 
     def _start(self) -> None:
         # The mark first: a lake that is written meanwhile is ahead of it, which each table knows of itself.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,14 @@ Fill = tuple[Sequence[str], pl.Expr]
 _ATTEMPTS = 3
 _ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 _WRITER = WriterProperties(compression="ZSTD", compression_level=3)
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Rows that may not be deleted: up to an offset of the log, from an event time on (None: all)."""
+
+    last_offset: int
+    since_us: int | None = None
 
 
 class _Table:
@@ -193,6 +202,32 @@ class Lake:
             near += n * max(within, 0.0)
         return sum(counts), sum(counts) if reach_us is None else round(near)
 
+    def retain(self, source: str, since_us: int, pins: Sequence[Pin] = ()) -> int:
+        """Delete the rows whose event time lies before a moment; their files go after a week.
+
+        Args:
+            source: Name of the source.
+            since_us: Rows from then on stay.
+            pins: What stays besides.
+
+        Returns:
+            How many rows were deleted.
+        """
+        delta = self._table(source).delta
+        if delta is None:
+            return 0
+        starts = pl.DataFrame(delta.get_add_actions(flatten=True))["min._time"].cast(UTC_US).cast(pl.Int64)
+        if (starts.min() or 0) >= since_us:  # type: ignore[operator]
+            return 0
+        kept = [
+            f"NOT (_offset <= {pin.last_offset}" + (f" AND _time >= {_moment(pin.since_us)})" if pin.since_us else ")")
+            for pin in pins
+        ]
+        predicate = " AND ".join([f"_time < {_moment(since_us)}", *kept])
+        before = self.count(source)[0]
+        delta.delete(predicate, writer_properties=_WRITER)
+        return before - self.count(source)[0]
+
     def compact(self, source: str) -> int:
         """Join the table's small files into larger ones. They, and what a killed writer left, go after a week.
 
@@ -228,6 +263,11 @@ def _filled(fill: Fill, known: Collection[str]) -> pl.Expr:
     names, value = fill
     stored = [name for name in names if name in known]
     return pl.coalesce(stored) if stored else value
+
+
+def _moment(time_us: int) -> str:
+    """A moment as the SQL of Delta's library says it."""
+    return f"arrow_cast({time_us}, 'Timestamp(Microsecond, Some(\"UTC\"))')"
 
 
 def _read(path: Path, columns: Collection[str] | None) -> pl.DataFrame:

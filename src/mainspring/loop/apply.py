@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from mainspring.catalog import Catalog, Plan, plan
 from mainspring.catalog.plan import Action, Line
-from mainspring.core import Config, content_hash
+from mainspring.core import Config, content_hash, format_span
 from mainspring.core.run import door_pid
 from mainspring.core.times import to_iso
 from mainspring.definitions import Project, load_project
@@ -25,7 +25,7 @@ def plan_project(config: Config, project: Project) -> Plan:
         }
         costs = view_costs(config, project, catalog)
         found = plan(catalog.definitions(), project.describe(), costs, earlier, _still_sent(config))
-    return Plan((*found.lines, *_on_expressions(project), *_on_otherwise(config, project)))
+    return Plan((*found.lines, *_on_expressions(project), *_on_keep(config, project), *_on_otherwise(config, project)))
 
 
 def _on_otherwise(config: Config, project: Project) -> Iterator[Line]:
@@ -35,6 +35,20 @@ def _on_otherwise(config: Config, project: Project) -> Iterator[Line]:
         if model.otherwise is None:
             text = "does not say what is answered when it fails or is late: otherwise=ms.otherwise(value=…)"
             yield Line(action, "model", model.name, text)
+
+
+def _on_keep(config: Config, project: Project) -> Iterator[Line]:
+    """What a source that does not keep its events for ever will lose at the next upkeep."""
+    from mainspring.events.lake import Lake
+
+    lake = Lake(config.lake_path)
+    for source in project.sources.values():
+        if source.keep_us is not None:
+            total, near = lake.count(source.name, source.keep_us)
+            span = format_span(source.keep_us)
+            text = f"events older than {span} leave lake and log, but what a serving release was trained on"
+            text += f"; about {total - near:,} of {total:,} are" if total > near else ""
+            yield Line("warn" if total > near else "note", "source", source.name, text)
 
 
 def _still_sent(config: Config) -> dict[str, str]:

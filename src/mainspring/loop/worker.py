@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from mainspring.catalog import Catalog
-from mainspring.core import Clock, Config, SharedClock, UnavailableError, parse_span
+from mainspring.core import Clock, Config, SharedClock, UnavailableError
 from mainspring.core.run import Lease, internal_token, read_door, remove_door, write_door
 from mainspring.definitions import Project, ViewDef, load_project
 from mainspring.events.client import IntakeClient
@@ -32,6 +32,7 @@ from mainspring.loop.door import WorkerDoor
 from mainspring.loop.ledger import ROUTING_KINDS, Ledger
 from mainspring.loop.pipelines import Pipelines
 from mainspring.loop.telling import DOOR
+from mainspring.loop.upkeep import Upkeep, log_keep_us
 
 FOLD_BATCH = 20_000
 IDLE_S = 0.05
@@ -157,13 +158,14 @@ class _Worker:
         pipelines.launch()
         controller = self._controller(log, history, ledger, pipelines)
         wake = Wake(self._config.run, "control")
+        upkeep = Upkeep(self._project, self._catalog)
         flushed_s = time.monotonic()
         try:
             while not self._stop.is_set():
                 now_us = self._clock.now_us()
                 news = ledger.news()
                 if "apply" in news:
-                    self._project = load_project(self._config.definitions)
+                    self._project = upkeep.project = load_project(self._config.definitions)
                     history.flush()
                     history = History(self._project, log, Lake(self._config.lake_path))
                     ledger.follow(history)
@@ -176,6 +178,7 @@ class _Worker:
                     self._clock.settle(now_us)
                 if history.offset - history.flushed_offset >= LAKE_ROWS or time.monotonic() - flushed_s >= LAKE_EVERY_S:
                     history.flush()
+                    upkeep.run_due(history, now_us)
                     self._trim(log, history, now_us)
                     flushed_s = time.monotonic()
                 if wake.wait(IDLE_S):
@@ -194,7 +197,7 @@ class _Worker:
 
     def _trim(self, log: Log, history: History, now_us: int) -> None:
         """Let the intake drop what is old, folded and in the lake: a laptop's disk stays in check."""
-        old = log.offset_before(now_us - parse_span(self._config.limits.log_keep))
+        old = log.offset_before(now_us - log_keep_us(self._config, self._project))
         before = min(old, history.flushed_offset, self._store.folded_offset())
         url = read_door(self._config.run, "intake")
         if url is None or before <= log.first_offset():

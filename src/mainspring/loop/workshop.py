@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import msgspec
+import polars as pl
 
 from mainspring.catalog import Catalog
 from mainspring.core import Config, NotFoundError, RefusedError, did_you_mean
@@ -121,6 +123,48 @@ class Workshop:
         )
         self.record(built, now_us, actor)
         return built
+
+    def rebuild(self, name: str, hash: str) -> tuple[str, Path]:
+        """Build a training set again from what is kept now, as far as was known then.
+
+        Compaction changes nothing of it, and what a serving release was trained on is never deleted. Its files are
+        restored if they are gone.
+
+        Args:
+            name: The model.
+            hash: Of the set.
+
+        Returns:
+            The hash of what came of it, and the set's folder.
+
+        Raises:
+            NotFoundError: No such set (MS-L122).
+            RefusedError: It holds served values, or the model is defined otherwise now (MS-L123).
+        """
+        found = self._catalog.dataset(name, hash)
+        if found is None:
+            hint = did_you_mean(hash, (one.hash for one in self._catalog.datasets(name)))
+            raise NotFoundError("MS-L122", f"model {name} has no training set {hash}", hint=hint)
+        model, said = self.model(name), found.numbers
+        if said.get("derived") or said["definition_version"] != model.version:
+            why = said.get("derived") or f"it was built by version {said['definition_version']} of the definition"
+            raise RefusedError("MS-L123", f"training set {hash} cannot be built again", why=why)
+        self.history.catch_up()
+        needed, now_us = Needed(model, self.history), int(said["known_until_us"])
+        upto = {source: state["last_offset"] for source, state in said["sources"].items()}
+        frames = {s: needed.frame(s).filter(pl.col("_offset") <= upto[s]) for s in sources_of(model)}
+        holds = [
+            (opened, None if closed is None or closed > now_us else closed)
+            for opened, closed in self._catalog.holds(model.label.source.name)
+            if opened < now_us
+        ]
+        final = self._config.located(found.path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=final.parent, prefix=".again.") as folder:
+            built = build(model, frames, Path(folder), now_us=now_us, holds=holds)
+            if built.hash == hash and not final.exists():
+                built.path.rename(final)
+        return built.hash, final
 
     def _served(self, name: str, version: str | None) -> Served:
         """A model's predictions, and how each version's definition names what they hold."""
