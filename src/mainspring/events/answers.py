@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from mainspring.core.http import Response, json_response
 from mainspring.events.held import Held
-from mainspring.events.log import Ack
+from mainspring.events.log import Ack, Counts
 
 
 def _errors(acks: Sequence[Ack], numbers: Sequence[int | None] | None = None) -> list[dict[str, Any]]:
@@ -59,6 +59,17 @@ def rows_answer(acks: Sequence[Ack], last_offset: int) -> Response:
     """What a gateway is told of its rows."""
     quarantined = sum(ack.status == "quarantined" for ack in acks)
     return json_response(200, {"last_offset": _last(acks, last_offset), "quarantined": quarantined})
+
+
+def metrics_answer(counts: Mapping[str, Counts], refusals: Mapping[int, int], more: Sequence[str]) -> Response:
+    """Prometheus text: events by source and status, refusals by status, and ``more`` lines."""
+    lines = ["# TYPE mainspring_events_total counter"]
+    for name, found in sorted(counts.items()):
+        for status, n in msgspec.structs.asdict(found).items():
+            lines.append(f'mainspring_events_total{{source="{name}",status="{status}"}} {n}')
+    lines += [*more, "# TYPE mainspring_intake_refusals_total counter"]
+    lines += [f'mainspring_intake_refusals_total{{status="{status}"}} {n}' for status, n in sorted(refusals.items())]
+    return Response(200, ("\n".join(lines) + "\n").encode(), "text/plain; version=0.0.4")
 
 
 def shown_held(entry: Held) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from mainspring.core.errors import ContractError, MainspringError, TooLargeError
+from mainspring.core.http import Request
 from mainspring.events.arrow import arrow_rows
 from mainspring.events.contract import Contract
 from mainspring.events.held import Reject
@@ -25,6 +26,7 @@ UNPACKED = 4
 NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 ARROW = "application/vnd.apache.arrow.stream"
 _PIECE_BYTES = 262_144
+_MOST_LISTED = 1_000
 
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -96,6 +98,23 @@ def entry_of(record: bytes | msgspec.Raw, contract: Contract, sender: str) -> Dr
 def _empty() -> BadRequestError:
     hint = "send a JSON object or array of objects, or an Arrow stream of at least one row"
     return BadRequestError("MS-E205", "the body is empty", where="body", hint=hint)
+
+
+def sender_of(request: Request) -> str:
+    """Who sent a request, for quarantine."""
+    program = request.headers.get("user-agent", "")[:60]
+    return f"http {request.peer}" + (f" ({program})" if program else "")
+
+
+def limit_of(text: str) -> int:
+    """How many records are asked for; at most a thousand are listed.
+
+    Raises:
+        BadRequestError: It is no whole number from 1 on (MS-E214).
+    """
+    if not (text.isascii() and text.isdigit() and 0 < len(text.lstrip("0")) < 10):
+        raise BadRequestError("MS-E214", f"limit={text[:40]!r} is no whole number from 1 on", where="query")
+    return min(int(text), _MOST_LISTED)
 
 
 def too_many(rows: int, max_rows: int) -> TooLargeError:

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from mainspring.core.clock import Clock
 from mainspring.core.errors import BackPressureError, MainspringError, UnavailableError
-from mainspring.core.http import Deferred, Response, error_response
+from mainspring.core.http import Deferred, Response, error_response, json_response
 from mainspring.events.held import Reject
 from mainspring.events.log import Ack, Draft, Log
 from mainspring.events.wake import Bell
@@ -121,6 +121,12 @@ class Committer:
         await self._loop.run_in_executor(self._thread, self._log.close)
         self._thread.shutdown()
         self._bell.close()
+
+    def health(self) -> Response:
+        """How it is: 503 when the last commit failed for another reason than a lack of room."""
+        status = "failing" if self.is_failing else "ok"
+        shown = {"status": status, "last_offset": self.last_offset, "queued_rows": self.queued_rows}
+        return json_response(503 if self.is_failing else 200, shown)
 
     def metrics(self) -> list[str]:
         """Queue and commits as lines of Prometheus text."""

@@ -32,12 +32,20 @@ from mainspring.core.names import check_name, did_you_mean
 from mainspring.core.run import internal_token, remove_door, write_door
 from mainspring.definitions.project import load_project
 from mainspring.definitions.values import Project
-from mainspring.events.answers import events_answer, internal_answer, rows_answer, shown_held, wrong_method
-from mainspring.events.bodies import BadRequestError, entries_in, too_many
+from mainspring.events.answers import (
+    events_answer,
+    internal_answer,
+    metrics_answer,
+    rows_answer,
+    shown_held,
+    wrong_method,
+)
+from mainspring.events.bodies import BadRequestError, entries_in, limit_of, sender_of, too_many
 from mainspring.events.committer import Committer
 from mainspring.events.contract import Contract
 from mainspring.events.internal import CheckedRows, Entries, InternalRow, Step, checked_entries, entries_of
 from mainspring.events.log import Ack, Log
+from mainspring.events.openapi import document
 from mainspring.events.progress import Advance, Position
 from mainspring.events.quarantine import chosen, parse_discard, parse_mend, replayed
 from mainspring.events.scopes import scopes_of
@@ -48,8 +56,8 @@ from mainspring.events.wake import Bell
 DOOR = "intake"
 _READER_CHECK_S = 60.0
 _DRAIN_S = 10.0
-_MOST_LISTED = 1_000
 _REPLAY_ROWS = 5_000
+_READS = ("GET", "HEAD")
 
 _read_rows = msgspec.msgpack.Decoder(list[InternalRow]).decode
 _read_checked = msgspec.msgpack.Decoder(CheckedRows).decode
@@ -76,7 +84,8 @@ class Intake:
 
     def use(self, project: Project) -> None:
         """Check by the sources of ``project`` from now on."""
-        self._public = {name: Contract(source) for name, source in project.sources.items()}
+        self._sources = tuple(project.sources.values())
+        self._public = {source.name: Contract(source) for source in self._sources}
         self._all = self._public | self._system
 
     @property
@@ -153,13 +162,13 @@ class Intake:
             case ["quarantine", name, "discard"]:
                 return self._discard(request, name) if method == "POST" else wrong_method("POST")
             case ["health"]:
-                committer = self._committer
-                status = "failing" if committer.is_failing else "ok"
-                shown = {"status": status, "last_offset": committer.last_offset, "queued_rows": committer.queued_rows}
-                return json_response(503 if committer.is_failing else 200, shown)
+                return self._committer.health() if method in _READS else wrong_method("GET")
             case ["metrics"]:
-                return self._metrics()
-        known = "POST /events/SOURCE, GET /quarantine, GET /health, GET /metrics"
+                return self._metrics() if method in _READS else wrong_method("GET")
+            case ["openapi.json"]:
+                shown = document(self._sources, self._config.intake.max_rows)
+                return json_response(200, shown) if method in _READS else wrong_method("GET")
+        known = "POST /events/SOURCE, GET /quarantine, GET /health, GET /metrics, GET /openapi.json"
         raise NotFoundError("MS-E200", "nothing is here", where=request.path[:200], hint=known)
 
     # --- events ---------------------------------------------------------------------------------------------------
@@ -168,7 +177,7 @@ class Intake:
         contract = self._contract(name)
         self._committer.check_room(len(request.body))
         intake = self._config.intake
-        sender = _sender(request)
+        sender = sender_of(request)
         most = {"max_bytes": intake.max_body_bytes, "max_rows": intake.max_rows}
         try:
             entries, is_no_json, size = entries_in(request.body, request.headers, contract, sender, **most)
@@ -189,7 +198,7 @@ class Intake:
         self._let_in(request, parts)
         match parts:
             case ["events", name] if request.method == "POST":
-                return self._streams.open(request.headers, self._contract(name), _sender(request))
+                return self._streams.open(request.headers, self._contract(name), sender_of(request))
         return None
 
     def _internal_events(self, request: Request) -> Answer:
@@ -259,13 +268,10 @@ class Intake:
     # --- quarantine, trim, metrics ------------------------------------------------------------------------------------
 
     async def _list(self, request: Request) -> Response:
-        options = {key: values[-1] for key, values in parse_qs(request.query).items()}
-        text = options.get("limit", "100")
-        limit = min(int(text), _MOST_LISTED) if text.isdecimal() and len(text) < 10 else 100
+        options = {key: values[-1] for key, values in parse_qs(request.query, keep_blank_values=True).items()}
+        limit = limit_of(options.get("limit", "100"))
         source, resolved = options.get("source"), options.get("all") == "1"
-        entries = await self._committer.run(
-            lambda log: log.quarantined(source, include_resolved=resolved, limit=max(limit, 1))
-        )
+        entries = await self._committer.run(lambda log: log.quarantined(source, include_resolved=resolved, limit=limit))
         counts = await self._committer.run(lambda log: log.counts())
         return json_response(
             200,
@@ -312,16 +318,8 @@ class Intake:
 
     async def _metrics(self) -> Response:
         counts = await self._committer.run(lambda log: log.counts())
-        lines = ["# TYPE mainspring_events_total counter"]
-        for name, found in sorted(counts.items()):
-            for status, n in msgspec.structs.asdict(found).items():
-                lines.append(f'mainspring_events_total{{source="{name}",status="{status}"}} {n}')
-        lines += self._committer.metrics()
-        lines.append("# TYPE mainspring_intake_refusals_total counter")
-        refused = sorted(self._servers[0].refusals.items())
-        lines += [f'mainspring_intake_refusals_total{{status="{status}"}} {n}' for status, n in refused]
-        lines += self._keys.ring.metrics() if self._keys is not None else []
-        return Response(200, ("\n".join(lines) + "\n").encode(), "text/plain; version=0.0.4")
+        keys = self._keys.ring.metrics() if self._keys is not None else []
+        return metrics_answer(counts, self._servers[0].refusals, [*self._committer.metrics(), *keys])
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -350,12 +348,6 @@ class Intake:
                 why="only the system's own processes may ask for it",
                 hint=f"Authorization: Bearer, and what is in {self._config.run}/internal.token",
             )
-
-
-def _sender(request: Request) -> str:
-    """Who sent a request, for quarantine."""
-    program = request.headers.get("user-agent", "")[:60]
-    return f"http {request.peer}" + (f" ({program})" if program else "")
 
 
 def run_intake(config: Config, project: Project, clock: Clock, stop: threading.Event | None = None) -> None:

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import msgspec
 
 from mainspring import __version__
-from mainspring.core.times import to_iso
-from mainspring.definitions import ModelDef, SourceDef
-from mainspring.definitions.values import Constraint, Field
+from mainspring.definitions import ModelDef
+from mainspring.events.schema import Schema, event_schema
 from mainspring.serving.v2 import OUTPUTS, inputs_of
 from mainspring.serving.v2_tensors import DATATYPES
 
-Schema = dict[str, Any]
+_TIME = "within 5 s of the gateway's clock; left out, it is that clock's time"
 
-_INT64 = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
-_KINDS: Mapping[str, Schema] = {
-    "str": {"type": "string"},
-    "int": _INT64,
-    "float": {"type": "number", "format": "double"},
-    "bool": {"type": "boolean"},
-    "datetime": {"type": "string", "format": "date-time"},
-    "vector": {"type": "array", "items": {"type": "number", "format": "double"}},
-}
 _TEXT = {"type": "string"}
 _PREDICTION: Schema = {
     "type": "object",
@@ -131,7 +120,7 @@ def document(models: Iterable[ModelDef], max_rows: int) -> Schema:
         "/ready": {"get": _operation("ready", "Whether models are served", _READY, not_ready=_READY)},
     }
     for model in found:
-        schemas[f"{model.name}_request"] = _request(model.request)
+        schemas[f"{model.name}_request"] = event_schema(model.request, time=_TIME)
         paths |= _paths(model, max_rows)
     return {
         "openapi": "3.1.0",
@@ -248,49 +237,6 @@ def _errors(schema: Schema, *statuses: str) -> Schema:
 
 def _json(schema: Schema) -> Schema:
     return {"application/json": {"schema": schema}}
-
-
-def _request(source: SourceDef) -> Schema:
-    required = [f.name for f in source.fields if not (f.nullable or f.has_default or f.name == source.time)]
-    return {
-        "type": "object",
-        "description": source.doc,
-        "required": required,
-        "additionalProperties": False,
-        "properties": {f.name: _field(f, source) for f in source.fields},
-    }
-
-
-def _field(field: Field, source: SourceDef) -> Schema:
-    schema = dict(_KINDS[field.kind])
-    for constraint in field.constraints:
-        _constrain(schema, constraint)
-    if field.kind == "vector":
-        schema |= {"minItems": field.dim, "maxItems": field.dim}
-    if field.name == source.time:
-        schema["description"] = "within 5 s of the gateway's clock; left out, it is that clock's time"
-    if field.nullable or field.name == source.time:
-        if "enum" in schema:
-            schema["enum"] = [*schema["enum"], None]
-        schema["type"] = [schema["type"], "null"]
-    if field.has_default and field.kind != "datetime":
-        schema["default"] = field.default
-    return schema
-
-
-def _constrain(schema: Schema, constraint: Constraint) -> None:
-    args = constraint.args
-    match constraint.name:
-        case "one_of":
-            schema["enum"] = list(args)
-        case "between" if schema.get("format") == "date-time":
-            schema["description"] = f"between {to_iso(args[0])} and {to_iso(args[1])}"
-        case "between":
-            schema["minimum"], schema["maximum"] = args
-        case "pattern":
-            schema["pattern"] = f"^(?:{args[0]})$"
-        case "length":
-            schema["minLength"], schema["maxLength"] = args
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
