@@ -9,14 +9,53 @@ summary, older than all its events.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
+from mainspring.features.answers import conclude
 from mainspring.features.compiled import compiled
-from mainspring.features.exact import DIGITS, accumulate, carry, certified, expansion, rounded, two_sum
-from mainspring.features.spread import moment_var, two_pass_var
-from mainspring.features.status import Status
+from mainspring.features.exact import DIGITS, accumulate, carry, expansion, two_sum
+from mainspring.features.plan import (
+    EXPIRED,
+    F_AGE,
+    F_COUNT,
+    F_FIRST,
+    F_LAST,
+    F_MAX,
+    F_MEAN,
+    F_MIN,
+    F_RATE,
+    F_SCAN,
+    F_STD,
+    F_SUM,
+    F_VAR,
+    KEY_EVENT,
+    KEY_HOLLOW,
+    KEY_LEAF,
+    KEY_PAST,
+    M_KEY,
+    M_LIMIT,
+    M_ROW,
+    M_T,
+    MISSING,
+    MOMENTS,
+    P_COLUMN,
+    P_FIRST,
+    P_FUNCTION,
+    P_GATHER,
+    P_LAST,
+    P_OUT,
+    P_SLOTS,
+    P_TTL,
+    P_WINDOW,
+    PARTIAL,
+    PAST,
+    PAST_DIGITS,
+    PAST_INTS,
+    PLAN,
+    PRESENT,
+    UNAVAILABLE,
+    UNBOUNDED,
+)
 from mainspring.features.tree import (
     COUNT,
     EXTREMES,
@@ -38,51 +77,65 @@ from mainspring.features.tree import (
     SUMMARY,
     add_square,
     merge,
-    seen,
 )
-from mainspring.features.windows import cut, earliest_of, gather, latest_of, leaf_before, left_edge, seek
+from mainspring.features.windows import cut, gather, leaf_before, left_edge, seek
 
 __all__ = [
     "COUNT",
+    "EXPIRED",
     "EXTREMES",
     "FIRST",
+    "F_AGE",
+    "F_COUNT",
+    "F_FIRST",
+    "F_LAST",
+    "F_MAX",
+    "F_MEAN",
+    "F_MIN",
+    "F_RATE",
+    "F_SCAN",
+    "F_STD",
+    "F_SUM",
+    "F_VAR",
+    "KEY_EVENT",
+    "KEY_HOLLOW",
+    "KEY_LEAF",
+    "KEY_PAST",
     "LATEST",
+    "MISSING",
+    "M_KEY",
+    "M_LIMIT",
+    "M_ROW",
+    "M_T",
     "NEVER",
     "NODE",
+    "PARTIAL",
+    "PAST",
+    "PAST_DIGITS",
+    "PAST_INTS",
+    "PLAN",
+    "PRESENT",
+    "P_COLUMN",
+    "P_FIRST",
+    "P_FUNCTION",
+    "P_GATHER",
+    "P_LAST",
+    "P_OUT",
+    "P_SLOTS",
+    "P_TTL",
+    "P_WINDOW",
     "SCAN",
     "SQUARES",
     "SUM",
     "SUMMARY",
+    "UNAVAILABLE",
+    "UNBOUNDED",
     "absorb",
     "group",
     "read",
 ]
 
-# Aggregate functions, as a plan numbers them; from F_SCAN on they are the scans' own.
-F_COUNT, F_SUM, F_MEAN, F_STD, F_MIN, F_MAX, F_LAST, F_AGE, F_VAR, F_FIRST, F_RATE = range(11)
-F_SCAN = 16
-# Columns of a plan: value column, function, index of the window, ttl (−1: none), place of the first answer, bits to
-# gather, how many answers.
-P_COLUMN, P_FUNCTION, P_WINDOW, P_TTL, P_OUT, P_GATHER, P_SLOTS = range(7)
-PLAN = 7
-# A past: a summary, then the latest and the earliest value; in int64, (time, known_at, offset) of the latest, of the
-# earliest, then the accumulator's digits.
-P_LAST, P_FIRST = SUMMARY, SUMMARY + 1
-PAST = SUMMARY + 2
-PAST_DIGITS = 6
-PAST_INTS = PAST_DIGITS + DIGITS
-# Rows of the keys: first event and first leaf of each, and the end; its place in the past (−1: none); whether its
-# leaves hold only their outermost events.
-KEY_EVENT, KEY_LEAF, KEY_PAST, KEY_HOLLOW = range(4)
-# Rows of the moments: time asked about, greatest visible stamp, place of the answer, key (−1: without events).
-M_T, M_LIMIT, M_ROW, M_KEY = range(4)
-
-PRESENT, MISSING, EXPIRED, UNAVAILABLE = (
-    int(s) for s in (Status.PRESENT, Status.MISSING, Status.EXPIRED, Status.UNAVAILABLE)
-)
-PARTIAL = 255  # a hollow key's answer that needs all of its events
-UNBOUNDED = -1  # a window since the beginning
-_MOMENTS = COUNT | SUM | SQUARES | EXTREMES
+CHUNK = 64  # moments that are answered together
 
 _I, _I2, _I3 = "int64[::1]", "int64[:, ::1]", "int64[:, :, ::1]"
 _F, _F2, _F3 = "float64[::1]", "float64[:, ::1]", "float64[:, :, ::1]"
@@ -123,176 +176,112 @@ def absorb(
         own[S_S], own[S_C], own[S_R] = expansion(digits)
 
 
-@compiled(f"float64({_F2}, {_I}, {_I}, int64, int64, int64, int64, {_I})")
-def exact_sum(
-    values: np.ndarray,
-    stamps: np.ndarray,
-    untils: np.ndarray,
-    column: int,
-    low: int,
-    high: int,
-    limit: int,
-    digits: np.ndarray,
-) -> float:
-    """The correctly rounded sum of the visible events ``low`` to ``high`` and of what ``digits`` already holds."""
-    pending = 0
-    for i in range(low, high):
-        x = values[column, i]
-        if x == x and seen(stamps, untils, i, limit):
-            accumulate(digits, x)
-            pending += 1
-            if pending == 1 << 28:
-                carry(digits)
-                pending = 0
-    return float(rounded(digits))
+@compiled(
+    f"int64({_I}, {_I2}, {_I2}, {_I2}, int64, int64, {_I}, int64, int64, {_I}, {_I2}, {_I2}, {_I2}, {_I2})",
+    allocates=False,
+)
+def _locate(
+    times: np.ndarray,
+    nodes: np.ndarray,
+    keys: np.ndarray,
+    moments: np.ndarray,
+    begin: int,
+    after: int,
+    windows: np.ndarray,
+    hop: int,
+    most: int,
+    hints: np.ndarray,
+    lefts: np.ndarray,
+    ends: np.ndarray,
+    rights: np.ndarray,
+    pieces: np.ndarray,
+) -> int:
+    """Cut the windows of the moments from ``begin`` on into pieces, as many as there is room for; how many.
+
+    Args:
+        times: As ``read`` takes it, and so all down to ``moments``.
+        nodes: The tree.
+        keys: The keys.
+        moments: The moments.
+        begin: First moment.
+        after: The moment not to go to.
+        windows: Shortest first.
+        hop: Of their left edges.
+        most: Leaves of the largest key, which bound the pieces of a moment.
+        hints: int64[3 + W], carried from call to call: the last moment's key, right edge, leaf and left edges.
+        lefts: int64[W, m], to hold the first event of each window.
+        ends: int64[W, m], to hold the piece after the last of each window.
+        rights: int64[2, m], to hold the event after the last, and the leaf of the one before it.
+        pieces: int64[…, 3], to hold the pieces, moment after moment.
+    """
+    count, at, m = windows.shape[0], 0, 0
+    while m < lefts.shape[1] and begin + m < after and at + 2 * (most + count + 1) <= pieces.shape[0]:
+        moment = begin + m
+        key, t, limit = moments[M_KEY, moment], moments[M_T, moment], moments[M_LIMIT, moment]
+        low, right, leaf = 0, 0, -1
+        if key >= 0:
+            low, low_leaf = keys[KEY_EVENT, key], keys[KEY_LEAF, key]
+            if key != hints[0]:
+                hints[:] = low
+                hints[0], hints[2] = key, low_leaf
+            right = seek(times, low, keys[KEY_EVENT, key + 1], hints[1], t)
+            leaf = leaf_before(nodes, low_leaf, keys[KEY_LEAF, key + 1], hints[2], right)
+            hints[1], hints[2] = right, leaf
+        rights[0, m], rights[1, m] = right, leaf
+        for w in range(count):
+            left = low
+            if windows[w] != UNBOUNDED and right > low:
+                left = seek(times, low, right, hints[3 + w], left_edge(t, windows[w], hop))
+            at, leaf = cut(nodes, leaf, left, right, limit, pieces, at)
+            hints[3 + w] = lefts[w, m] = right = left
+            ends[w, m] = at
+        m += 1
+    return m
 
 
 @compiled(
-    f"void({_I}, {_I}, {_I}, {_F2}, {_I2}, {_F3}, {_F3}, {_I3}, {_I2}, "
-    f"{_I2}, int64, int64, {_I2}, {_F}, {_I}, int64, {_F2}, uint8[:, ::1], {_I2}, {_I2}, {_F}, {_I})",
+    f"void({_F2}, {_I}, {_I}, {_F3}, {_F3}, {_I2}, {_I2}, int64, int64, int64, {_I}, {_I}, {_I2}, {_I2}, {_F3}, {_F})",
     allocates=False,
 )
-def _answer(
-    times: np.ndarray,
+def _sum_up(
+    values: np.ndarray,
     stamps: np.ndarray,
     untils: np.ndarray,
-    values: np.ndarray,
-    nodes: np.ndarray,
     sums: np.ndarray,
     past: np.ndarray,
-    past_ints: np.ndarray,
     keys: np.ndarray,
     moments: np.ndarray,
-    first: int,
-    after: int,
-    plan: np.ndarray,
-    parameters: np.ndarray,
+    begin: int,
+    m: int,
+    column: int,
+    wanted: np.ndarray,
     windows: np.ndarray,
-    hop: int,
-    out: np.ndarray,
-    status: np.ndarray,
-    edges: np.ndarray,
+    ends: np.ndarray,
     pieces: np.ndarray,
+    found: np.ndarray,
     a: np.ndarray,
-    digits: np.ndarray,
 ) -> None:
-    """As ``read``, with room to work in: int64[2, W], int64[…, 3], float64[SUMMARY], int64[DIGITS]."""
-    lefts, ends = edges[0], edges[1]
-    before, right, leaf = -1, 0, 0
-    for moment in range(first, after):
-        key, t, limit, row = (
-            moments[M_KEY, moment],
-            moments[M_T, moment],
-            moments[M_LIMIT, moment],
-            moments[M_ROW, moment],
-        )
-        low, low_leaf, own, hollow = 0, 0, -1, False
-        if key >= 0:
-            low, low_leaf, own = keys[KEY_EVENT, key], keys[KEY_LEAF, key], keys[KEY_PAST, key]
-            high_leaf, hollow = keys[KEY_LEAF, key + 1], keys[KEY_HOLLOW, key] != 0
-            if key != before:
-                right, leaf = low, low_leaf
-                lefts[:] = low
-            right = seek(times, low, keys[KEY_EVENT, key + 1], right, t)
-            leaf = leaf_before(nodes, low_leaf, high_leaf, leaf, right)
-        else:
-            right, leaf = 0, -1
-            lefts[:] = 0
-        before = key
-        edge, at, corner = right, 0, leaf
-        for w in range(windows.shape[0]):
-            edge = low if windows[w] == UNBOUNDED else seek(times, low, edge, lefts[w], left_edge(t, windows[w], hop))
-            at, corner = cut(nodes, corner, edge, right if w == 0 else lefts[w - 1], limit, pieces, at)
-            lefts[w], ends[w] = edge, at
-        column, done, known = -1, 0, False
-        latest, search_leaf, search_right = -1, leaf, right
-        past_added, total, sure = False, 0.0, 0.0
-        for f in range(plan.shape[0]):
-            function, window, place, wanted = plan[f, P_FUNCTION], plan[f, P_WINDOW], plan[f, P_OUT], plan[f, P_GATHER]
-            left, unbounded = lefts[window], windows[window] == UNBOUNDED
-            if plan[f, P_COLUMN] != column:
-                column, done, known = plan[f, P_COLUMN], 0, False
-                latest, search_leaf, search_right = -1, leaf, right
-                past_added = False
-                a[:] = 0.0
-                a[S_MIN], a[S_MAX] = np.inf, -np.inf
-            has_past = unbounded and own >= 0 and past[own, column, S_N] > 0.0
-            if done < ends[window]:
-                if wanted & _MOMENTS:
-                    gather(values, stamps, untils, sums, column, limit, pieces, done, ends[window], wanted, a)
-                done, known = ends[window], False
-            if has_past and not past_added:
-                past_added, known = True, False
-                merge(a, past[own, column])
-            n = a[S_N]
-            answer, code = np.nan, MISSING
-            if function == F_COUNT:
-                answer, code = n, PRESENT
-            elif function == F_RATE:
-                answer, code = n * parameters[f] / float(windows[window]), PRESENT
-            elif function in (F_MIN, F_MAX):
-                least = a[S_MIN] if function == F_MIN else a[S_MAX]
-                if abs(least) != np.inf:
-                    answer, code = least, PRESENT
-            elif function in (F_LAST, F_AGE, F_FIRST):
-                found = -1
-                if function == F_FIRST:
-                    if not has_past and right > left:
-                        corner = leaf_before(nodes, low_leaf, leaf + 1, low_leaf, left + 1)
-                        found = earliest_of(values, stamps, untils, nodes, sums, column, corner, left, right, limit)
-                else:
-                    if latest < 0 and search_right > left:
-                        latest, search_leaf, search_right = latest_of(
-                            values, stamps, untils, nodes, sums, column, search_leaf, left, search_right, limit
-                        )
-                    found = latest
-                when, there = np.int64(0), found >= 0
-                if there:
-                    when = times[found]
-                elif has_past:
-                    there = True
-                    when = past_ints[own, column, 3 if function == F_FIRST else 0]
-                code = PRESENT if there else MISSING
-                if there and plan[f, P_TTL] >= 0 and t - when > plan[f, P_TTL]:
-                    code, there = EXPIRED, False
-                for slot in range(plan[f, P_SLOTS]):
-                    answer = np.nan
-                    if there:
-                        if function == F_AGE:
-                            answer = float(t - when) / 1e6
-                        elif found >= 0:
-                            answer = values[column + slot, found]
-                        else:
-                            answer = past[own, column + slot, P_FIRST if function == F_FIRST else P_LAST]
-                    out[place + slot, row], status[place + slot, row] = answer, code
+    """Summaries of one column, for ``m`` moments from ``begin`` on, into ``found`` float64[W, SUMMARY, m].
+
+    ``wanted`` int64[W] are the bits to gather, 0 for a window that nobody asks about; ``a`` float64[SUMMARY] is room.
+    """
+    count, done = windows.shape[0], 0
+    for j in range(m):
+        key, limit = moments[M_KEY, begin + j], moments[M_LIMIT, begin + j]
+        own = keys[KEY_PAST, key] if key >= 0 else -1
+        a[:] = 0.0
+        a[S_MIN], a[S_MAX] = np.inf, -np.inf
+        for w in range(count):
+            if wanted[w] & MOMENTS == 0:
                 continue
-            elif n > 0.0 and (n > 1.0 or function not in (F_STD, F_VAR)):
-                code = PRESENT
-                if not known:
-                    total, sure = certified(a[S_S], a[S_C], a[S_R])
-                    known = True
-                    if sure == 0.0 and not hollow:
-                        for i in range(DIGITS):
-                            digits[i] = past_ints[own, column, PAST_DIGITS + i] if has_past else 0
-                        total, sure = exact_sum(values, stamps, untils, column, left, right, limit, digits), 1.0
-                answer = total
-                if sure == 0.0:
-                    answer, code = np.nan, PARTIAL
-                elif function == F_MEAN:
-                    answer = total / n
-                elif function != F_SUM:
-                    answer = moment_var(n, a, has_past)
-                    scale = 1.0
-                    if answer < 0.0:
-                        if hollow:
-                            answer, code = np.nan, PARTIAL
-                        else:
-                            answer, scale = two_pass_var(
-                                values, stamps, untils, column, left, right, limit, n, total / n
-                            )
-                    answer = answer * scale * scale if function == F_VAR else scale * math.sqrt(answer)
-            out[place, row] = answer
-            status[place, row] = code
+            if done < ends[w, j]:
+                gather(values, stamps, untils, sums, column, limit, pieces, done, ends[w, j], wanted[w], a)
+                done = ends[w, j]
+            if windows[w] == UNBOUNDED and own >= 0 and past[own, column, S_N] > 0.0:
+                merge(a, past[own, column])
+            for i in range(SUMMARY):
+                found[w, i, j] = a[i]
+        done = ends[count - 1, j]
 
 
 @compiled(
@@ -341,38 +330,78 @@ def read(
         out: float64[S, rows], values; NaN for null.
         status: uint8[S, rows].
     """
+    count = windows.shape[0]
     most = 0
     for moment in range(first, after):
         key = moments[M_KEY, moment]
         if key >= 0:
             most = max(most, keys[KEY_LEAF, key + 1] - keys[KEY_LEAF, key])
-    w = windows.shape[0]
-    edges = np.zeros((2, w), np.int64)
-    pieces = np.empty((2 * (most + w + 1), 3), np.int64)
-    _answer(
-        times,
-        stamps,
-        untils,
-        values,
-        nodes,
-        sums,
-        past,
-        past_ints,
-        keys,
-        moments,
-        first,
-        after,
-        plan,
-        parameters,
-        windows,
-        hop,
-        out,
-        status,
-        edges,
-        pieces,
-        np.zeros(SUMMARY, np.float64),
-        np.zeros(DIGITS, np.int64),
-    )
+    room = min(CHUNK, after - first)
+    hints = np.full(3 + count, -1, np.int64)
+    lefts, ends = np.empty((count, room), np.int64), np.empty((count, room), np.int64)
+    rights, latest = np.empty((2, room), np.int64), np.empty(room, np.int64)
+    pieces = np.empty((2 * (most + count + 1) + 16 * room, 3), np.int64)
+    found, a = np.empty((count, SUMMARY, room), np.float64), np.empty(SUMMARY, np.float64)
+    work, codes = np.empty((3, room), np.float64), np.empty(room, np.uint8)
+    digits, wanted = np.empty(DIGITS, np.int64), np.empty(count, np.int64)
+    begin = first
+    while begin < after and plan.shape[0]:
+        m = _locate(times, nodes, keys, moments, begin, after, windows, hop, most, hints, lefts, ends, rights, pieces)
+        low = 0
+        while low < plan.shape[0]:
+            column, high = plan[low, P_COLUMN], low
+            wanted[:] = 0
+            while high < plan.shape[0] and plan[high, P_COLUMN] == column:
+                wanted[plan[high, P_WINDOW]] |= plan[high, P_GATHER]
+                high += 1
+            _sum_up(
+                values,
+                stamps,
+                untils,
+                sums,
+                past,
+                keys,
+                moments,
+                begin,
+                m,
+                column,
+                wanted,
+                windows,
+                ends,
+                pieces,
+                found,
+                a,
+            )
+            conclude(
+                times,
+                stamps,
+                untils,
+                values,
+                nodes,
+                sums,
+                past,
+                past_ints,
+                keys,
+                moments,
+                begin,
+                m,
+                plan,
+                parameters,
+                windows,
+                low,
+                high,
+                lefts,
+                rights,
+                found,
+                latest,
+                work,
+                codes,
+                digits,
+                out,
+                status,
+            )
+            low = high
+        begin += m
 
 
 @compiled(f"void({_I}, int64, {_I}, {_I})")

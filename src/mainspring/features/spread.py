@@ -6,29 +6,29 @@ import numpy as np
 
 from mainspring.features.compiled import compiled
 from mainspring.features.exact import two_product, two_sum
-from mainspring.features.tree import S_C, S_Q, S_QC, S_R, S_S, seen
+from mainspring.features.tree import seen
 
 
-@compiled("float64(float64, float64[::1], boolean)", allocates=False)
-def moment_var(n: float, a: np.ndarray, forced: bool) -> float:  # noqa: FBT001  a kernel's arguments have no names
-    """Sample variance from the moments in a summary, or −1.0 where they cancel too much to be within 1e-13.
+@compiled("float64(float64, float64, float64, float64, float64, float64, boolean)", allocates=False)
+def moment_var(n: float, s: float, c: float, r: float, q: float, qc: float, forced: bool) -> float:  # noqa: FBT001  a kernel's arguments have no names
+    """Sample variance from a summary's s + c ± r and q + qc, or −1.0 where they cancel too much to be within 1e-13.
 
     n·Σx² − (Σx)² in double-double. An addition of a square, or of a node's squares, errs by at most 2^-53 of the low
     part, which is at most ``RUN``·2^-53 of the high one: 2^-98·Σx², and there are at most 1.4·n of them. So the error
     of the parts is bounded by n·2^-97·Σx² + 2·|Σx|·r/n.
     """
-    s, c = two_sum(a[S_S], a[S_C])
+    s, c = two_sum(s, c)
     square, error = two_product(s, s)
     error += 2.0 * s * c
     mean_square = square / n
     back, back_error = two_product(mean_square, n)
     mean_error = ((square - back) - back_error + error) / n
-    m, e = two_sum(a[S_Q], -mean_square)
-    m += e + (a[S_QC] - mean_error)
-    bound = n * 2.0**-97 * a[S_Q] + 2.0 * abs(s) * a[S_R] / n
+    m, e = two_sum(q, -mean_square)
+    m += e + (qc - mean_error)
+    bound = n * 2.0**-97 * q + 2.0 * abs(s) * r / n
     if forced:
         return float(max(0.0, m) / (n - 1.0))
-    if 1e-250 < a[S_Q] < 1e250 and bound < 1e-14 * m:
+    if 1e-250 < q < 1e250 and bound < 1e-14 * m:
         return float(m / (n - 1.0))
     return -1.0
 

@@ -244,7 +244,7 @@ def gather(
     a[S_N], a[S_MIN], a[S_MAX] = n, least, greatest
 
 
-@compiled(f"UniTuple(int64, 3)({_F2}, {_I}, {_I}, {_I2}, {_F3}, int64, int64, int64, int64, int64)", allocates=False)
+@compiled(f"int64({_F2}, {_I}, {_I}, {_I2}, {_F3}, int64, int64, int64, int64, int64)", allocates=False)
 def latest_of(
     values: np.ndarray,
     stamps: np.ndarray,
@@ -256,8 +256,8 @@ def latest_of(
     left: int,
     right: int,
     limit: int,
-) -> tuple[int, int, int]:
-    """The last seen non-null event from ``left`` to ``right``, or −1; and the leaf and right end to search on from."""
+) -> int:
+    """The last seen non-null event from ``left`` to ``right`` (in or after ``leaf``), or −1."""
     while right > left:
         begin = nodes[leaf, N_BEGIN]
         if right == nodes[leaf + 1, N_BEGIN] and nodes[leaf, N_NEWEST] != NEVER and sums[column, leaf, S_N] == 0.0:
@@ -272,11 +272,11 @@ def latest_of(
             low = max(begin, left)
             for i in range(right - 1, low - 1, -1):
                 if values[column, i] == values[column, i] and seen(stamps, untils, i, limit):
-                    return i, leaf, right
+                    return i
             right = low
             if right == begin:
                 leaf -= 1
-    return -1, leaf, right
+    return -1
 
 
 @compiled(f"int64({_F2}, {_I}, {_I}, {_I2}, {_F3}, int64, int64, int64, int64, int64)", allocates=False)
