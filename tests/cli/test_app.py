@@ -58,7 +58,14 @@ def test_every_command_has_examples_json_and_a_project(cli, name):
     result = cli(name, "--help")
     assert result.code == 0
     assert f"Examples:\n  mainspring {name}" in result.out
-    sub = {"connect": "list", "dataset": "build", "features": "list", "keys": "list", "quarantine": "list"}.get(name)
+    sub = {
+        "contract": "diff",
+        "connect": "list",
+        "dataset": "build",
+        "features": "list",
+        "quarantine": "list",
+        "keys": "list",
+    }.get(name)
     options = cli(name, sub, "--help").out if sub else result.out
     assert "--json" in options
     assert "--project" in options

@@ -167,3 +167,23 @@ def way_out(source: str) -> str:
         'give a new column a default or | None, say ms.alias("old_name") for a renamed one, or name a new source: '
         f'class {source.title().replace("_", "")}V2(ms.Source, …); compatible="none" lets go of what came before'
     )
+
+
+def differences(old: Source, new: Source) -> Iterator[str]:
+    """What is other in a contract, a column each: ``+`` new, ``-`` gone, ``~`` changed or renamed."""
+    before, after, followed = columns_of(old), columns_of(new), successors(old, new)
+    renamed = {followed[name]["name"]: name for name in followed if followed[name]["name"] != name}
+    for name, was in renamed.items():
+        yield f"~ {name} (was {was})"
+    for name in sorted(after.keys() - before.keys() - renamed.keys()):
+        yield f"+ {name}"
+    for name in sorted(before.keys() - followed.keys()):
+        yield f"- {name}"
+    for name in sorted(after.keys() & before.keys()):
+        if after[name] != before[name]:
+            yield f"~ {name}"
+    for role in (*_ROLES, "corrects"):
+        if old.get(role) != new.get(role):
+            yield f"~ {role}={new.get(role)!r}"
+    if list(before) != list(after) and before == after:
+        yield "order of columns"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mainspring.catalog.compatibility import breaks, columns_of, successors, way_out
+from mainspring.catalog.compatibility import breaks, columns_of, differences, successors, way_out
 from mainspring.core.errors import RefusedError
 from mainspring.definitions import view_from
 
@@ -159,7 +159,7 @@ def _sources(
         if was is None:
             yield Line("add", "source", name, f"{len(source['fields'])} columns")
         elif was["version"] != source["version"]:
-            yield Line("change", "source", name, "; ".join(_differences(was, source)))
+            yield Line("change", "source", name, "; ".join(differences(was, source)))
         elif said := tuple(_described_anew(was, source)):
             yield Line("change", "source", name, f"{', '.join(said)} (described anew, no new version)")
         if was is None or was["version"] != source["version"]:
@@ -281,25 +281,6 @@ def _checks(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
             yield Line("change", "check", name, "looked at as it says now from its next window on")
     for name in before.keys() - after.keys():
         yield Line("remove", "check", name, "no longer looked at")
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    before, after, followed = columns_of(old), columns_of(new), successors(old, new)
-    renamed = {followed[name]["name"]: name for name in followed if followed[name]["name"] != name}
-    for name, was in renamed.items():
-        yield f"~ {name} (was {was})"
-    for name in sorted(after.keys() - before.keys() - renamed.keys()):
-        yield f"+ {name}"
-    for name in sorted(before.keys() - followed.keys()):
-        yield f"- {name}"
-    for name in sorted(after.keys() & before.keys()):
-        if after[name] != before[name]:
-            yield f"~ {name}"
-    for role in ("id", "time", "known_at", "corrects"):
-        if old.get(role) != new.get(role):
-            yield f"~ {role}={new.get(role)!r}"
-    if list(before) != list(after) and before == after:
-        yield "order of columns"
 
 
 def _feature_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

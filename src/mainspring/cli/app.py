@@ -55,6 +55,9 @@ app.command(
 )
 app.command("mainspring.cli.pause:app", name="pause", help="Hold a rollout: the champion serves everybody.")
 app.command("mainspring.cli.resume:app", name="resume", help="Let a paused rollout go on.")
+app.command(
+    "mainspring.cli.contract:app", name="contract", help="A source's contract: infer, check, compare, export, import."
+)
 app.command("mainspring.cli.features:app", name="features", help="Feature views: list, show, compare, build.")
 app.command("mainspring.cli.checks:app", name="checks", help="Checks of sources: list, run, history, accept.")
 app.command("mainspring.cli.sql:app", name="sql", help="Ask a question of all events, in SQL.")

@@ -101,8 +101,12 @@ def look(path: Path) -> Table:
         elif path.suffix.lower() == ".csv":
             lazy = pl.scan_csv(path, truncate_ragged_lines=True, infer_schema=False, glob=False)
             frame = pl.read_csv(path, n_rows=MOST_ROWS, truncate_ragged_lines=True, **options)
+        elif path.suffix.lower() in (".jsonl", ".ndjson"):
+            lazy = pl.scan_ndjson(path, infer_schema_length=MOST_ROWS)
+            frame = _instants(lazy.head(MOST_ROWS).collect())
         else:
-            raise ContractError("MS-C072", f"{path.name} is neither CSV nor Parquet", hint="name it .csv or .parquet")
+            what = f"{path.name} is neither CSV, JSON Lines nor Parquet"
+            raise ContractError("MS-C072", what, hint="name it .csv, .jsonl or .parquet")
         all_rows = int(lazy.select(pl.len()).collect().item())
     except pl.exceptions.PolarsError as error:
         why = str(error).splitlines()[0]
@@ -122,12 +126,24 @@ def look(path: Path) -> Table:
     return Table(path, frame.height, max(all_rows, frame.height), tuple(columns), frame.rename(names))
 
 
+def _instants(frame: pl.DataFrame) -> pl.DataFrame:
+    """``frame`` with those texts as instants that all are ISO 8601: JSON has no other way to say one."""
+    import polars as pl
+
+    for name in frame.select(pl.col(pl.String)).columns:
+        texts = frame[name].drop_nulls()
+        if len(texts) and texts.str.contains(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d").all():
+            read = frame[name].str.to_datetime(time_zone="UTC", strict=False)
+            frame = frame.with_columns(read) if read.null_count() == frame[name].null_count() else frame
+    return frame
+
+
 def guess_time(table: Table) -> Column | None:
     """The first column of instants that is always there."""
     return next((c for c in table.columns if c.kind == "datetime" and not c.nullable), None)
 
 
-def guess_id(table: Table, target: Column) -> Column | None:
+def guess_id(table: Table, target: Column | None) -> Column | None:
     """A column that names rows: called id, each value once."""
     for column in table.columns:
         is_key = column.kind in ("str", "int") and not column.nullable and column.distinct == table.rows

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import mainspring
 from mainspring.definitions.values import SourceDef
 from mainspring.events.bodies import ARROW
-from mainspring.events.schema import Schema, event_schema
+from mainspring.events.json_schema import Schema, event_schema
 
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0}

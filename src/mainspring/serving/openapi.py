@@ -9,7 +9,7 @@ import msgspec
 
 from mainspring import __version__
 from mainspring.definitions import ModelDef
-from mainspring.events.schema import Schema, event_schema
+from mainspring.events.json_schema import Schema, event_schema
 from mainspring.serving.v2 import OUTPUTS, inputs_of
 from mainspring.serving.v2_tensors import DATATYPES
 
