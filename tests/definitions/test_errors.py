@@ -310,6 +310,12 @@ CASES = [
         "",
     ),
     (
+        "MS-D117",
+        'class Ride(ms.Source, time="at", dedup="7d", keep="1d"):  # <-\n    at: datetime',
+        "a source keeps a day at least",
+        "",
+    ),
+    (
         "MS-D125",
         '@ms.feature_view(Done, entity="city", using=[Done])  # <-\nclass V:\n    n = ms.count()',
         "which is no feature view",
