@@ -311,7 +311,7 @@ CASES = [
     ),
     (
         "MS-D117",
-        'class Ride(ms.Source, time="at", dedup="7d", keep="1d"):  # <-\n    at: datetime',
+        'class Ride(ms.Source, time="at", keep="12h"):  # <-\n    at: datetime',
         "a source keeps a day at least",
         "",
     ),

@@ -59,7 +59,7 @@ class Capacity:
 def search(measure: Callable[[float], Level], limit: Limit, *, start: float = 200.0, most: float = 1e6) -> Capacity:
     """Double the rate until it does not keep the limit, then halve the distance (in proportion) until it is small.
 
-    On the way up a rate that does not keep it is tried a second time: a machine that was busy once would bound all else.
+    On the way up a rate that does not keep it is tried a second time: a machine that was busy once would bound all.
 
     Args:
         measure: Runs one rate.
