@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mainspring.loop.rollouts import assignments, paired_units, veto_evidence
+from mainspring.loop.rollouts import READ, assignments, paired_units, veto_evidence
 from mainspring.rollout import VetoGuard
 
 NEW = "challenger1"
@@ -141,3 +141,14 @@ def test_a_challenger_that_was_drawn_and_failed_like_the_champion_is_no_evidence
         assert (len(seen.is_challenger), seen.exposures, seen.failures) == (0, 2, 2)
     rows = [challenger(), both | {"probability": 0.25}, {"probability": 0.75}]
     assert assignments(predictions(*rows)) == [((2, 1), (0.25, 0.75))]
+
+
+def test_what_is_read_of_predictions_is_enough_for_vetoes_and_assignments() -> None:
+    frame = predictions(challenger(error="failed", drawn="challenger"), {}, challenger())
+    read = frame.select(name for name in READ if name != "rollout")
+    guard = VetoGuard("errors")
+    assert (
+        veto_evidence(guard, NEW, read).is_challenger.tolist()
+        == veto_evidence(guard, NEW, frame).is_challenger.tolist()
+    )
+    assert str(assignments(read)) == str(assignments(frame))

@@ -13,7 +13,7 @@ CHAMPION = "champion"
 
 READ = (
     *("_offset", "unit", "rollout", "version", "other_version", "variant", "fallback", "probability", "folded"),
-    *("error", "other_error", "latency_us", "other_latency_us"),
+    *("drawn", "error", "other_error", "latency_us", "other_latency_us"),
 )
 """Columns of ``_prediction`` that the evidence is made of."""
 
