@@ -195,7 +195,7 @@ def test_what_no_project_can_be_made_of_is_said(made, tmp_path, argv, code, word
         ("gone.csv", None, 6, "MS-C071"),
         ("empty.csv", b"", 4, "MS-C072"),
         ("header.csv", b"a,b\n", 4, "the file has no rows"),
-        ("rows.txt", b"a\n1\n", 4, "neither CSV nor Parquet"),
+        ("rows.txt", b"a\n1\n", 4, "neither CSV, JSON Lines nor Parquet"),
         ("no.parquet", b"PAR1 no", 4, "MS-C072"),
     ],
 )

@@ -232,6 +232,17 @@ def test_a_query_that_takes_too_long_is_stopped(ask):
         ask(endless, time_us=200_000)
 
 
+def test_a_query_whose_rows_nobody_takes_leaves_no_clock_running(project, log, add, tmp_path):
+    add(3)
+    before = threading.enumerate()
+    with Sql(project, log, Lake(tmp_path / "lake")) as session:
+        session.run("select count(*) from arrived")
+    clocks = [thread for thread in threading.enumerate() if thread not in before]
+    for clock in clocks:
+        clock.join(timeout=10)
+    assert [clock for clock in clocks if clock.is_alive()] == []
+
+
 def test_a_query_that_takes_too_much_memory_is_stopped(ask):
     with pytest.raises(UnavailableError, match="MS-E454"):
         ask("select list(x) from range(30000000) t(x)", memory="64MB")

@@ -132,6 +132,7 @@ class Sql:
 
         timer = threading.Timer(self._time_us / 1e6, self._connection.interrupt)
         timer.daemon = True
+        self._stack.callback(timer.cancel)  # a generator that nobody began has no end to cancel it in
         timer.start()
         try:
             self._check(query)

@@ -273,7 +273,8 @@ def answer_of(row: np.ndarray, hop: Hop, *, is_exact: bool) -> float:
         total = float(rounded(np.ascontiguousarray(hop.ints[column, k.PAST_DIGITS :])))
         return total if function == k.F_SUM else total / n
     if not is_exact:
-        var = float(moment_var(n, np.ascontiguousarray(hop.moments[column, :SUMMARY]), True))
+        own = hop.moments[column]
+        var = float(moment_var(n, own[S_S], own[S_C], own[S_R], own[S_Q], own[S_QC], True))
         return var if function == k.F_VAR else math.sqrt(var)
     above, below = hop.var(column)
     return _ratio(above, below) if function == k.F_VAR else _root(above, below)
