@@ -33,12 +33,14 @@ import polars as pl
 from harness import Bench, quantile
 
 from mainspring.core import ManualClock, WallClock
+from mainspring.core.collector import rest_what_is_loaded
 from mainspring.definitions import Aggregate, Field, SourceDef, ViewDef
 from mainspring.definitions.expressions import expression
 from mainspring.events.log import Draft, Log
 from mainspring.events.wake import Bell, Wake
 from mainspring.features import Folder, OnlineStore, Reader, warm_up
 from mainspring.features.footprint import footprint
+from mainspring.loop.worker import FOLD_BATCH, fold_next
 
 HOUR_US = 3_600_000_000
 WINDOWS = {"1h": HOUR_US, "24h": 24 * HOUR_US, "7d": 168 * HOUR_US, "30d": 720 * HOUR_US}
@@ -46,7 +48,6 @@ FUNCTIONS = ("count", "sum", "mean", "std", "min", "max", "last")
 START_US = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 SOURCE = SourceDef("payments", (Field("k", "int"), Field("x", "float"), Field("at", "datetime")), time="at")
 KEYS = 100_000
-BATCH = 20_000
 MAP_BYTES = 16 << 30
 FEAST = "feast==0.67.0"
 
@@ -92,7 +93,9 @@ def sustained(bench: Bench, folder: Path, log: Log, n_views: int, rate: int, sec
             if due == at:
                 time.sleep(0.000_5)
                 continue
-            before, at = at, fold.fold(log.read(at, min(due - at, BATCH)))
+            before = at
+            fold_next(fold, log, min(due - at, FOLD_BATCH))
+            at = fold.offset
             sizes.append(at - before)
             backlogs.append(min(total, (time.perf_counter() - started_s) * rate) - at)
         took_s = time.perf_counter() - started_s
@@ -121,7 +124,8 @@ def flat_out(bench: Bench, folder: Path, log: Log, n_views: int, size: int, n: i
         fold = Folder(views(n_views), store)
         while at < n:
             started_s, before = time.perf_counter(), at
-            at = fold.fold(log.read(at, min(size, n - at)))
+            fold_next(fold, log, min(size, n - at))
+            at = fold.offset
             taken.append((time.perf_counter() - started_s) / (at - before))
     shutil.rmtree(folder / "state")
     half = sorted(taken[len(taken) // 2 :])  # the state has filled by then
@@ -232,12 +236,10 @@ def _fold_from(folder: Path, ready: Event, stop: Event) -> None:
     log = Log.open(folder / "log", MAP_BYTES)
     with OnlineStore.open(folder / "state", MAP_BYTES, writable=True) as store, Wake(folder, "fold") as woken:
         fold = Folder(views(1), store)
+        rest_what_is_loaded()
         ready.set()
         while not stop.is_set():
-            records = log.read(fold.offset, BATCH)
-            if records:
-                fold.fold(records)
-            else:
+            if not fold_next(fold, log):
                 woken.wait(0.05)
 
 
@@ -313,6 +315,7 @@ def feast(bench: Bench) -> None:
 def main() -> None:
     bench = Bench.start("The online store: folds a second, reads, ages, bytes")
     warm_up()
+    rest_what_is_loaded()
     seconds = 5.0 if bench.quick else 60.0
     with tempfile.TemporaryDirectory(prefix="mainspring-bench-") as name:
         folder = Path(name)
@@ -320,7 +323,7 @@ def main() -> None:
         with Log.open(folder / "log", MAP_BYTES) as log:
             sustained(bench, folder, log, 1, 100_000, seconds)
             sustained(bench, folder, log, 5, 30_000, seconds)
-            for n_views, size in ((1, 1), (1, 100), (1, 5_000), (1, BATCH), (5, 5_000), (5, BATCH)):
+            for n_views, size in ((1, 1), (1, 100), (1, 5_000), (1, FOLD_BATCH), (5, 5_000), (5, FOLD_BATCH)):
                 n = size * 400 if size < 1_000 else int(20_000 * seconds)
                 flat_out(bench, folder, log, n_views, size, n)
         shutil.rmtree(folder / "log")

@@ -47,7 +47,8 @@ class Writer:
             return
         sizes = self.sizes or Sizes.of(len(self.layout.columns))
         trims = 0 if self.layout.keeps_past else 1
-        places = [head_key(self.state.id, key) for key in keys]
+        prefix = head_key(self.state.id, b"")
+        places = [prefix + key for key in keys]
         with self.txn.cursor(self.store.heads) as cursor:
             known = dict(cursor.getmulti(places))
             raws = [known.get(place, b"") for place in places]
@@ -58,7 +59,7 @@ class Writer:
             new_at, slow = np.empty(len(keys) + 1, np.int64), np.empty(len(keys), np.int64)
             batch = columns, order, starts, sizes.tail, self.horizon_us, trims, self.offset
             more = append(old, old_at, *batch, new, new_at, slow)
-            heads = new.data.cast("B")
+            heads = new[: new_at[-1]].tobytes()  # slices of bytes: those of a memoryview cost the collector
             ends = (new_at << 3).tolist()
             cursor.putmulti([(place, heads[a:b]) for place, a, b in zip(places, ends, ends[1:], strict=False) if b > a])
         for i in slow[:more].tolist():

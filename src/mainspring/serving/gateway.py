@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import secrets
 import signal
@@ -24,6 +23,7 @@ from mainspring.catalog import Catalog
 from mainspring.catalog.keyring import KeptKeyring
 from mainspring.core.access import access_of
 from mainspring.core.clock import Clock
+from mainspring.core.collector import rest_what_is_loaded
 from mainspring.core.config import Config
 from mainspring.core.errors import MainspringError, NotFoundError, UnavailableError
 from mainspring.core.http import Access, Limits, Server, serve, url_of
@@ -226,8 +226,7 @@ class Gateway:
     async def _load_first(self) -> None:
         await asyncio.to_thread(warm_up)
         await self.reload()
-        gc.collect()
-        gc.freeze()  # a full collection over what has been loaded would cost tens of milliseconds in a request
+        rest_what_is_loaded()
 
     async def _start_grpc(self, host: str, port: int) -> None:
         """Open the gRPC door, if what it needs is installed."""
