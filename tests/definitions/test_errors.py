@@ -47,6 +47,30 @@ def fit(train):
 """
 MODEL = 'ms.model(request=Asked, label=late, task="binary_classification", features=["km"]{more})(fit)  # <-'
 
+COMPOSED = """
+def a(train): ...
+def b(train): ...
+def c(train): ...
+def n(train): ...
+def m(train): ...
+def other(train): ...
+def later(train): ...
+
+class Also(ms.Source, id="ride", time="asked_at"):
+    ride: str
+    km: float
+    asked_at: datetime
+
+number = ms.label(Done, on="ride", value="minutes", within="1d", otherwise=0.0)
+late_2d = ms.label(Done, on="ride", value=col("minutes") > 30, within="2d", otherwise=False)
+
+def model(fit, request=Asked, label=late, task="binary_classification"):
+    return ms.model(request=request, label=label, task=task, features=["km"])(fit)
+
+a, b, other, later = model(a), model(b), model(other, Also), model(later, label=late_2d)
+n, m = (model(one, label=number, task="regression") for one in (n, m))
+"""
+
 # code, what the file says (the line with `# <-` is the one to be named), words of the error, words of the hint
 CASES = [
     ("MS-D001", 'ms.label(Done, on="ride", value="minutes", within="soon", otherwise=1)', "'soon' is not a span", "3h"),
@@ -547,6 +571,36 @@ CASES = [
         MODEL.format(more=', otherwise=ms.otherwise(value=ms.lit("no"))'),
         "otherwise(value=…) gives str, but a prediction is a number",
         "0.0 for no, 1.0 for yes: a client reads it as it reads the model's probability",
+    ),
+    ("MS-D110", COMPOSED + 'ms.cascade("Fast one", a, b)  # <-', "is no name for a cascade", "ms.cascade("),
+    (
+        "MS-D158",
+        COMPOSED + 'ms.cascade("fast", a, fit)  # <-',
+        "cascade fast: the function fit",
+        "@ms.model",
+    ),
+    ("MS-D158", COMPOSED + 'ms.ensemble("both", a)  # <-', "ensemble both has fewer than two members", "two models"),
+    ("MS-D158", COMPOSED + 'ms.ensemble("both", a, b, a)  # <-', "ensemble both: a is there twice", ""),
+    ("MS-D158", COMPOSED + 'ms.ensemble("b", a, b)  # <-', "ensemble b is named like its member", "another name"),
+    (
+        "MS-D158",
+        COMPOSED + 'both = ms.ensemble("both", a, b)\nms.cascade("fast", both, a)  # <-',
+        "cascade fast: both is a composite itself",
+        "",
+    ),
+    ("MS-D158", COMPOSED + 'ms.cascade("fast", a, other)  # <-', "fast: other has another request", "the request of a"),
+    ("MS-D158", COMPOSED + 'ms.cascade("fast", a, later)  # <-', "fast: later has another label", "the label of a"),
+    ("MS-D158", COMPOSED + 'ms.cascade("fast", a, b, sure=0.5)  # <-', "sure=0.5 is not above 0.5", "sure=0.95"),
+    ("MS-D158", COMPOSED + 'ms.cascade("fast", a, b, within="0ms")  # <-', "within='0ms' leaves no time", '"20ms"'),
+    ("MS-D158", COMPOSED + 'ms.cascade("fast", n, m, sure=0.9)  # <-', "sure= of a regression", 'within="20ms"'),
+    ("MS-D158", COMPOSED + 'ms.ensemble("e", n, m, how="vote")  # <-', "members of a regression have no vote", "mean"),
+    ("MS-D158", COMPOSED + 'ms.ensemble("e", a, b, how="stack")  # <-', "how='stack'", "known are mean, vote"),
+    ("MS-D158", COMPOSED + 'ms.ensemble("e", a, b, how="men")  # <-', "how='men'", "did you mean 'mean'?"),
+    (
+        "MS-D162",
+        COMPOSED + 'x = ms.ensemble("c", a, b)  # <-\nc = model(c)',
+        "a model and a composite are named 'c'",
+        "",
     ),
     ("MS-D156", MODEL.format(more=", rules=[0]"), "rules= has 0, which is no rule", "ms.at_least(0)"),
     ("MS-D156", MODEL.format(more=", rules=[ms.at_most(2)]"), "rule 'at most 2' answers 2", ""),

@@ -6,7 +6,7 @@ import pytest
 
 from mainspring.core.errors import RefusedError
 from mainspring.loop.apply import plan_project
-from mainspring.serving.lane import LaneLimits
+from mainspring.serving.shared import LaneLimits
 
 from rides import NOW, logged, metric, ride  # isort: skip
 

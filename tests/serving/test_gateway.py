@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mainspring.core.run import read_door
-from mainspring.serving.lane import LaneLimits
+from mainspring.serving.shared import LaneLimits
 
 from rides import MINUTE, NOW, Client, World, logged, metric, ride, until  # isort: skip
 

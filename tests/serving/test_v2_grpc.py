@@ -10,7 +10,7 @@ from grpc import aio
 from mainspring.core.errors import UnavailableError
 from mainspring.serving.gateway import Gateway
 from mainspring.serving.grpc_messages import MESSAGES, SERVICE
-from mainspring.serving.lane import LaneLimits
+from mainspring.serving.shared import LaneLimits
 
 from rides import World, ride  # isort: skip
 from tensors import DATATYPES, columns, packed  # isort: skip

@@ -6,7 +6,7 @@ import zlib
 import pytest
 
 from mainspring.definitions import load_project
-from mainspring.serving.lane import LaneLimits
+from mainspring.serving.shared import LaneLimits
 
 from rides import NOW, Client, World, logged, metric, ride  # isort: skip
 from tensors import binary, columns, infer, inputs, output, texts  # isort: skip

@@ -13,7 +13,7 @@ from mainspring.catalog.compatibility import ANEW
 from mainspring.catalog.database import METADATA
 
 NEEDED = ("sources", "views", "models")
-KINDS = (*NEEDED, "checks")
+KINDS = (*NEEDED, "checks", "composites")
 
 DEFINITIONS = Table(
     "definitions",

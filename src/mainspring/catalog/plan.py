@@ -144,7 +144,7 @@ def plan(
     """
     known = {name: [source] for name, source in old.get("sources", {}).items()} if earlier is None else earlier
     sources, views = _sources(old, new, known, sent or {}), _views(old, new, costs or {})
-    return Plan((*sources, *views, *_models(old, new), *_checks(old, new)))
+    return Plan((*sources, *views, *_models(old, new), *_composites(old, new), *_checks(old, new)))
 
 
 def _sources(
@@ -269,6 +269,18 @@ def _models(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
             yield Line("change", "model", name, f"{words} changed: it is served so once applied")
     for name in before.keys() - after.keys():
         yield Line("remove", "model", name, "its versions stop being trained and served")
+
+
+def _composites(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
+    before, after = old.get("composites", {}), new.get("composites", {})
+    for name, one in after.items():
+        if name not in before:
+            yield Line("add", "composite", name, f"{one['how']} of {', '.join(one['members'])}")
+        elif before[name]["version"] != one["version"]:
+            differs = ", ".join(key for key in one if key != "version" and one[key] != before[name].get(key))
+            yield Line("change", "composite", name, f"{differs} changed: it is served so once applied")
+    for name in before.keys() - after.keys():
+        yield Line("remove", "composite", name, "no longer served; its members are")
 
 
 def _checks(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:

@@ -25,6 +25,7 @@ from mainspring.definitions.aggregates import (
 )
 from mainspring.definitions.check import CheckDef
 from mainspring.definitions.codec import expression_from, source_from, view_from
+from mainspring.definitions.composition import CompositeDef, cascade, ensemble
 from mainspring.definitions.constraints import between, dim, length, one_of, pattern
 from mainspring.definitions.dataset import Dataset
 from mainspring.definitions.features import AGGREGATES, MOMENT, SOURCE, Aggregate, Feature, ViewDef
@@ -67,6 +68,7 @@ __all__ = [
     "About",
     "Aggregate",
     "CheckDef",
+    "CompositeDef",
     "Constraint",
     "Dataset",
     "Exclude",
@@ -95,6 +97,7 @@ __all__ = [
     "at_least",
     "at_most",
     "between",
+    "cascade",
     "check",
     "collect",
     "count",
@@ -102,6 +105,7 @@ __all__ = [
     "describe",
     "dim",
     "distinct",
+    "ensemble",
     "every",
     "ewma",
     "exclude",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 LONGEST = 60
@@ -21,6 +22,8 @@ def mention(thing: Any) -> str:
         return f"a label (on {thing.source.name})"
     if isinstance(thing, ViewDef):
         return f"the feature view {thing.name}"
+    if isinstance(thing, FunctionType):
+        return f"the function {thing.__name__}"
     if isinstance(thing, ModelDef):
         return f"the model {thing.name}"
     if isinstance(thing, Pending):

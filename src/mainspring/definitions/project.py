@@ -12,6 +12,7 @@ from typing import Any
 from mainspring.core.errors import DefinitionError, MainspringError
 from mainspring.core.ids import content_hash
 from mainspring.definitions.check import CheckDef
+from mainspring.definitions.composition import CompositeDef
 from mainspring.definitions.features import ViewDef
 from mainspring.definitions.source import Source, Table
 from mainspring.definitions.values import LabelDef, ModelDef, Project, SourceDef
@@ -56,6 +57,7 @@ def collect(module: ModuleType, path: str = "") -> Project:
     views: dict[str, ViewDef] = {}
     models: dict[str, ModelDef] = {}
     checks: dict[str, CheckDef] = {}
+    composites: dict[str, CompositeDef] = {}
     for thing in vars(module).values():
         if isinstance(thing, type) and issubclass(thing, Source) and thing not in (Source, Table):
             _add(sources, thing.definition, "sources")
@@ -64,11 +66,11 @@ def collect(module: ModuleType, path: str = "") -> Project:
         elif isinstance(thing, LabelDef):
             _add(sources, thing.source, "sources")
         elif isinstance(thing, ModelDef):
-            for source in (thing.request, thing.label.source):
-                _add(sources, source, "sources")
-            for view in thing.views:
-                _add_view(view, sources, views)
-            _add(models, thing, "models")
+            _add_model(thing, sources, views, models)
+        elif isinstance(thing, CompositeDef):
+            for member in thing.members:
+                _add_model(member, sources, views, models)
+            _add(composites, thing, "composites")
         for one in thing if isinstance(thing, list | tuple) else (thing,):
             if isinstance(one, CheckDef):
                 _add(sources, one.source, "sources")
@@ -77,7 +79,21 @@ def collect(module: ModuleType, path: str = "") -> Project:
         raise DefinitionError(
             "MS-D163", "the definitions file defines no source", where=path, hint="class Name(ms.Source, time=…)"
         )
-    return Project(sources, views, models, path, checks)
+    for name in composites.keys() & models.keys():
+        why = f"the model is at {models[name].place}: both would be asked for as {name}"
+        what = f"a model and a composite are named {name!r}"
+        raise DefinitionError("MS-D162", what, where=str(composites[name].place), why=why)
+    return Project(sources, views, models, path, checks, composites)
+
+
+def _add_model(
+    model: ModelDef, sources: dict[str, SourceDef], views: dict[str, ViewDef], models: dict[str, ModelDef]
+) -> None:
+    for source in (model.request, model.label.source):
+        _add(sources, source, "sources")
+    for view in model.views:
+        _add_view(view, sources, views)
+    _add(models, model, "models")
 
 
 def _add_view(view: ViewDef, sources: dict[str, SourceDef], views: dict[str, ViewDef]) -> None:
@@ -88,7 +104,7 @@ def _add_view(view: ViewDef, sources: dict[str, SourceDef], views: dict[str, Vie
     _add(views, view, "feature views")
 
 
-def _add(into: dict[str, Any], thing: SourceDef | ViewDef | ModelDef | CheckDef, what: str) -> None:
+def _add(into: dict[str, Any], thing: SourceDef | ViewDef | ModelDef | CheckDef | CompositeDef, what: str) -> None:
     known = into.get(thing.name)
     if known is not None and known is not thing:
         why = f"the other is at {known.place}"

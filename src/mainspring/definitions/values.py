@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from mainspring.definitions.check import CheckDef
+    from mainspring.definitions.composition import CompositeDef
     from mainspring.definitions.features import Feature, ViewDef
 
 Kind = Literal["str", "int", "float", "bool", "datetime", "vector"]
@@ -433,6 +434,7 @@ class Project:
     models: dict[str, ModelDef]
     path: str = ""
     checks: dict[str, CheckDef] = field(default_factory=dict)
+    composites: dict[str, CompositeDef] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """The project as JSON: what ``plan`` compares and the catalog stores."""
@@ -444,4 +446,5 @@ class Project:
                 for n, m in self.models.items()
             },
             "checks": {n: c.describe() | {"version": c.version} for n, c in self.checks.items()},
+            "composites": {n: c.describe() | {"version": c.version} for n, c in self.composites.items()},
         }

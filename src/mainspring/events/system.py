@@ -36,6 +36,11 @@ PREDICTION = SourceDef(
         Field("drawn", "str", nullable=True),
         Field("answered", "float", nullable=True),
         Field("rules", "str", nullable=True),
+        Field("member", "str", nullable=True),
+        Field("members", "str", nullable=True),
+        Field("spread", "float", nullable=True),
+        Field("part_of", "str", nullable=True),
+        Field("selected", "bool", nullable=True),
     ),
     time="predicted_at",
     id="prediction_id",
@@ -46,6 +51,9 @@ PREDICTION = SourceDef(
     state that was read. other_*: the other model of a pair in shadow or ramp. features: JSON array of the served values
     in the model's order. status: JSON array of per-feature status codes, empty when all are present. drawn: what was
     assigned, where a fallback answered. answered: what output rules made of the output, where they acted; rules: which.
+    Of a composite's answer: member: of a cascade, who answered; members: JSON array of [name, version, variant, output]
+    of each that was asked, in order; spread: of an ensemble's outputs. Of a member's own: part_of: the composite's
+    prediction; selected: whether it was asked only because an earlier member was not sure.
     """,
 )
 

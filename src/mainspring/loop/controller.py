@@ -216,11 +216,12 @@ class Controller:
     def _drift(self, model: ModelDef, champion: Version, package: Package, at_us: int) -> None:
         after = pl.from_epoch(pl.lit(at_us - model.monitor.every_us), "us").dt.replace_time_zone("UTC")
         until = pl.from_epoch(pl.lit(at_us), "us").dt.replace_time_zone("UTC")
-        served = self._history.frame(PREDICTION.name, ("_time", "model", "version", "features")).filter(
+        served = self._history.frame(PREDICTION.name, ("_time", "model", "version", "features", "selected")).filter(
             (pl.col("_time") > after)
             & (pl.col("_time") <= until)
             & (pl.col("model") == model.name)
             & (pl.col("version") == champion.version)
+            & (pl.col("selected").is_null() | ~pl.col("selected"))  # what a cascade left over is another population
         )
         if served.height < MIN_DRIFT_ROWS:
             return

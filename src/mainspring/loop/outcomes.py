@@ -35,6 +35,7 @@ _KEPT = (
     "error",
     "other_latency_us",
     "other_error",
+    "selected",
 )
 
 
@@ -80,10 +81,15 @@ class Outcomes:
         self._pending = [pending.filter(~matured)]
 
     def matured(self, after_us: int, until_us: int) -> pl.DataFrame:
-        """Units with an outcome whose label became mature in ``(after_us, until_us]``, with column ``y``."""
+        """Units with an outcome whose label became mature in ``(after_us, until_us]``, with column ``y``.
+
+        Rows that a cascade asked the model about because an earlier member was not sure are left out: they are not
+        the population that it was evaluated on.
+        """
         frame = self.all()
         if frame.is_empty():
             return frame
+        frame = frame.filter(pl.col("selected").is_null() | ~pl.col("selected"))
         return frame.filter((pl.col("mature_at_us") > after_us) & (pl.col("mature_at_us") <= until_us))
 
     def all(self) -> pl.DataFrame:

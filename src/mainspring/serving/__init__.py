@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mainspring.serving.batcher import Batcher
     from mainspring.serving.gateway import Gateway, run_gateway
-    from mainspring.serving.lane import Lane, LaneLimits
+    from mainspring.serving.lane import Lane
     from mainspring.serving.prediction_log import PredictionLog
     from mainspring.serving.router import assign, uniform
-    from mainspring.serving.snapshot import Served, Snapshot, load_snapshot
+    from mainspring.serving.served import Served
+    from mainspring.serving.shared import LaneLimits
+    from mainspring.serving.snapshot import Snapshot, load_snapshot
 
 _PLACES = {
     "Batcher": "batcher",
     "Gateway": "gateway",
     "Lane": "lane",
-    "LaneLimits": "lane",
+    "LaneLimits": "shared",
     "PredictionLog": "prediction_log",
-    "Served": "snapshot",
+    "Served": "served",
     "Snapshot": "snapshot",
     "assign": "router",
     "load_snapshot": "snapshot",

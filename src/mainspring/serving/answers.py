@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mainspring.events.contract import Contract
+from mainspring.serving.composed import Composed
 from mainspring.serving.inference import NOT_LOADED, Choice, Scored, other_of
 from mainspring.serving.layout import Gathered
 from mainspring.serving.prediction_log import Answered
-from mainspring.serving.snapshot import Served
+from mainspring.serving.served import Served
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,9 +21,11 @@ class Batch:
         choices: Who answered each row; None where its client had been told something else before.
         before_us: Time of each row until the models ran.
         latencies_us: Time of each row until it was answered.
+        part_of: The composite's prediction that each row is a part of; None where a model was asked at its own door.
+        is_selected: Whether an earlier member was not sure of these rows.
     """
 
-    served: Served
+    served: Served | Composed
     gathered: Gathered
     times_us: Sequence[int]
     ids: Sequence[str]
@@ -31,6 +34,8 @@ class Batch:
     units: Sequence[str]
     before_us: Sequence[int]
     latencies_us: Sequence[int]
+    part_of: Sequence[str] | None = None
+    is_selected: bool | None = None
 
 
 def answers_of(batch: Batch, contract: Contract, shadow: Scored | None) -> list[Answered]:
@@ -43,8 +48,6 @@ def answers_of(batch: Batch, contract: Contract, shadow: Scored | None) -> list[
     """
     served = batch.served
     model = served.model.name
-    rollout = served.route.rollout or None
-    missing = served.route.challenger if served.challenger is None else None
     out: list[Answered] = []
     for i, choice in enumerate(batch.choices):
         if choice is None:
@@ -52,8 +55,8 @@ def answers_of(batch: Batch, contract: Contract, shadow: Scored | None) -> list[
         other = (choice.other_version, choice.other_output, choice.other_error, choice.other_took_us)
         if served.is_shadow:
             other = other_of(shadow, i)
-        elif missing is not None:
-            other = (missing, None, NOT_LOADED, None)
+        elif served.absent is not None:
+            other = (served.absent, None, NOT_LOADED, None)
         version, output, error, took_us = other
         row = batch.gathered.rows[i]
         request_id = contract.id_of(row)
@@ -76,13 +79,16 @@ def answers_of(batch: Batch, contract: Contract, shadow: Scored | None) -> list[
                 latency_us=batch.latencies_us[i],
                 fallback=choice.fallback,
                 error=choice.error,
-                rollout=rollout,
+                rollout=served.rollout,
                 other_latency_us=None if took_us is None else batch.before_us[i] + took_us,
                 other_error=error,
                 drawn=choice.drawn,
                 answered=choice.answered,
                 rules="; ".join(choice.rules) or None,
-                request=(served.model.request, row) if request_id is not None else None,
+                request=(served.model.request, row) if request_id is not None and batch.part_of is None else None,
+                composition=choice.composition,
+                part_of=None if batch.part_of is None else batch.part_of[i],
+                is_selected=batch.is_selected,
             )
         )
     return out

@@ -38,9 +38,10 @@ from mainspring.features.reader import Reader
 from mainspring.features.store import OnlineStore
 from mainspring.serving.front import Front
 from mainspring.serving.health import health
-from mainspring.serving.lane import Lane, LaneLimits, Numbers, Shared
+from mainspring.serving.lane import Lane
 from mainspring.serving.metrics import ModelMetrics, render
 from mainspring.serving.prediction_log import PredictionLog, connect
+from mainspring.serving.shared import LaneLimits, Numbers, Shared
 from mainspring.serving.siblings import Siblings, door_of
 from mainspring.serving.snapshot import Snapshot, load_snapshot
 from mainspring.serving.workers import DOOR, GRPC_DOOR
@@ -285,7 +286,7 @@ class Gateway:
         """By reference, between two ticks: a batch is scored by the models it started with."""
         for name, served in snapshot.models.items():
             lane = self._lanes.get(name)
-            if lane is None:
+            if lane is None or type(lane.served) is not type(served):
                 self._lanes[name] = Lane(served, self._shared, ModelMetrics(name))
             elif lane.served.model.request.version != served.model.request.version:
                 self._lanes[name] = Lane(

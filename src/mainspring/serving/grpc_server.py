@@ -40,7 +40,6 @@ from mainspring.serving.v2 import (
     inputs_of,
     outputs_of,
     timeout_s,
-    versions_of,
 )
 from mainspring.serving.v2_rest import index_of, text_of
 from mainspring.serving.v2_tensors import DATATYPES, ProtocolError, Tensor, count_of, from_bytes, malformed
@@ -185,7 +184,7 @@ class GrpcServer:
 
         return MESSAGES["ModelMetadataResponse"](
             name=model.name,
-            versions=versions_of(lane.served),
+            versions=lane.served.versions,
             platform=PLATFORM,
             inputs=shown(inputs_of(model.request)),
             outputs=shown(outputs_of()),

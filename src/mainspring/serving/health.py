@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mainspring.serving.composed import Composed
 from mainspring.serving.lane import Lane
 from mainspring.serving.prediction_log import PredictionLog
-from mainspring.serving.snapshot import Served, Snapshot
+from mainspring.serving.served import Served
+from mainspring.serving.snapshot import Snapshot
 
 
 def health(
@@ -64,7 +66,9 @@ def problems_of(snapshot: Snapshot) -> list[dict[str, Any]]:
     ]
 
 
-def _shown(served: Served) -> dict[str, Any]:
+def _shown(served: Served | Composed) -> dict[str, Any]:
+    if isinstance(served, Composed):
+        return {"how": served.model.how, "members": {name: _shown(one) for name, one in served.members.items()}}
     return {
         role: scorer.version if scorer is not None else None
         for role, scorer in (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter_ns
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,9 @@ from mainspring.serving.layout import (
 )
 from mainspring.serving.pace import Pace
 
+if TYPE_CHECKING:
+    from mainspring.serving.composed import Composition
+
 EXPRESSION, MODEL, OUTPUT, NOT_LOADED = "expression", "model", "output", "not_loaded"
 """Why a row failed: its expression cannot be computed, the model raised, it gave no finite number, it is not there."""
 FEATURES, DEADLINE, SHED, BREAKER = "features", "deadline", "shed", "breaker"
@@ -42,6 +45,8 @@ FEATURES, DEADLINE, SHED, BREAKER = "features", "deadline", "shed", "breaker"
 lately failed."""
 VALUE = "value"
 """What is fallen back to when no model is left: the declared value."""
+MEMBER = "member"
+"""What is fallen back to where a member of a composite gave nothing: what the others say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +95,7 @@ class Choice:
         drawn: What was assigned, where a fallback answered.
         answered: What output rules made of the output, where they acted.
         rules: Those that acted.
+        composition: What a composite's answer is made of.
     """
 
     variant: str
@@ -105,6 +111,7 @@ class Choice:
     drawn: str | None = None
     answered: float | None = None
     rules: tuple[str, ...] = ()
+    composition: Composition | None = None
 
     @property
     def answer(self) -> float | None:

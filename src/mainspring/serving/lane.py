@@ -9,32 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 
-from mainspring.core.clock import Clock
 from mainspring.core.errors import DeadlineError, MainspringError, UnavailableError
-from mainspring.core.ids import prediction_id
 from mainspring.events.system import OTHERWISE
-from mainspring.features.reader import Reader
 from mainspring.features.status import Status
 from mainspring.serving.answers import Batch, answers_of
 from mainspring.serving.batcher import Batcher, Job, Slice
 from mainspring.serving.beside import Beside
+from mainspring.serving.composed import Composed
+from mainspring.serving.council import Council
 from mainspring.serving.inference import DEADLINE, SHED, VALUE, Choice, Scored, gather
 from mainspring.serving.layout import Gathered, Row
 from mainspring.serving.metrics import ModelMetrics
-from mainspring.serving.panel import Panel, Verdict
-from mainspring.serving.prediction_log import PredictionLog
+from mainspring.serving.pace import SLOW_US
+from mainspring.serving.panel import Panel, Part, Verdict
 from mainspring.serving.reply import Reply
 from mainspring.serving.request import RequestReader
-from mainspring.serving.router import assign
+from mainspring.serving.served import Served
 from mainspring.serving.shadows import Shadows
-from mainspring.serving.snapshot import Served
+from mainspring.serving.shared import Shared
 
 _REASONS = {
     "MS-S101": "malformed",
@@ -46,69 +45,16 @@ _REASONS = {
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class LaneLimits:
-    """What one model's lane holds at most.
-
-    Attributes:
-        batch_rows: Rows scored at once.
-        queued_rows: Rows that may wait; beyond it requests are shed.
-        shadow_rows: Rows that may wait for a shadow; beyond it they are logged without one.
-        deadline_s: How long a request may wait when its client does not say.
-    """
-
-    batch_rows: int = 1_024
-    queued_rows: int = 20_000
-    shadow_rows: int = 20_000
-    deadline_s: float = 5.0
-
-
-class Numbers:
-    """Prediction ids of one start of a gateway: epoch and sequence, so that a gap is seen."""
-
-    def __init__(self, epoch: str) -> None:
-        self.epoch = epoch
-        self._next = 0
-
-    def take(self) -> str:
-        """The next id."""
-        self._next += 1
-        return prediction_id(self.epoch, self._next)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Work:
     """A batch whose features have been read, and that is being scored."""
 
-    served: Served
+    served: Served | Composed
     slices: list[Slice]
     gathered: Gathered
     times_us: list[int]
     started_s: float
     read_s: float
-
-
-@dataclass(frozen=True, eq=False)
-class Shared:
-    """What the lanes of a gateway share.
-
-    Attributes:
-        clock: Where moments come from.
-        reader: Of the online store, for the event loop's thread.
-        log: Where answers are logged.
-        numbers: Prediction ids.
-        max_rows: Rows in one request.
-        limits: Of each lane's queue and batch.
-        trouble: Told when the online store cannot be read.
-    """
-
-    clock: Clock
-    reader: Reader
-    log: PredictionLog
-    numbers: Numbers
-    max_rows: int
-    limits: LaneLimits
-    trouble: Callable[[Exception], None]
 
 
 class Lane:
@@ -120,7 +66,7 @@ class Lane:
         metrics: What is counted.
     """
 
-    def __init__(self, served: Served, shared: Shared, metrics: ModelMetrics) -> None:
+    def __init__(self, served: Served | Composed, shared: Shared, metrics: ModelMetrics) -> None:
         limits = shared.limits
         self.served = served
         self.limits = limits
@@ -135,6 +81,7 @@ class Lane:
             self._execute, self._expire, self._loop, max_rows=limits.batch_rows, max_queued_rows=limits.queued_rows
         )
         self._panel = Panel(metrics)
+        self._council = Council(self._panel)
         self._beside = Beside(self._loop, f"model-{metrics.model}")
         self._shadows = Shadows(self._panel, self._beside, metrics, limits.shadow_rows, self._write)
         self._aside: tuple[_Work, Future[Verdict]] | None = None
@@ -143,7 +90,7 @@ class Lane:
     @property
     def breakers(self) -> dict[str, str]:
         """The state of each model's breaker, by role."""
-        return self._panel.states(self.served)
+        return self._panel.states(self.served.roles)
 
     @property
     def queued_rows(self) -> int:
@@ -213,18 +160,32 @@ class Lane:
         if error is not None:
             self._trouble(error)
         work = _Work(served, slices, gathered, times_us, started_s, perf_counter())
-        if self._is_finishing or not self._panel.is_slow(served, len(rows)):
-            self._answer_batch(work, self._panel.ask(served, gathered, times_us, work.read_s))
+        if self._is_finishing or self._expects_us(served, len(rows)) <= SLOW_US:
+            self._answer_batch(work, self._ask(work))
             return
         # Neighbours go on while a thread scores it. What arrives meanwhile waits, and is told when its time is up.
         self._batcher.hold()
         for job in (*(one.job for one in slices), *self._batcher.waiting):
             self._watch(job)
 
-        def ask() -> Verdict:
-            return self._panel.ask(served, gathered, times_us, work.read_s)
+        self._aside = work, self._beside.run(lambda: self._ask(work), lambda: self._back(work))
 
-        self._aside = work, self._beside.run(ask, lambda: self._back(work))
+    def _expects_us(self, served: Served | Composed, rows: int) -> float:
+        if isinstance(served, Composed):
+            return self._council.expects_us(served, rows)
+        return self._panel.expects_us(served, rows)
+
+    def _ask(self, work: _Work) -> Verdict:
+        served, gathered, times_us = work.served, work.gathered, work.times_us
+        if not isinstance(served, Composed):
+            return self._panel.ask(served, gathered, times_us, work.read_s)
+        until_s = [self._until_s(served, one.job) for one in work.slices for _ in range(one.start, one.stop)]
+        return self._council.ask(served, gathered, times_us, until_s, work.read_s)
+
+    def _until_s(self, composed: Composed, job: Job) -> float:
+        """Until when a further member of a cascade may answer."""
+        within_us = composed.model.within_us
+        return job.deadline_s if within_us is None else min(job.deadline_s, job.received_s + within_us * 1e-6)
 
     def _back(self, work: _Work) -> None:
         """A batch that was scored in a thread is there."""
@@ -251,22 +212,38 @@ class Lane:
         latencies = self._answer(slices, choices, ids)
         before = [int((work.read_s - s.job.received_s) * 1e6) for s in slices for _ in range(s.start, s.stop)]
         shares = [p for _, p in verdict.assigned]
-        batch = Batch(served, gathered, work.times_us, ids, choices, shares, verdict.units, before, latencies)
-        if served.is_shadow:
-            self._shadows.put(batch)
-        else:
-            self._write(batch, None)
+        self._record(Batch(served, gathered, work.times_us, ids, choices, shares, verdict.units, before, latencies))
+        for part in verdict.parts:
+            self._record(self._part_of(part, ids, choices, before, latencies))
+
+    def _part_of(
+        self,
+        part: Part,
+        whole: Sequence[str],
+        answered: Sequence[Choice | None],
+        before_us: Sequence[int],
+        latencies_us: Sequence[int],
+    ) -> Batch:
+        """What a member of a composite was asked, as predictions of its own; none where the client was told else."""
+        verdict, places = part.verdict, part.places
+        return Batch(
+            part.served,
+            part.gathered,
+            part.times_us,
+            [self._numbers.take() for _ in places],
+            [None if answered[i] is None else choice for i, choice in zip(places, verdict.choices, strict=True)],
+            [p for _, p in verdict.assigned],
+            verdict.units,
+            [before_us[i] for i in places],
+            [latencies_us[i] for i in places],
+            [whole[i] for i in places],
+            part.is_selected,
+        )
 
     def _ruled(
-        self, served: Served, choices: list[Choice], rows: Sequence[Row], times_us: Sequence[int]
+        self, served: Served | Composed, choices: list[Choice], rows: Sequence[Row], times_us: Sequence[int]
     ) -> list[Choice]:
-        if served.rules is None:
-            return choices
-        ruled = served.rules.apply(choices, rows, times_us)
-        for choice in ruled:
-            for rule in choice.rules:
-                self.metrics.rules[rule] = self.metrics.rules.get(rule, 0) + 1
-        return ruled
+        return choices if served.rules is None else served.rules.apply(choices, rows, times_us)
 
     def _watch(self, job: Job) -> None:
         if job.timer is None and not job.is_over:
@@ -305,6 +282,10 @@ class Lane:
                     self.metrics.variants[choice.variant].requests += 1
                     if choice.fallback is not None:
                         self.metrics.fall_back(choice.fallback, choice.error or "")
+                    for rule in choice.rules:
+                        self.metrics.rules[rule] = self.metrics.rules.get(rule, 0) + 1
+                    if choice.composition is not None:
+                        self.metrics.composed(choice.composition)
                 at += 1
             job.left -= one.stop - one.start
             if not job.left:
@@ -346,7 +327,7 @@ class Lane:
         if all(value is None for value in values):
             return False
         units = ["" if row[served.unit] is None else str(row[served.unit]) for row in rows]
-        assigned = [assign(served.route.salt, unit, served.weight) for unit in units]
+        assigned = [served.drawn(unit) for unit in units]
         chosen = [
             Choice("fallback", OTHERWISE, None, value, fallback=VALUE, error=reason, drawn=to)
             for (to, _), value in zip(assigned, values, strict=True)
@@ -369,10 +350,17 @@ class Lane:
 
     # --- the log --------------------------------------------------------------------------------------------------
 
+    def _record(self, batch: Batch) -> None:
+        """Log a batch, once its shadow has been asked."""
+        if batch.served.is_shadow:
+            self._shadows.put(batch)
+        else:
+            self._write(batch, None)
+
     def _write(self, batch: Batch, shadow: Scored | None) -> None:
         self._log.put(answers_of(batch, self.requests.contract, shadow))
 
-    def _count_features(self, served: Served, gathered: Gathered) -> None:
+    def _count_features(self, served: Served | Composed, gathered: Gathered) -> None:
         for (view, _), (_, status) in zip(served.views, gathered.blocks, strict=True):
             self.metrics.count_features(view.name, np.bincount(status.ravel(), minlength=len(Status)).tolist())
 

@@ -51,6 +51,18 @@ class Gathered:
     broken: Mapping[int, Mapping[int, str]]
     folded: int
 
+    def part(self, places: Sequence[int]) -> Gathered:
+        """Some of the rows, in the order of ``places``."""
+        return Gathered(
+            [self.rows[i] for i in places],
+            [(values[places], status[places]) for values, status in self.blocks],
+            {key: [texts[i] for i in places] for key, texts in self.texts.items()},
+            [[one[i] for i in places] if isinstance(one, list) else one[places] for one in self.computed],
+            [status[places] for status in self.computed_status],
+            {number: {to: why[i] for to, i in enumerate(places) if i in why} for number, why in self.broken.items()},
+            self.folded,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Inputs:

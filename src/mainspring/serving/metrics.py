@@ -9,8 +9,12 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from mainspring.features.status import Status
+
+if TYPE_CHECKING:
+    from mainspring.serving.composed import Composition
 
 LATENCY_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 PARTS = ("total", "queue", "features", "model")
@@ -82,6 +86,7 @@ class ModelMetrics:
         self.rejected: dict[str, int] = {}
         self.fallbacks: dict[tuple[str, str], int] = {}
         self.rules: dict[str, int] = {}
+        self.members: dict[tuple[str, str], int] = {}
         self.latency = {part: Histogram() for part in PARTS}
         self.served: dict[str, list[int]] = {}
         self.shadow_skipped = 0
@@ -94,6 +99,13 @@ class ModelMetrics:
     def fall_back(self, to: str, reason: str) -> None:
         """Count a row that was answered by something else than the model that was drawn."""
         self.fallbacks[to, reason] = self.fallbacks.get((to, reason), 0) + 1
+
+    def composed(self, whole: Composition) -> None:
+        """Count the members of a composite that were asked about a row, and the one that answered it."""
+        for name, _ in whole.said:
+            self.members[name, "asked"] = self.members.get((name, "asked"), 0) + 1
+        if whole.member is not None:
+            self.members[whole.member, "answered"] = self.members.get((whole.member, "answered"), 0) + 1
 
     def reject(self, reason: str, rows: int = 1) -> None:
         """Count rows that no model was asked about."""
@@ -109,6 +121,7 @@ _HELP = (
     ("breaker_open", "gauge", "1 where a variant is left alone because it lately failed or was slow."),
     ("fallbacks_total", "counter", "Rows answered by what was fallen back to, by what that was and why."),
     ("rules_total", "counter", "Rows whose answer an output rule changed, by rule."),
+    ("members_total", "counter", "Rows of a composite that a member was asked about, and of a cascade answered."),
     ("rejected_total", "counter", "Rows that no model was asked about, by reason."),
     ("features_served_total", "counter", "Feature values read, by view and status."),
     ("shadow_skipped_total", "counter", "Rows that a shadow did not score because it was behind."),
@@ -149,17 +162,22 @@ def _lines(full: str, name: str, metrics: ModelMetrics) -> Iterator[str]:
                 for view, counts in metrics.served.items()
                 for status, count in zip(Status, counts, strict=True)
             )
-        case "fallbacks_total":
-            yield from (
-                f'{full}{{{model},to="{to}",reason="{reason}"}} {count}'
-                for (to, reason), count in metrics.fallbacks.items()
-            )
-        case "rules_total":
-            yield from (f"{full}{{{model},rule={_quoted(rule)}}} {count}" for rule, count in metrics.rules.items())
-        case "rejected_total":
-            yield from (f'{full}{{{model},reason="{reason}"}} {count}' for reason, count in metrics.rejected.items())
+        case "fallbacks_total" | "rules_total" | "members_total" | "rejected_total":
+            yield from (f"{full}{{{model},{labels}}} {count}" for labels, count in _by_label(name, metrics))
         case "latency_seconds":
             for part, histogram in metrics.latency.items():
                 yield from histogram.lines(full, f'{model},part="{part}",')
         case _:
             yield f"{full}{{{model}}} {getattr(metrics, name.removesuffix('_total'))}"
+
+
+def _by_label(name: str, metrics: ModelMetrics) -> Iterator[tuple[str, int]]:
+    match name:
+        case "fallbacks_total":
+            yield from ((f'to="{to}",reason="{why}"', count) for (to, why), count in metrics.fallbacks.items())
+        case "members_total":
+            yield from ((f'member="{one}",was="{was}"', count) for (one, was), count in metrics.members.items())
+        case "rules_total":
+            yield from ((f"rule={_quoted(rule)}", count) for rule, count in metrics.rules.items())
+        case _:
+            yield from ((f'reason="{reason}"', count) for reason, count in metrics.rejected.items())

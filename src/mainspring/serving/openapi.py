@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from mainspring import __version__
-from mainspring.definitions import ModelDef
+from mainspring.definitions import CompositeDef, ModelDef
 from mainspring.events.json_schema import Schema, event_schema
 from mainspring.serving.v2 import OUTPUTS, inputs_of
 from mainspring.serving.v2_tensors import DATATYPES
@@ -26,6 +26,9 @@ _PREDICTION: Schema = {
         "variant": {"enum": ["champion", "challenger", "fallback"]},
         "fallback": {**_TEXT, "description": "what was fallen back to, if so"},
         "reason": {**_TEXT, "description": "with a fallback: why the assigned model did not answer"},
+        "member": {**_TEXT, "description": "of a cascade: the member that answered"},
+        "members": {"type": "object", "description": "of a composite: what each member that was asked said"},
+        "spread": {"type": "number", "description": "of an ensemble: standard deviation of its members' outputs"},
         "rules": {"type": "array", "items": _TEXT, "description": "output rules that changed the answer, if any"},
         "status": {"type": "object", "additionalProperties": _TEXT, "description": "by feature, with ?status=1"},
     },
@@ -97,7 +100,7 @@ _HEALTH: Schema = {
 }
 
 
-def document(models: Iterable[ModelDef], max_rows: int) -> Schema:
+def document(models: Iterable[ModelDef | CompositeDef], max_rows: int) -> Schema:
     """The OpenAPI document of a gateway that serves these models.
 
     Args:
@@ -150,7 +153,7 @@ def page(document: Schema) -> str:
 # --- the document ----------------------------------------------------------------------------------------------------
 
 
-def _paths(model: ModelDef, max_rows: int) -> Schema:
+def _paths(model: ModelDef | CompositeDef, max_rows: int) -> Schema:
     name = model.name
     row = {"$ref": f"#/components/schemas/{name}_request"}
     prediction = {"$ref": "#/components/schemas/Prediction"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mainspring.serving.breaker import Breaker
@@ -19,9 +19,8 @@ from mainspring.serving.inference import (
 )
 from mainspring.serving.layout import Gathered
 from mainspring.serving.metrics import ModelMetrics
-from mainspring.serving.pace import SLOW_US
-from mainspring.serving.router import Variant, assign
-from mainspring.serving.snapshot import Served
+from mainspring.serving.router import Variant
+from mainspring.serving.served import Served
 
 _OWN = (MODEL, OUTPUT)
 """Failures that are the model's own: an expression that a row breaks, or a store that is down, are not."""
@@ -34,12 +33,31 @@ class Verdict:
     Attributes:
         assigned: The variant that was drawn for each row, with its probability.
         asked: Each run, by the variant that it counts for.
+        parts: What each member of a composite was asked, in order.
     """
 
     choices: list[Choice]
     units: list[str]
     assigned: list[tuple[Variant, float]]
     asked: list[tuple[str, Scored]] = field(default_factory=list)
+    parts: Sequence[Part] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """What one member of a composite was asked.
+
+    Attributes:
+        places: Of its rows in the composite's batch.
+        is_selected: Whether only because an earlier member was not sure.
+    """
+
+    served: Served
+    gathered: Gathered
+    times_us: Sequence[int]
+    places: Sequence[int]
+    verdict: Verdict
+    is_selected: bool
 
 
 class Panel:
@@ -49,21 +67,20 @@ class Panel:
         self._metrics = metrics
         self._breakers: dict[str, Breaker] = {}
 
-    def states(self, served: Served) -> dict[str, str]:
-        """The breaker's state of each model of a route, by role."""
-        roles = (("champion", served.champion), ("challenger", served.challenger), ("last_good", served.last_good))
-        return {role: self._breaker(one).state for role, one in roles if one is not None}
+    def states(self, roles: Iterable[tuple[str, Scorer]]) -> dict[str, str]:
+        """The breaker's state of each model, by role."""
+        return {role: self._breaker(one).state for role, one in roles}
 
-    def is_slow(self, served: Served, rows: int) -> bool:
-        """Whether asking about so many rows would hold the event loop up."""
+    def expects_us(self, served: Served, rows: int) -> float:
+        """How long asking about so many rows would take, in microseconds."""
         pair = (served.champion, None if served.is_shadow else served.challenger)
         asked = [one for one in pair if one is not None] or [one for one in (served.last_good,) if one is not None]
-        return sum(one.pace.expects_us(rows) for one in asked) > SLOW_US
+        return sum(one.pace.expects_us(rows) for one in asked)
 
     def ask(self, served: Served, gathered: Gathered, times_us: Sequence[int], now_s: float) -> Verdict:
         """Score a batch with whom it takes: both models of a pair, then what the definition falls back to."""
         units = ["" if row[served.unit] is None else str(row[served.unit]) for row in gathered.rows]
-        assigned = [assign(served.route.salt, unit, served.weight) for unit in units]
+        assigned = [served.drawn(unit) for unit in units]
         asked: list[tuple[str, Scored]] = []
 
         def one(variant: str, scorer: Scorer | None, *, is_spare: bool) -> Scored | None:

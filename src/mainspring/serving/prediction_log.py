@@ -24,6 +24,7 @@ from mainspring.definitions import SourceDef
 from mainspring.events.client import IntakeClient
 from mainspring.events.internal import CheckedRows, RowShape
 from mainspring.events.system import PREDICTION
+from mainspring.serving.composed import Composition
 from mainspring.serving.layout import Inputs, Row
 
 _RETRY_S = (0.05, 2.0)
@@ -49,7 +50,10 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
         other_error: Why the other model has no output.
         drawn: What was assigned, where a fallback answered.
         answered: What output rules made of the output, where they acted, and ``rules`` which.
-        request: Source and row of the request, when it has an id and so is an event itself.
+        request: Source and row of the request, when it has an id and so is an event itself; the composite's for a part.
+        composition: What a composite's answer is made of.
+        part_of: The composite's prediction that this member's answer is a part of.
+        is_selected: Of a part: whether an earlier member was not sure of the row.
     """
 
     prediction_id: str
@@ -76,6 +80,9 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     answered: float | None
     rules: str | None
     request: tuple[SourceDef, Row] | None
+    composition: Composition | None = None
+    part_of: str | None = None
+    is_selected: bool | None = None
 
 
 class Intake(Protocol):
@@ -301,6 +308,7 @@ def rows_of(answers: Sequence[Answered]) -> CheckedRows:
 def _prediction(answer: Answered) -> tuple[Any, ...]:
     """The row of the ``_prediction`` source, in the order of its columns."""
     features, status = answer.inputs.logged(answer.row) if answer.inputs is not None else ("[]", "")
+    whole = answer.composition
     return (
         answer.prediction_id,
         answer.predicted_at_us,
@@ -325,7 +333,18 @@ def _prediction(answer: Answered) -> tuple[Any, ...]:
         answer.drawn,
         answer.answered,
         answer.rules,
+        whole.member if whole is not None else None,
+        _members(whole) if whole is not None else None,
+        whole.spread if whole is not None else None,
+        answer.part_of,
+        answer.is_selected,
     )
+
+
+def _members(whole: Composition) -> str:
+    """What each member said, as a JSON array."""
+    said = [(name, choice.version, choice.variant, choice.output) for name, choice in whole.said]
+    return msgspec.json.encode(said).decode()
 
 
 def read_frame(frame: bytes) -> tuple[int, CheckedRows]:

@@ -12,6 +12,7 @@ import msgspec
 
 from mainspring.core.errors import MainspringError, UnavailableError
 from mainspring.core.http import Deferred, Response, error_response
+from mainspring.serving.composed import Composition
 from mainspring.serving.inference import EXPRESSION, Choice
 from mainspring.serving.request import error_json
 
@@ -97,7 +98,25 @@ def _answer_json(choice: Choice, id: str, at: int, *, shows_status: bool) -> byt
         text += f',"fallback":"{choice.fallback}","reason":"{choice.error}"'
     if choice.rules:
         text += f',"rules":{msgspec.json.encode(choice.rules).decode()}'
+    if choice.composition is not None:
+        text += f",{_composition_json(choice.composition)}"
     if shows_status:
         status = choice.inputs.shown_status(at) if choice.inputs is not None else {}
         return text.encode() + b',"status":' + msgspec.json.encode(status) + b"}"
     return (text + "}").encode()
+
+
+def members_json(whole: Composition) -> str:
+    """What each member of a composite said, by name, as a JSON object."""
+    said = {
+        name: {"prediction": choice.answer, "model_version": choice.version, "variant": choice.variant}
+        | ({"reason": choice.error} if choice.error is not None else {})
+        for name, choice in whole.said
+    }
+    return msgspec.json.encode(said).decode()
+
+
+def _composition_json(whole: Composition) -> str:
+    member = f'"member":"{whole.member}",' if whole.member is not None else ""
+    spread = f'"spread":{whole.spread!r},' if whole.spread is not None else ""
+    return f'{member}{spread}"members":{members_json(whole)}'

@@ -11,6 +11,7 @@ from time import perf_counter
 
 from mainspring.serving.answers import Batch
 from mainspring.serving.beside import Beside
+from mainspring.serving.composed import Composed
 from mainspring.serving.inference import Scored
 from mainspring.serving.metrics import ModelMetrics
 from mainspring.serving.pace import SLOW_US
@@ -76,10 +77,11 @@ class Shadows:
         batch = self._waiting.popleft()
         rows = len(batch.ids)
         self._rows -= rows
-        scorer, now_s = batch.served.challenger, perf_counter()
+        served, now_s = batch.served, perf_counter()
+        scorer = None if isinstance(served, Composed) else served.challenger
 
         def ask() -> Scored | None:
-            return self._panel.shadow(batch.served, batch.gathered, now_s)
+            return None if isinstance(served, Composed) else self._panel.shadow(served, batch.gathered, now_s)
 
         if scorer is not None and scorer.pace.expects_us(rows) > SLOW_US and not self._is_finishing:
             self._aside = batch, self._beside.run(ask, lambda: self._back(batch))

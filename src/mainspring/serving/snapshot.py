@@ -7,7 +7,7 @@ compiling, a first read and a first run. A load that fails leaves what serves in
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,18 @@ from typing import Any
 from mainspring.catalog import Route
 from mainspring.core.errors import MainspringError, NotFoundError, PackageError
 from mainspring.core.names import did_you_mean
-from mainspring.definitions import MOMENT, ModelDef, OtherwiseDef, Project, ViewDef
+from mainspring.definitions import MOMENT, CompositeDef, ModelDef, Project, SourceDef, ViewDef
 from mainspring.definitions.codec import view_from
 from mainspring.features.reader import Reader
 from mainspring.models import package as packages
 from mainspring.models.package import Package, PackagedFeature
+from mainspring.serving.composed import Composed
 from mainspring.serving.fallback import Value
 from mainspring.serving.inference import Expressions, Scorer, gather, run, versioned
 from mainspring.serving.layout import Layout, Row
 from mainspring.serving.rules import Rules
+from mainspring.serving.served import UNDECLARED, Served
 
-_UNDECLARED = OtherwiseDef(last_good=True, blind=True)
 _WARM_UP_ROWS = (1, 32)
 _BLANK: dict[str, Any] = {"str": "", "int": 0, "float": 0.0, "bool": False, "datetime": 0}
 
@@ -41,46 +42,11 @@ class Problem:
 
 
 @dataclass(frozen=True, eq=False)
-class Served:
-    """Who answers for one model.
-
-    Attributes:
-        route: As the catalog said.
-        packages: By path, of everything loaded, for the next snapshot to take over.
-        views: Each view that any of the models reads, with the places of its entity's columns in a request row.
-        unit: Place of the label's key in a request row.
-        value: What is answered when no model can; None when the definition declares nothing.
-        rules: What is made of outputs; None when the definition declares nothing.
-        weight: The challenger's share of the traffic; 0 in shadow.
-        is_shadow: Whether the challenger is scored after the answer.
-    """
-
-    model: ModelDef
-    route: Route
-    packages: Mapping[str, Package]
-    champion: Scorer | None
-    challenger: Scorer | None
-    last_good: Scorer | None
-    views: tuple[tuple[ViewDef, tuple[int, ...]], ...]
-    expressions: Expressions
-    unit: int
-    value: Value | None
-    rules: Rules | None
-    weight: float
-    is_shadow: bool
-
-    @property
-    def otherwise(self) -> OtherwiseDef:
-        """The fallback chain: what is declared, or else what was before anybody could declare one."""
-        return self.model.otherwise or _UNDECLARED
-
-
-@dataclass(frozen=True, eq=False)
 class Snapshot:
     """All that one generation of routes needs to serve."""
 
     generation: int
-    models: Mapping[str, Served]
+    models: Mapping[str, Served | Composed]
     problems: tuple[Problem, ...]
 
 
@@ -100,10 +66,21 @@ def load_snapshot(
     problems: list[Problem] = []
     for route in routes:
         old = before.models.get(route.model) if before is not None else None
-        new = _load(route, project, old, problems, reader)
+        new = _load(route, project, old if isinstance(old, Served) else None, problems, reader)
         if new is not None:
             served[route.model] = new
-    return Snapshot(generation, served, tuple(problems))
+    composed: dict[str, Composed] = {}
+    for composite in project.composites.values():
+        members = [served[one.name] for one in composite.members if one.name in served]
+        if not members:
+            continue
+        for absent in (one.name for one in composite.members if one.name not in served):
+            what, why = f"{composite.name} goes without its member {absent}", "no version of it is loaded"
+            error = NotFoundError("MS-S124", what, why=why, hint="mainspring status")
+            problems.append(Problem(composite.name, "", str(error), is_serving=True))
+        composed[composite.name] = _compose(composite, members)
+        _warm_up(composed[composite.name], reader)
+    return Snapshot(generation, {**served, **composed}, tuple(problems))
 
 
 def _load(route: Route, project: Project, old: Served | None, problems: list[Problem], reader: Reader) -> Served | None:
@@ -150,24 +127,51 @@ def _verified(model: str, path: str | None) -> Package:
     return package
 
 
-def _serve(model: ModelDef, route: Route, loaded: Mapping[str, tuple[str, Package]]) -> Served:
-    columns = model.request.places  # a release from before a column was renamed names it as it was
-    views: dict[tuple[str, str], ViewDef] = {}
-    expressions: dict[str, int] = {}  # by the text in which each view is named with its version
-    known: dict[str, dict[str, int]] = {}
-    for role, (_, package) in loaded.items():
+class _Read:
+    """What several models read of requests of one source, each view and each expression once."""
+
+    def __init__(self, source: SourceDef) -> None:
+        self._source = source
+        self._views: dict[tuple[str, str], ViewDef] = {}
+        self._expressions: dict[str, int] = {}  # by the text in which each view is named with its version
+
+    def add(self, package: Package) -> dict[str, int]:
+        """The places of a package's expressions, once all that it reads is read too."""
         own = [view_from(described) for described in package.meta.views]
         for view in own:
-            views.setdefault((view.name, view.version), view)
-        known[role] = {}
+            self._views.setdefault((view.name, view.version), view)
+        columns = self._source.places  # a release from before a column was renamed names it as it was
+        known: dict[str, int] = {}
         for feature in package.meta.features:
             if feature.expression:
                 text = _resolved(feature, own, columns, package)
-                known[role][feature.expression] = expressions.setdefault(text, len(expressions))
-    slots = {key: tuple(c.removeprefix(f"{view.name}__") for c in view.column_names) for key, view in views.items()}
-    order = {key: (i, slots[key]) for i, key in enumerate(views)}
+                known[feature.expression] = self._expressions.setdefault(text, len(self._expressions))
+        return known
+
+    def layout(self, package: Package, known: Mapping[str, int]) -> Layout:
+        """How a package's inputs are filled; whatever is added later keeps its places."""
+        order = {
+            key: (i, tuple(c.removeprefix(f"{view.name}__") for c in view.column_names))
+            for i, (key, view) in enumerate(self._views.items())
+        }
+        return Layout(package, self._source.places, order, known)
+
+    def views(self) -> tuple[tuple[ViewDef, tuple[int, ...]], ...]:
+        """Each view, with the places of its entity's columns in a request row."""
+        return tuple((view, _entity(view, self._source)) for view in self._views.values())
+
+    def expressions(self) -> Expressions:
+        """Each expression, as one program."""
+        return Expressions(tuple(self._expressions), self._source, tuple(self._views.values()))
+
+
+def _serve(
+    model: ModelDef, route: Route, loaded: Mapping[str, tuple[str, Package]], read: _Read | None = None
+) -> Served:
+    """A model with its versions; ``read`` is what others beside it read of the same requests, which it adds to."""
+    read = read or _Read(model.request)
     scorers = {
-        role: Scorer(version, package.runtime, Layout(package, columns, order, known[role]), model.latency)
+        role: Scorer(version, package.runtime, read.layout(package, read.add(package)), model.latency)
         for role, (version, package) in loaded.items()
     }
     challenger = scorers.get("challenger")
@@ -178,14 +182,34 @@ def _serve(model: ModelDef, route: Route, loaded: Mapping[str, tuple[str, Packag
         champion=scorers.get("champion"),
         challenger=challenger,
         last_good=scorers.get("last_good"),
-        views=tuple((view, _entity(view, columns, model)) for view in views.values()),
-        expressions=Expressions(tuple(expressions), model.request, tuple(views.values())),
-        unit=columns[model.label.on],
-        value=Value(rule, model.request) if (rule := (model.otherwise or _UNDECLARED).value) is not None else None,
+        views=read.views(),
+        expressions=read.expressions(),
+        unit=model.request.places[model.label.on],
+        value=Value(rule, model.request) if (rule := (model.otherwise or UNDECLARED).value) is not None else None,
         rules=Rules(model.rules, model.request) if model.rules else None,
         weight=route.weight if challenger is not None else 0.0,
         is_shadow=challenger is not None and route.weight == 0.0,
     )
+
+
+def _compose(composite: CompositeDef, members: Sequence[Served]) -> Composed:
+    """A composite of models that are served: the same packages, fed from one reading for all of them."""
+    read = _Read(composite.request)
+    again = {one.model.name: _serve(one.model, one.route, _loaded(one), read) for one in members}
+    return Composed(
+        model=composite,
+        members=again,
+        views=read.views(),
+        expressions=read.expressions(),
+        unit=composite.request.places[composite.label.on],
+        value=next((one.value for one in again.values() if one.value is not None), None),
+    )
+
+
+def _loaded(served: Served) -> dict[str, tuple[str, Package]]:
+    """The package behind each role, with its version."""
+    by_runtime = {id(package.runtime): package for package in served.packages.values()}
+    return {role: (scorer.version, by_runtime[id(scorer.runtime)]) for role, scorer in served.roles}
 
 
 def _resolved(feature: PackagedFeature, views: list[ViewDef], columns: Mapping[str, int], package: Package) -> str:
@@ -205,27 +229,25 @@ def _resolved(feature: PackagedFeature, views: list[ViewDef], columns: Mapping[s
     return renamed(feature.expression, {name: json.dumps({"Column": full}) for name, full in own.items()})
 
 
-def _entity(view: ViewDef, columns: Mapping[str, int], model: ModelDef) -> tuple[int, ...]:
+def _entity(view: ViewDef, source: SourceDef) -> tuple[int, ...]:
+    columns = source.places
     missing = [name for name in view.entity if name not in columns]
     if missing:
         what = f"view {view.name} is of {', '.join(view.entity)}, but requests have no {missing[0]!r}"
-        raise PackageError(
-            "MS-S120", what, where=f"source {model.request.name}", hint=did_you_mean(missing[0], columns)
-        )
+        raise PackageError("MS-S120", what, where=f"source {source.name}", hint=did_you_mean(missing[0], columns))
     return tuple(columns[name] for name in view.entity)
 
 
-def _warm_up(served: Served, reader: Reader) -> None:
+def _warm_up(served: Served | Composed, reader: Reader) -> None:
     """Blank rows through everything, so that nothing is compiled, or found to be slow, in the middle of a request."""
     row: Row = tuple([0.0] * f.dim if f.kind == "vector" else _BLANK[f.kind] for f in served.model.request.fields)
     for rows in _WARM_UP_ROWS:
         gathered, error = gather([row] * rows, [0] * rows, served.views, served.expressions, reader)
         if error is not None and isinstance(error, (TypeError, KeyError, IndexError, ValueError)):
             what = f"the features cannot be read: {error!r}"
-            raise PackageError("MS-S123", what, where=served.route.model) from error
-        for scorer in (served.champion, served.challenger, served.last_good):
-            if scorer is not None:
-                run(scorer, gathered)  # the first run of a size makes room for it
-                scorer.pace.observe(rows, run(scorer, gathered).took_us)
+            raise PackageError("MS-S123", what, where=served.model.name) from error
+        for _, scorer in served.roles:
+            run(scorer, gathered)  # the first run of a size makes room for it
+            scorer.pace.observe(rows, run(scorer, gathered).took_us)
     if served.value is not None:
         served.value.of([row], [0])

@@ -21,8 +21,7 @@ from mainspring.definitions import SourceDef
 from mainspring.definitions.values import Field, Kind
 from mainspring.serving.inference import Choice
 from mainspring.serving.lane import Lane
-from mainspring.serving.reply import failure_of
-from mainspring.serving.snapshot import Served
+from mainspring.serving.reply import failure_of, members_json
 from mainspring.serving.v2_tensors import FLOATS, INTEGERS, ProtocolError, Tensor, malformed
 
 EXTENSIONS = ("binary_tensor_data", "statistics", "model_configuration")
@@ -35,6 +34,9 @@ OUTPUTS = {
     "fallback": "BYTES",
     "reason": "BYTES",
     "rules": "BYTES",
+    "member": "BYTES",
+    "members": "BYTES",
+    "spread": "FP64",
     "error": "BYTES",
 }
 """Datatype of every output; those that are not always there are answered when asked for, or when a row has one."""
@@ -106,17 +108,25 @@ class Outcome:
     fallback: list[str] = field(default_factory=list)
     reason: list[str] = field(default_factory=list)
     rules: list[str] = field(default_factory=list)
+    member: list[str] = field(default_factory=list)
+    members: list[str] = field(default_factory=list)
+    spread: list[float] = field(default_factory=list)
     error: list[str] = field(default_factory=list)
 
     def tensors(self, wanted: Sequence[str]) -> list[Tensor]:
         """The outputs by name, or those that are always there and those that have something to say."""
-        names = wanted or [name for name in OUTPUTS if name in ALWAYS or any(getattr(self, name))]
+        names = wanted or [name for name in OUTPUTS if name in ALWAYS or _says(getattr(self, name))]
         return [Tensor(name, OUTPUTS[name], (len(self.prediction),), getattr(self, name)) for name in names]
 
     @property
     def version(self) -> str:
         """The version that answered, or nothing when it was not one and the same for all rows."""
         return self.model_version[0] if len(set(self.model_version)) == 1 else ""
+
+
+def _says(values: Sequence[str] | Sequence[float]) -> bool:
+    """Whether any row has something to say: a text, or a number that is one."""
+    return any(value != "" and value == value for value in values)  # NaN is not itself
 
 
 Told = Callable[["Outcome | MainspringError"], None]
@@ -166,6 +176,10 @@ class V2Reply:
         outcome.fallback.append(choice.fallback or "")
         outcome.reason.append(choice.error or "" if choice.fallback else "")
         outcome.rules.append("; ".join(choice.rules))
+        whole = choice.composition
+        outcome.member.append((whole.member or "") if whole is not None else "")
+        outcome.members.append(members_json(whole) if whole is not None else "")
+        outcome.spread.append(float("nan") if whole is None or whole.spread is None else whole.spread)
         outcome.error.append(error)
 
     def finish(self) -> None:
@@ -201,19 +215,13 @@ def must_be_sent(source: SourceDef) -> list[Field]:
     return [f for f in source.fields if not (f.nullable or f.has_default or f.name == source.time)]
 
 
-def versions_of(served: Served) -> list[str]:
-    """The versions of a model that are loaded, the champion first."""
-    scorers = (served.champion, served.challenger, served.last_good)
-    return list(dict.fromkeys(one.version for one in scorers if one is not None))
-
-
 def check_version(lane: Lane, version: str) -> None:
     """Refuse a version that is not loaded.
 
     Raises:
         NotFoundError: It is not (MS-S142).
     """
-    known = versions_of(lane.served)
+    known = lane.served.versions
     if version and version not in known:
         name = lane.served.model.name
         hint = "loaded: " + ", ".join(known)
@@ -282,10 +290,7 @@ def _check_answerer(lane: Lane, version: str) -> None:
         return
     check_version(lane, version)
     served = lane.served
-    pair = (served.champion, served.challenger) if 0.0 < served.weight < 1.0 else (served.champion,)
-    if served.weight >= 1.0:
-        pair = (served.challenger,)
-    answering = [one.version for one in pair if one is not None]
+    answering = served.answering
     if answering != [version]:
         raise ProtocolError(
             "MS-S143",

@@ -31,7 +31,6 @@ from mainspring.serving.v2 import (
     must_be_sent,
     outputs_of,
     timeout_s,
-    versions_of,
 )
 from mainspring.serving.v2_tensors import DATATYPES, ProtocolError, Tensor, count_of, from_bytes, from_json, malformed
 from mainspring.serving.v2_tensors import to_bytes as bytes_of
@@ -207,7 +206,7 @@ def text_of(error: MainspringError) -> str:
 def index_of(lane: Lane) -> list[dict[str, str]]:
     """The model's loaded versions, as the repository's index lists them."""
     name = lane.served.model.name
-    return [{"name": name, "version": one, "state": "READY", "reason": ""} for one in versions_of(lane.served)]
+    return [{"name": name, "version": one, "state": "READY", "reason": ""} for one in lane.served.versions]
 
 
 def _tensors(inputs: Sequence[_Input], binary: memoryview) -> list[Tensor]:
@@ -286,7 +285,7 @@ def _model_metadata(lane: Lane) -> dict[str, Any]:
     model = lane.served.model
     return {
         "name": model.name,
-        "versions": versions_of(lane.served),
+        "versions": lane.served.versions,
         "platform": PLATFORM,
         "inputs": [_shown(t) for t in inputs_of(model.request)],
         "outputs": [_shown(t) for t in outputs_of()],
@@ -330,7 +329,7 @@ def _stats(lane: Lane) -> dict[str, Any]:
 
     return {
         "name": served.model.name,
-        "version": next(iter(versions_of(served)), ""),
+        "version": next(iter(served.versions), ""),
         "inference_count": sum(one.inferences for one in variants),
         "execution_count": sum(one.executions for one in variants),
         "request_count": metrics.answers,

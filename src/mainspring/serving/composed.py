@@ -1,0 +1,142 @@
+"""A composite as it is served: its members, fed from one reading of the features, and what their answers make.
+
+A member answers as it does at its own door, its rollout, fallbacks and output rules included; the composite is a
+function of these answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mainspring.definitions import CompositeDef, ViewDef
+from mainspring.definitions.composition import combined, spread
+from mainspring.events.system import OTHERWISE
+from mainspring.serving.fallback import Value
+from mainspring.serving.inference import MEMBER, VALUE, Choice, Expressions, Scorer
+from mainspring.serving.router import Variant
+from mainspring.serving.served import Served
+
+_USUAL = ("champion", "challenger", "fallback")
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """What a composite's answer to one row is made of.
+
+    Attributes:
+        member: Who answered, of a cascade; None of an ensemble.
+        spread: Of an ensemble's outputs: their population standard deviation; None of fewer than two.
+        said: What each member that was asked said, in order.
+    """
+
+    member: str | None
+    spread: float | None
+    said: tuple[tuple[str, Choice], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Composed:
+    """Who answers for one composite.
+
+    Attributes:
+        members: By name, those that are loaded, in the order of the definition.
+        views: Each view that any of them reads, with the places of its entity's columns in a request row.
+        unit: Place of the label's key in a request row.
+        value: What the first member that declares a value answers when nobody can.
+    """
+
+    model: CompositeDef
+    members: Mapping[str, Served]
+    views: tuple[tuple[ViewDef, tuple[int, ...]], ...]
+    expressions: Expressions
+    unit: int
+    value: Value | None
+
+    rules = None
+    is_shadow = False
+    rollout = None
+    absent = None
+
+    @property
+    def roles(self) -> Iterator[tuple[str, Scorer]]:
+        """Every model of every member."""
+        for name, member in self.members.items():
+            yield from ((f"{name}.{role}", scorer) for role, scorer in member.roles)
+
+    @property
+    def versions(self) -> list[str]:
+        """The composite's own; those of its members are in each answer."""
+        return [self.model.version]
+
+    @property
+    def answering(self) -> list[str]:
+        """The versions that answer requests."""
+        return [self.model.version]
+
+    def drawn(self, unit: str) -> tuple[Variant, float]:
+        """Its members are drawn for, each by its own rollout."""
+        return "champion", 1.0
+
+
+def is_usable(choice: Choice) -> bool:
+    """Whether a member's answer is a model's: a declared value tells nothing of the row."""
+    return choice.output is not None and choice.fallback != VALUE
+
+
+def compose(model: CompositeDef, said: Sequence[tuple[str, Choice]]) -> Choice:
+    """A composite's answer to a row.
+
+    Args:
+        model: The composite.
+        said: What each member that was asked said, in order, at least one.
+    """
+    usable = [(name, choice) for name, choice in said if is_usable(choice)]
+    if not usable:
+        return _nothing_usable(model, said)
+    is_cascade = model.how == "cascade"
+    given = [choice for _, choice in usable]
+    counted = given[-1:] if is_cascade else given
+    # A cascade goes on from who failed to who is better: only what came after its answer was missed.
+    tail = said[-1:] if is_cascade else said
+    missed = next((choice for _, choice in tail if not is_usable(choice)), None)
+    degraded = next((choice for choice in counted if choice.fallback is not None), None)
+    fallback, error = None, None
+    if degraded is not None:
+        fallback, error = degraded.fallback, degraded.error
+    elif missed is not None:
+        fallback, error = MEMBER, missed.error
+    outputs = [choice.output for choice in given if choice.output is not None]
+    answers = [choice.answer for choice in given if choice.answer is not None]
+    rules = tuple(dict.fromkeys(rule for choice in counted for rule in choice.rules))
+    return Choice(
+        max((choice.variant for choice in counted), key=_USUAL.index) if fallback != MEMBER else "fallback",
+        model.version,
+        None,
+        combined(model.how, outputs),
+        fallback=fallback,
+        error=error,
+        answered=combined(model.how, answers) if rules else None,
+        rules=rules,
+        composition=Composition(
+            usable[-1][0] if is_cascade else None, None if is_cascade else spread(outputs), tuple(said)
+        ),
+    )
+
+
+def _nothing_usable(model: CompositeDef, said: Sequence[tuple[str, Choice]]) -> Choice:
+    whole = Composition(None, None, tuple(said))
+    for _, choice in said:
+        if choice.output is not None:
+            return Choice(
+                "fallback",
+                OTHERWISE,
+                None,
+                choice.output,
+                fallback=VALUE,
+                error=choice.error,
+                answered=choice.answered,
+                rules=choice.rules,
+                composition=whole,
+            )
+    return Choice("champion", model.version, None, None, error=said[0][1].error, composition=whole)

@@ -1,0 +1,86 @@
+"""Who answers for one model: its versions, loaded, with all that they are fed from and fall back to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from mainspring.catalog import Route
+from mainspring.definitions import ModelDef, OtherwiseDef, ViewDef
+from mainspring.models.package import Package
+from mainspring.serving.fallback import Value
+from mainspring.serving.inference import Expressions, Scorer
+from mainspring.serving.router import Variant, assign
+from mainspring.serving.rules import Rules
+
+UNDECLARED = OtherwiseDef(last_good=True, blind=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """Who answers for one model.
+
+    Attributes:
+        route: As the catalog said.
+        packages: By path, of everything loaded, for the next snapshot to take over.
+        views: Each view that any of the models reads, with the places of its entity's columns in a request row.
+        unit: Place of the label's key in a request row.
+        value: What is answered when no model can; None when the definition declares nothing.
+        rules: What is made of outputs; None when the definition declares nothing.
+        weight: The challenger's share of the traffic; 0 in shadow.
+        is_shadow: Whether the challenger is scored after the answer.
+    """
+
+    model: ModelDef
+    route: Route
+    packages: Mapping[str, Package]
+    champion: Scorer | None
+    challenger: Scorer | None
+    last_good: Scorer | None
+    views: tuple[tuple[ViewDef, tuple[int, ...]], ...]
+    expressions: Expressions
+    unit: int
+    value: Value | None
+    rules: Rules | None
+    weight: float
+    is_shadow: bool
+
+    @property
+    def roles(self) -> Iterator[tuple[str, Scorer]]:
+        """Each model that is loaded, by its role."""
+        for role in ("champion", "challenger", "last_good"):
+            scorer = getattr(self, role)
+            if scorer is not None:
+                yield role, scorer
+
+    @property
+    def versions(self) -> list[str]:
+        """The versions that are loaded, the champion first."""
+        return list(dict.fromkeys(scorer.version for _, scorer in self.roles))
+
+    @property
+    def answering(self) -> list[str]:
+        """The versions of which one answers each request, as long as none fails."""
+        pair = (self.champion, self.challenger) if 0.0 < self.weight < 1.0 else (self.champion,)
+        if self.weight >= 1.0:
+            pair = (self.challenger,)
+        return [one.version for one in pair if one is not None]
+
+    @property
+    def rollout(self) -> str | None:
+        """Id of the rollout that runs, if one does."""
+        return self.route.rollout or None
+
+    @property
+    def absent(self) -> str | None:
+        """A challenger that the route names and that could not be loaded."""
+        return self.route.challenger if self.challenger is None else None
+
+    def drawn(self, unit: str) -> tuple[Variant, float]:
+        """The variant that a unit is assigned to, with the probability of that."""
+        return assign(self.route.salt, unit, self.weight)
+
+    @property
+    def otherwise(self) -> OtherwiseDef:
+        """The fallback chain: what is declared, or else what was before anybody could declare one."""
+        return self.model.otherwise or UNDECLARED

@@ -1,0 +1,257 @@
+"""Several models that answer one request: each as at its own door, from one reading, and answers say who said what."""
+
+import json
+
+import pytest
+
+from rides import metric, ride  # isort: skip
+
+QUICK = """
+@ms.model(request=Ride, label=late, task="binary_classification", monitor=MONITOR, rollout=ROLLOUT,
+          features=[Driver, "distance_km"]{more})
+def quick(train): ...
+
+"""
+RIDES = [ride(1), ride(2, distance_km=0.5), ride(3, distance_km=30.0, driver="bob"), ride(4, distance_km=12.0)]
+
+
+def compose(world, *words, quick="", more=""):
+    """Add a quick model, and composites of it and the careful one."""
+    text = QUICK.format(more=quick) + "\n".join(words) + more
+    world.redefine("def minutes(train): ...", f"def minutes(train): ...\n{text}")
+
+
+def both_live(world):
+    """The versions of the quick and of the careful model."""
+    return world.live("quick", 3), world.live("late_ride", 4)
+
+
+def answers_of(world, model, rows=RIDES, **options):
+    """What a gateway answers to rows."""
+
+    async def story(gateway, client):
+        return (await client.predict(rows, model)).json
+
+    return world.run(story, **options)
+
+
+def in_order(world):
+    """What the last gateway logged, by number of prediction; an earlier one's spool comes before it."""
+    rows = world.logged()
+    last = rows[-1]["prediction_id"].partition("-")[0]
+    mine = (row for row in rows if row["prediction_id"].startswith(f"{last}-"))
+    return sorted(mine, key=lambda row: int(row["prediction_id"].rpartition("-")[2]))
+
+
+def logged(world, story):
+    """The prediction log after a story."""
+    world.run(story, intake=True)
+    return in_order(world)
+
+
+def between(world):
+    """A sureness that some of the rides have, by the quick model, and some have not."""
+    compose(world)
+    both_live(world)
+    found = sorted({max(r["prediction"], 1 - r["prediction"]) for r in answers_of(world, "quick")})
+    assert len(found) > 1
+    return (found[0] + found[-1]) / 2
+
+
+def add(world, *words):
+    world.redefine("def quick(train): ...", "def quick(train): ...\n" + "\n".join(words))
+
+
+def test_a_cascade_asks_the_next_member_only_about_rows_of_which_the_one_before_is_not_sure(world):
+    sure = between(world)
+    add(world, f'fast = ms.cascade("fast", quick, late_ride, sure={sure!r})')
+    quick, careful = answers_of(world, "quick"), answers_of(world, "late_ride")
+    versions = {"quick": quick[0]["model_version"], "late_ride": careful[0]["model_version"]}
+
+    async def story(gateway, client):
+        found = (await client.predict(RIDES, "fast")).json
+        text = (await client.get("/metrics")).body.decode()
+        health = (await client.get("/health")).json["models"]["fast"]
+        return found, text, health
+
+    found, text, health = world.run(story, intake=True)
+    unsure = [max(r["prediction"], 1 - r["prediction"]) < sure for r in quick]
+    assert 0 < sum(unsure) < len(RIDES)
+    expected = [c if is_unsure else q for q, c, is_unsure in zip(quick, careful, unsure, strict=True)]
+    assert [r["prediction"] for r in found] == [r["prediction"] for r in expected]
+    assert [r["member"] for r in found] == ["late_ride" if is_unsure else "quick" for is_unsure in unsure]
+    assert {r["model_version"] for r in found} == {world.project.composites["fast"].version}
+    assert {r["variant"] for r in found} == {"champion"}
+    for answer, is_unsure in zip(found, unsure, strict=True):
+        assert {name: one["model_version"] for name, one in answer["members"].items()} == (
+            versions if is_unsure else {"quick": versions["quick"]}
+        )
+    asked = {"quick": len(RIDES), "late_ride": sum(unsure)}
+    for name, count in asked.items():
+        assert metric(text, "mainspring_members_total", model="fast", member=name, was="asked") == count
+    assert metric(text, "mainspring_members_total", model="fast", member="late_ride", was="answered") == sum(unsure)
+    assert set(health["breakers"]) == {"quick.champion", "late_ride.champion"}
+    assert health["members"]["quick"]["champion"] == versions["quick"]
+
+    rows = in_order(world)
+    whole = [row for row in rows if row["model"] == "fast"]
+    assert [(r["output"], r["member"]) for r in whole] == [(r["prediction"], r["member"]) for r in found]
+    for row, answer in zip(whole, found, strict=True):
+        assert row["prediction_id"] == answer["prediction_id"]
+        said = {name: [v, variant, output] for name, v, variant, output in json.loads(row["members"])}
+        assert said == {
+            name: [one["model_version"], one["variant"], one["prediction"]] for name, one in answer["members"].items()
+        }
+    parts = [row for row in rows if row["model"] != "fast"]
+    assert [(r["model"], r["part_of"], r["selected"]) for r in parts] == [
+        ("quick", answer["prediction_id"], False) for answer in found
+    ] + [("late_ride", answer["prediction_id"], True) for answer in found if answer["member"] == "late_ride"]
+    assert all(json.loads(r["features"]) for r in parts)
+    assert [r["ride_id"] for r in world.logged("ride")] == ["r1", "r2", "r3", "r4"]  # each once, whoever was asked
+
+
+@pytest.mark.parametrize("how", ["mean", "vote"])
+def test_an_ensemble_answers_with_all_of_its_members_and_says_how_far_they_lie_apart(world, how):
+    compose(world, f'both = ms.ensemble("both", quick, late_ride, how="{how}")')
+    both_live(world)
+    pairs = [
+        (a["prediction"], b["prediction"])
+        for a, b in zip(answers_of(world, "quick"), answers_of(world, "late_ride"), strict=True)
+    ]
+
+    async def story(gateway, client):
+        for number, (a, b) in enumerate(pairs):
+            found = (await client.predict(RIDES[number], "both")).json
+            wanted = (a + b) / 2 if how == "mean" else ((a >= 0.5) + (b >= 0.5)) / 2
+            assert found["prediction"] == pytest.approx(wanted, abs=1e-12)
+            assert found["spread"] == pytest.approx(abs(a - b) / 2, abs=1e-12)
+            assert "member" not in found
+
+    rows = logged(world, story)
+    whole = [row for row in rows if row["model"] == "both"]
+    assert all(row["spread"] is not None and row["member"] is None for row in whole)
+    assert {row["selected"] for row in rows if row["part_of"]} == {False}
+
+
+def test_the_features_of_all_members_are_read_once(world):
+    compose(world, 'both = ms.ensemble("both", quick, late_ride)')
+    both_live(world)
+    world.fold(("ann", 7.0, 10), ("bob", 1.0, 20))
+
+    async def story(gateway, client):
+        await client.predict(RIDES, "both")
+        text = (await client.get("/metrics")).body.decode()
+        assert metric(text, "mainspring_features_served_total", model="both", view="driver", status="present") == 8
+
+    rows = logged(world, story)
+    quick = [json.loads(r["features"])[:2] for r in rows if r["model"] == "quick"]
+    careful = [json.loads(r["features"])[:2] for r in rows if r["model"] == "late_ride"]
+    assert quick == careful
+    assert len({r["folded"] for r in rows}) == 1
+
+
+def test_a_composite_goes_on_without_a_member_that_is_broken_and_says_so(world):
+    compose(
+        world,
+        'both = ms.ensemble("both", quick, late_ride)',
+        'fast = ms.cascade("fast", quick, late_ride, sure=1.0)',
+        'slow = ms.cascade("slow", late_ride, quick, sure=1.0)',
+    )
+    version, careful = both_live(world)
+    world.damage("late_ride", careful)
+
+    async def story(gateway, client):
+        own = (await client.predict(ride(), "quick")).json["prediction"]
+        for name in ("both", "fast"):
+            found = (await client.predict(ride(), name)).json
+            assert found["prediction"] == own
+            assert (found["variant"], found["fallback"], found["reason"]) == ("fallback", "member", "not_loaded")
+            assert found["members"]["quick"]["model_version"] == version
+        found = (await client.predict(ride(), "slow")).json  # who was not there was to be asked first: nothing is lost
+        assert (found["prediction"], found["member"], found["variant"]) == (own, "quick", "champion")
+        problems = (await client.get("/health")).json["problems"]
+        assert {p["model"] for p in problems} == {"late_ride", "both", "fast", "slow"}
+
+    world.run(story)
+
+
+def test_a_members_own_fallbacks_work_and_its_declared_value_is_the_last_word(world):
+    compose(
+        world,
+        'both = ms.ensemble("both", quick, late_ride)',
+        'fast = ms.cascade("fast", quick, late_ride, sure=0.9)',
+        quick=", otherwise=ms.otherwise(value=0.125)",
+    )
+    both_live(world)
+
+    async def story(gateway, client):
+        gateway._store.env.close()
+        for name in ("both", "fast"):  # late_ride answers blind, the declared value of quick counts for no model
+            found = (await client.predict(ride(1), name)).json
+            assert found["prediction"] == found["members"]["late_ride"]["prediction"] != 0.125
+        late = (await client.predict(ride(2), "fast", X_Deadline_Ms="0")).json
+        assert (late["prediction"], late["fallback"], late["reason"]) == (0.125, "value", "deadline")
+
+    world.run(story)
+
+
+def test_where_no_member_can_answer_the_first_declared_value_does(world):
+    compose(
+        world,
+        'fast = ms.cascade("fast", quick, late_ride, sure=0.9)',
+        quick=", otherwise=ms.otherwise(value=0.125)",
+    )
+    world.redefine('.alias("place")])', '.alias("place")], otherwise=ms.otherwise(value=0.75))')
+    both_live(world)
+
+    async def without(gateway, client):
+        gateway._store.env.close()
+        found = (await client.predict(ride(3), "fast")).json
+        assert (found["prediction"], found["model_version"]) == (0.125, "otherwise")
+        assert (found["fallback"], found["reason"]) == ("value", "features")
+
+    rows = logged(world, without)
+    assert [(r["model"], r["version"], r["output"]) for r in rows] == [
+        ("fast", "otherwise", 0.125),
+        ("quick", "otherwise", 0.125),
+        ("late_ride", "otherwise", 0.75),
+    ]
+
+
+def test_a_rollout_of_a_member_gathers_its_evidence_within_a_composite(world):
+    compose(world, 'both = ms.ensemble("both", quick, late_ride)')
+    both_live(world)
+    second = world.train("quick", 9)
+    world.decide("release", "quick", version=second)
+
+    async def story(gateway, client):
+        await client.predict(RIDES, "both")
+
+    parts = [row for row in logged(world, story) if row["model"] == "quick"]
+    assert {r["other_version"] for r in parts} == {second}  # in shadow, scored after the answer
+    assert all(r["other_output"] is not None and r["rollout"] for r in parts)
+
+
+def test_output_rules_of_a_member_act_within_a_composite_and_are_named(world):
+    compose(
+        world,
+        'fast = ms.cascade("fast", quick, late_ride, sure=0.5001)',
+        quick=', rules=[ms.override(when=col("distance_km") < 1, value=0.0, reason="next door")]',
+    )
+    both_live(world)
+
+    async def story(gateway, client):
+        first, second = (await client.predict(RIDES[:2], "fast")).json
+        assert "rules" not in first
+        assert (second["prediction"], second["rules"]) == (0.0, ["next door"])
+        text = (await client.get("/metrics")).body.decode()
+        assert metric(text, "mainspring_rules_total", model="fast", rule="next door") == 1
+
+    rows = logged(world, story)
+    assert [(r["model"], r["answered"]) for r in rows] == [
+        ("fast", None),
+        ("fast", 0.0),
+        ("quick", None),
+        ("quick", 0.0),
+    ]
+    assert rows[1]["output"] == rows[3]["output"] != 0.0
