@@ -107,6 +107,21 @@ def test_a_text_that_cannot_be_stored_is_refused():
     assert (caught.value.code, caught.value.where) == ("MS-E104", "$.x")
 
 
+@pytest.mark.parametrize(
+    ("fields", "code", "where"),
+    [
+        ({"x": "a\udcffb"}, "MS-E104", "$.x"),
+        ({"x": 1.0, "\udcff": 1}, "MS-E104", "$"),
+        ({"x": [["\ud800"]]}, "MS-E102", "$.x"),
+    ],
+    ids=["where a number belongs", "as a name", "within what no column takes"],
+)
+def test_a_text_that_cannot_be_stored_is_refused_wherever_it_is(fields, code, where):
+    with pytest.raises(ContractError) as caught:
+        one(Field("x", "float")).check(fields | {"at": 0})
+    assert (caught.value.code, caught.value.where) == (code, where)
+
+
 @pytest.mark.parametrize("text", ["1913-01-01T00:00:00Z", "1969-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"])
 def test_an_event_time_before_1970_is_refused_at_the_door(arrived, text):
     with pytest.raises(ContractError, match="from 1970 on") as caught:
@@ -228,3 +243,87 @@ def test_a_vector_is_taken_or_refused_alike_as_json_and_as_values(value):
         except ContractError as error:
             said.append((error.code, error.what, error.where))
     assert said[0] == said[1]
+
+
+# --- the quick way and the exact one ----------------------------------------------------------------------------------
+
+BOUNDS = {
+    "str": (("one_of", ("a", "bb", "é")), ("length", (1, 2)), ("pattern", ("[a-zé]+",))),
+    "int": (("between", (-3, 9)), ("between", (-(2**70), 2.5)), ("one_of", (1, 7, 2**62))),
+    "float": (("between", (-1, 1.5)), ("between", (0, 2**60 + 1))),
+    "datetime": (("between", (10, T_US)),),
+    "bool": (),
+    "vector": (),
+}
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-12, 12),
+    st.sampled_from([2**53 + 1, 2**62, 2**63, -(2**63), 2**64, 10**400, T_US, T_US + 1, -5, 253_402_300_800_000_000]),
+    st.floats(-3, 3),
+    st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 1e308, 5e-324, float(2**60)]),
+    st.sampled_from(
+        ["", "a", "bb", "é", "ccc", "A", "\ud800", "a\udcff", "2013-03-01T12:00:00Z", "2013-03-01T12:00:00"]
+    ),
+    st.sampled_from(["0001-01-01T00:00:00+10:00", "1913-01-01T00:00:00Z", "2013-03-01T12:00:00.123456789+05:30"]),
+    st.lists(st.sampled_from([1, 1.5, math.nan, math.inf, 1e308, None, True, "x"]), max_size=3),
+)
+
+
+@st.composite
+def sources(draw):
+    """A source with a column or two of every kind, some with checks, defaults and earlier names."""
+    fields = []
+    for kind, bounds in BOUNDS.items():
+        for number in range(draw(st.integers(1, 2))):
+            chosen = [Constraint(*c) for c in draw(st.lists(st.sampled_from(bounds), max_size=2))] if bounds else []
+            if kind == "vector":
+                chosen = [Constraint("dim", (2,))]
+            nullable = draw(st.booleans())
+            default, has_default = None, kind != "vector" and draw(st.booleans())
+            if has_default and not (nullable and draw(st.booleans())):
+                default = {"str": "zz", "int": 4, "float": 9.5, "bool": True, "datetime": datetime(2013, 3, 1)}[kind]  # noqa: DTZ001
+            name = f"{kind}_{number}"
+            aliases = (f"old_{name}",) if draw(st.booleans()) else ()
+            fields.append(Field(name, kind, nullable, tuple(chosen), default, has_default, aliases))
+    return SourceDef("s", (*fields, Field("at", "datetime")), time="at")
+
+
+def said_by(check):
+    try:
+        return repr(check())
+    except ContractError as error:
+        return (error.code, error.what, error.where, error.why)
+
+
+@given(st.data())
+def test_the_quick_way_takes_what_the_exact_checks_take_and_refuses_with_their_words(data):
+    source = data.draw(sources())
+    contract = Contract(source)
+    names = {name: VALUES for field in source.fields for name in (field.name, *field.aliases)}
+    for _ in range(4):
+        given_fields = data.draw(st.fixed_dictionaries({}, optional=names | {"strange": VALUES}))
+        given_fields.setdefault("at", T)
+        exact = said_by(lambda: contract._judged(given_fields))  # noqa: B023
+        assert said_by(lambda: contract.check(given_fields)) == exact  # noqa: B023
+        try:
+            raw = json.dumps(given_fields).encode()
+        except UnicodeEncodeError:
+            continue
+        exact = said_by(lambda: contract._judged_json(raw))  # noqa: B023
+        assert said_by(lambda: contract.check_json(raw)) == exact  # noqa: B023
+
+
+def test_a_default_that_breaks_its_own_checks_refuses_the_rows_that_lack_the_column():
+    for field in (
+        Field("x", "str", default="c", has_default=True, constraints=(Constraint("one_of", ("a", "b")),)),
+        Field("x", "float", default=2.0, has_default=True, constraints=(Constraint("between", (0, 1)),)),
+    ):
+        assert refusal(one(field), at=T)[:2] == ("MS-E103", "$.x")
+    assert refusal(one(Field("x", "float", default=math.inf, has_default=True)), at=T)[:2] == ("MS-E104", "$.x")
+
+
+def test_finite_numbers_whose_sum_is_not_finite_are_taken():
+    contract = Contract(SourceDef("s", (Field("x", "float"), Field("y", "float"), Field("at", "datetime")), time="at"))
+    assert contract.check({"x": 1.7e308, "y": 1.7e308, "at": 0}) == (1.7e308, 1.7e308, 0)
+    assert one(POINT).check({"point": [1.7e308, 1.7e308, 0], "at": 0})[0] == [1.7e308, 1.7e308, 0.0]

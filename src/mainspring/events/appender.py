@@ -33,7 +33,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _to_json = msgspec.json.Encoder().encode
 
 
-class Draft(msgspec.Struct, frozen=True):
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """A checked row on its way into the log.
 
     Attributes:
@@ -59,7 +59,7 @@ class Draft(msgspec.Struct, frozen=True):
         return known_at_us
 
 
-class Ack(msgspec.Struct, frozen=True):
+class Ack(msgspec.Struct, frozen=True, gc=False):
     """What became of a draft: accepted, duplicate (of the event at ``offset``) or quarantined, with the reason."""
 
     status: str

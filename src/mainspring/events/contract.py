@@ -6,32 +6,19 @@ microseconds since 1970 UTC for a datetime, and a list of floats for a vector. T
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from datetime import datetime
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
 from mainspring.core.errors import ContractError
-from mainspring.core.times import from_datetime, to_iso
-from mainspring.definitions.values import OPERATIONS, Constraint, Field, SourceDef
+from mainspring.core.times import to_iso
+from mainspring.definitions.values import SourceDef
+from mainspring.events.bounds import NO_TEXT, OutOfBoundsError, check_of
+from mainspring.events.plan import Plan
+from mainspring.events.structs import JSON_TYPES, OWN_TYPES, needed, struct_of
 
 Row = tuple[Any, ...]
-Check = Callable[[Any], Any]
-
-MIN_TIME_US = -62_135_596_800_000_000  # 0001-01-01, and 9999-12-31 below: what a datetime can show
-MAX_TIME_US = 253_402_300_799_999_999
-_INT64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_JSON_TYPES: dict[str, Any] = {
-    "str": str,
-    "int": _INT64,
-    "float": float,
-    "bool": bool,
-    "datetime": datetime,
-    "vector": list[float],
-}
-_OWN_TYPES: dict[str, Any] = {**_JSON_TYPES, "datetime": datetime | int}
 
 
 class Contract:
@@ -51,18 +38,21 @@ class Contract:
         self._time = names.index(source.time)
         self._id = names.index(source.id) if source.id is not None else None
         self._known_at = names.index(source.known_at) if source.known_at is not None else self._time
-        self._decoder = msgspec.json.Decoder(_struct(source, _JSON_TYPES))
-        self._own = _struct(source, _OWN_TYPES)
+        self._tight_json = msgspec.json.Decoder(struct_of(source, JSON_TYPES, is_tight=True))
+        self._tight_own = struct_of(source, OWN_TYPES, is_tight=True)
+        self._plan_json, self._plan_own = Plan(source, is_json=True), Plan(source, is_json=False)
+        self._decoder = msgspec.json.Decoder(struct_of(source, JSON_TYPES))
+        self._own = struct_of(source, OWN_TYPES)
         self._names = _names(source)
         self._corrects = names.index(source.corrects) if source.corrects is not None else None
         if source.corrects is not None:
-            self._deletes = msgspec.json.Decoder(_struct(source, _JSON_TYPES, is_delete=True))
-            self._own_deletes = _struct(source, _OWN_TYPES, is_delete=True)
+            self._deletes = msgspec.json.Decoder(struct_of(source, JSON_TYPES, is_delete=True))
+            self._own_deletes = struct_of(source, OWN_TYPES, is_delete=True)
             default = source.columns[source.corrects].default
             self._word = msgspec.defstruct(
                 "word", [("word", Any, msgspec.field(name=source.corrects, default=default))]
             )
-        checks = ((i, _check_of(f, source), f.name) for i, f in enumerate(source.fields))
+        checks = ((i, check_of(f, source), f.name) for i, f in enumerate(source.fields))
         self._checks = tuple((i, check, name) for i, check, name in checks if check is not None)
 
     def check_json(self, raw: bytes | memoryview) -> Row:
@@ -72,6 +62,15 @@ class Contract:
             ContractError: No JSON (MS-E101); a field is missing, unknown or of another type (MS-E102); a value breaks a
                 constraint (MS-E103) or lies out of bounds (MS-E104); the event's time lies before 1970 (MS-E107).
         """
+        try:
+            row = msgspec.structs.astuple(self._tight_json.decode(raw))
+            values = list(row) if self._names is None else self._as_named(row)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self._judged_json(raw)
+        return tuple(values) if self._plan_json.finish(values) else self._finish(row)
+
+    def _judged_json(self, raw: bytes | memoryview) -> Row:
+        """As ``check_json``, slowly: what is wrong, in the contract's words."""
         try:
             return self._finish(msgspec.structs.astuple(self._decoder.decode(raw)))
         except msgspec.ValidationError as error:
@@ -92,11 +91,23 @@ class Contract:
             ContractError: As ``check_json``.
         """
         try:
+            row = msgspec.structs.astuple(msgspec.convert(obj, self._tight_own))
+            values = list(row) if self._names is None else self._as_named(row)
+        except (msgspec.ValidationError, UnicodeEncodeError, RecursionError):
+            return self._judged(obj)
+        return tuple(values) if self._plan_own.finish(values) else self._finish(row)
+
+    def _judged(self, obj: Any) -> Row:
+        """As ``check``, slowly: what is wrong, in the contract's words."""
+        try:
             return self._finish(msgspec.structs.astuple(msgspec.convert(obj, self._own)))
         except msgspec.ValidationError as error:
             return self._delete(
                 lambda: msgspec.convert(obj, self._own_deletes), lambda: msgspec.convert(obj, self._word), error
             )
+        except UnicodeEncodeError:  # of a text where none belongs, or of a name
+            where = f"$.{_unstorable(obj)}".removesuffix(".")
+            raise ContractError("MS-E104", NO_TEXT, where=where) from None
         except RecursionError:
             raise ContractError("MS-E101", "the record is nested too deeply", where="$") from None
 
@@ -135,7 +146,7 @@ class Contract:
                     return self._finish(row, is_delete=True)
             except msgspec.ValidationError as of_delete:
                 raise _broken(str(of_delete if _is_delete(word) else error)) from None
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # beyond where the row was seen broken
+            except (msgspec.DecodeError, UnicodeError, RecursionError):  # beyond where the row was seen broken
                 raise _broken(str(error)) from None
         raise _broken(str(error)) from None
 
@@ -146,7 +157,7 @@ class Contract:
             if value is not None:
                 try:
                     values[i] = check(value)
-                except _OutOfBoundsError as error:
+                except OutOfBoundsError as error:
                     where = f"$.{self._sent_as(row, i, name)}{error.within}"
                     raise ContractError(error.code, str(error), where=where) from None
         time_us = values[self._time]  # None in a request that leaves its moment to the gateway's clock
@@ -156,7 +167,7 @@ class Contract:
             raise ContractError("MS-E107", what, where=f"$.{self.source.time}", why=why)
         return tuple(values)
 
-    def _as_named(self, row: Row, *, is_delete: bool) -> list[Any]:
+    def _as_named(self, row: Row, *, is_delete: bool = False) -> list[Any]:
         """One value a column of what came under any of its names.
 
         Raises:
@@ -164,13 +175,16 @@ class Contract:
         """
         if self._names is None:
             return list(row)
-        values = []
+        values: list[Any] = []
         for field, places in zip(self.source.fields, self._names, strict=True):
+            if len(places) == 1:
+                values.append(row[places[field.name]])
+                continue
             given = {name: row[place] for name, place in places.items() if row[place] is not msgspec.UNSET}
             if len(given) > 1:
                 what = f"Object contains field `{field.name}` under {len(given)} names: {', '.join(given)}"
                 raise msgspec.ValidationError(what)
-            may_lack = field.has_default or field.nullable or (is_delete and field.name not in _needed(self.source))
+            may_lack = field.has_default or field.nullable or (is_delete and field.name not in needed(self.source))
             if not given and not may_lack:
                 raise msgspec.ValidationError(f"Object missing required field `{field.name}`")
             values.append(next(iter(given.values()), None if is_delete else field.default))
@@ -180,20 +194,6 @@ class Contract:
         """The name under which a column came."""
         places = {name: 0} if self._names is None else self._names[place]
         return next((said for said, at in places.items() if row[at] is not msgspec.UNSET), name)
-
-
-class _OutOfBoundsError(Exception):
-    """A value of the right type that its column does not take; ``within`` is the path to a part of it."""
-
-    def __init__(self, code: str, what: str, within: str = "") -> None:
-        super().__init__(what)
-        self.code = code
-        self.within = within
-
-
-def _needed(source: SourceDef) -> set[str | None]:
-    """Columns without which a delete does not find its row."""
-    return {source.id, source.corrects, source.time, source.known_at}
 
 
 def _names(source: SourceDef) -> tuple[dict[str, int], ...] | None:
@@ -208,131 +208,28 @@ def _names(source: SourceDef) -> tuple[dict[str, int], ...] | None:
     return tuple(out)
 
 
-def _struct(source: SourceDef, types: dict[str, Any], *, is_delete: bool = False) -> type[msgspec.Struct]:
-    """What a row is decoded into, each name a field; a delete may leave out whatever does not find its row."""
-    needed = _needed(source)
-    fields: list[Any] = []
-    for f in source.fields:
-        hint = types[f.kind] | None if f.nullable else types[f.kind]
-        if f.aliases:
-            if is_delete and f.name not in needed:
-                hint = hint | None
-            fields += [(name, hint | msgspec.UnsetType, msgspec.UNSET) for name in (f.name, *f.aliases)]
-        elif is_delete and f.name not in needed:
-            fields.append((f.name, types[f.kind] | None, None))
-        elif f.has_default:
-            fields.append((f.name, hint, f.default))
-        elif f.nullable:
-            fields.append((f.name, hint, None))
-        else:
-            fields.append((f.name, hint))
-    return msgspec.defstruct(source.name, fields, kw_only=True, forbid_unknown_fields=True, gc=False)
+def _unstorable(obj: Any) -> str:
+    """The field whose text is no UTF-8; empty if it is a name, or lies deeper."""
+    pairs = obj.items() if isinstance(obj, Mapping) else ()
+    return next((str(name) for name, value in pairs if _is_unstorable(value) and not _is_unstorable(name)), "")
+
+
+def _is_unstorable(text: Any) -> bool:
+    if isinstance(text, str):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return True
+    return False
 
 
 def _is_delete(word: Callable[[], msgspec.Struct]) -> bool:
     try:
         return msgspec.structs.astuple(word()) == ("delete",)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return False
 
 
 def _broken(text: str) -> ContractError:
     what, _, path = text.partition(" - at ")
     return ContractError("MS-E102", what, where=path.strip("`") or "$")
-
-
-def _check_of(field: Field, source: SourceDef) -> Check | None:
-    """One function for all the checks of a column that its type does not make; None when there are none."""
-    checks: list[Check] = []
-    if field.kind == "datetime":
-        checks.append(_instant)
-    if field.kind == "float":
-        checks.append(_finite_or_null if field.nullable else _finite)
-    if field.kind == "str":
-        checks.append(_text)
-    if field.kind == "vector":
-        checks.append(_vector(field.dim))
-    checks += [_constraint(c, field.kind) for c in field.constraints if c.name != "dim"]
-    if field.name == source.corrects:
-        checks.append(_constraint(Constraint("one_of", OPERATIONS), field.kind))
-    if not checks:
-        return None
-    if len(checks) == 1:
-        return checks[0]
-
-    def run(value: Any) -> Any:
-        for check in checks:
-            value = check(value)
-            if value is None:
-                return None
-        return value
-
-    return run
-
-
-def _instant(value: datetime | int) -> int:
-    time_us = value if isinstance(value, int) else from_datetime(value)
-    if MIN_TIME_US <= time_us <= MAX_TIME_US:
-        return time_us
-    raise _OutOfBoundsError("MS-E104", "Expected a time in the years 1 to 9999")
-
-
-def _finite(value: float) -> float:
-    if value - value == 0.0:
-        return value
-    raise _OutOfBoundsError("MS-E104", f"Expected a finite `float`, got `{value}`")
-
-
-def _finite_or_null(value: float) -> float | None:
-    if value - value == 0.0:
-        return value
-    if value != value:
-        return None
-    raise _OutOfBoundsError("MS-E104", f"Expected a finite `float`, got `{value}`")
-
-
-def _vector(dim: int) -> Check:
-    def check(value: list[float]) -> list[float]:
-        if len(value) != dim:
-            raise _OutOfBoundsError("MS-E103", f"Expected a vector of {dim} numbers, got {len(value)}")
-        for place, x in enumerate(value):
-            if x - x != 0.0:
-                raise _OutOfBoundsError("MS-E104", f"Expected a finite `float`, got `{x}`", f"[{place}]")
-        return value
-
-    return check
-
-
-def _text(value: str) -> str:
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise _OutOfBoundsError("MS-E104", "Expected text, got bytes that are no UTF-8") from None
-    return value
-
-
-def _constraint(constraint: Constraint, kind: str) -> Check:
-    args = constraint.args
-    test: Callable[[Any], bool]
-    if constraint.name == "one_of":
-        known = frozenset(args)
-        shown = ", ".join(repr(a) for a in args[:12]) + (" …" if len(args) > 12 else "")
-        test, said = (lambda value: value in known), f"one of {shown}"
-    elif constraint.name == "between":
-        low, high = args
-        test, said = (lambda value: low <= value <= high), f"`{kind}` between {low} and {high}"
-    elif constraint.name == "pattern":
-        matches = re.compile(args[0]).fullmatch
-        test, said = (lambda value: matches(value) is not None), f"`str` matching {args[0]!r}"
-    else:
-        low, high = args
-        test, said = (lambda value: low <= len(value) <= high), f"`str` of {low} to {high} characters"
-
-    def check(value: Any) -> Any:
-        if test(value):
-            return value
-        got = repr(value)
-        raise _OutOfBoundsError("MS-E103", f"Expected {said}, got {got if len(got) <= 80 else got[:77] + '...'}")
-
-    return check

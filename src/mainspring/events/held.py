@@ -63,7 +63,7 @@ def from_bytes(raw: bytes) -> Held:
 _DECODER = msgspec.msgpack.Decoder(Held)
 
 
-class Reject(msgspec.Struct, frozen=True):
+class Reject(msgspec.Struct, frozen=True, gc=False):
     """A record on its way into quarantine: it broke its contract at the door."""
 
     source: str

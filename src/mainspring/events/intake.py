@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hmac
 import signal
 import sys
@@ -356,6 +357,7 @@ def run_intake(config: Config, project: Project, clock: Clock, stop: threading.E
     Raises:
         UnavailableError: Another process writes the log (MS-C010), or the port is taken (MS-S002).
     """
+    sys.setswitchinterval(0.000_5)  # the appender's thread and the event loop wait less for each other
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(Intake(config, project, clock), config, stop))
 
@@ -375,6 +377,9 @@ async def _run(intake: Intake, config: Config, stop: threading.Event | None) -> 
             loop.add_signal_handler(number, ends.set)
         loop.add_signal_handler(signal.SIGHUP, reload)
     await intake.start()
+    if threading.current_thread() is threading.main_thread():
+        gc.collect()
+        gc.freeze()  # a full collection over what has been loaded would hold up every acknowledgement
     checks = asyncio.ensure_future(intake.check_readers())
     if stop is not None:
         waiter = threading.Thread(target=_when_set, args=(stop, loop, ends), daemon=True)

@@ -20,7 +20,8 @@ from mainspring.core.errors import ConfigError, ContractError, NotFoundError
 from mainspring.core.names import did_you_mean
 from mainspring.core.times import to_iso
 from mainspring.definitions.values import SourceDef
-from mainspring.events.contract import MAX_TIME_US, MIN_TIME_US, Contract
+from mainspring.events.bounds import MAX_TIME_US, MIN_TIME_US
+from mainspring.events.contract import Contract
 from mainspring.events.formulas import formula
 from mainspring.events.held import Held, Reject
 from mainspring.events.log import Draft
