@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from mainspring.core import WallClock, load_config
 from mainspring.definitions import load_project
-from mainspring.events.intake import run_intake
+from mainspring.events.intake_process import run_intake
 config = load_config(Path(sys.argv[1]))
 run_intake(config, load_project(config.definitions), WallClock())
 """

@@ -86,7 +86,7 @@ def nursery(root):
     definitions) and LMDB are first used in the children.
     """
     from mainspring.events.connectors.run import run_connectors
-    from mainspring.events.intake import run_intake
+    from mainspring.events.intake_process import run_intake
     from mainspring.loop.worker import run_worker
     from mainspring.serving.gateway import run_gateway
 

@@ -22,6 +22,6 @@ Examples:
 @app.default
 def intake(*, port: Port = None, options: Options = DEFAULT, process: ProcessOptions = DEFAULT_PROCESS) -> None:
     """Start the intake: the only writer of the log. Events come over HTTP and are answered once they are durable."""
-    from mainspring.events.intake import run_intake
+    from mainspring.events.intake_process import run_intake
 
     run_process(run_intake, options, process, door="intake", port=port)

@@ -6,24 +6,17 @@ What each path takes and answers is specified in docs/reference/http.md.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import hmac
-import signal
-import sys
-import threading
 from collections.abc import Awaitable
 from urllib.parse import parse_qs
 
 import msgspec
-import uvloop
 
 from mainspring.catalog.keyring import KeptKeyring
 from mainspring.core.access import access_of
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config
 from mainspring.core.errors import (
-    MainspringError,
     NotFoundError,
     RefusedError,
     TooLargeError,
@@ -31,7 +24,6 @@ from mainspring.core.errors import (
 from mainspring.core.http import Access, Deferred, Limits, Request, Response, Server, json_response, serve
 from mainspring.core.names import check_name, did_you_mean
 from mainspring.core.run import internal_token, remove_door, write_door
-from mainspring.definitions.project import load_project
 from mainspring.definitions.values import Project
 from mainspring.events.answers import (
     events_answer,
@@ -349,54 +341,3 @@ class Intake:
                 why="only the system's own processes may ask for it",
                 hint=f"Authorization: Bearer, and what is in {self._config.run}/internal.token",
             )
-
-
-def run_intake(config: Config, project: Project, clock: Clock, stop: threading.Event | None = None) -> None:
-    """Run the intake until SIGTERM, SIGINT, or ``stop`` is set.
-
-    Raises:
-        UnavailableError: Another process writes the log (MS-C010), or the port is taken (MS-S002).
-    """
-    sys.setswitchinterval(0.000_5)  # the appender's thread and the event loop wait less for each other
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(Intake(config, project, clock), config, stop))
-
-
-async def _run(intake: Intake, config: Config, stop: threading.Event | None) -> None:
-    loop = asyncio.get_running_loop()
-    ends = asyncio.Event()
-
-    def reload() -> None:
-        try:
-            intake.use(load_project(config.definitions))
-        except MainspringError as error:
-            print(f"the definitions stay as they were: {error}", file=sys.stderr, flush=True)  # noqa: T201
-
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, ends.set)
-        loop.add_signal_handler(signal.SIGHUP, reload)
-    await intake.start()
-    if threading.current_thread() is threading.main_thread():
-        gc.collect()
-        gc.freeze()  # a full collection over what has been loaded would hold up every acknowledgement
-    checks = asyncio.ensure_future(intake.check_readers())
-    if stop is not None:
-        waiter = threading.Thread(target=_when_set, args=(stop, loop, ends), daemon=True)
-        waiter.start()
-    try:
-        await ends.wait()
-    finally:
-        checks.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await checks
-        await intake.stop()
-
-
-def _when_set(stop: threading.Event, loop: asyncio.AbstractEventLoop, ends: asyncio.Event) -> None:
-    stop.wait()
-    with contextlib.suppress(RuntimeError):  # the loop has ended by itself
-        loop.call_soon_threadsafe(ends.set)
-
-
-__all__ = ["Intake", "run_intake"]
