@@ -36,6 +36,7 @@ class Weather(ms.Source, id="observation_id", time="observed_at"):
     visib_miles: float
     pressure_mb: float | None
     observed_at: datetime
+checks = ms.check.usual(Arrived, within="8h")  # each day is held against the four weeks before
 
 @ms.feature_view(Departed, entity="origin")
 class Airport:
@@ -65,7 +66,6 @@ class Sky:
     wind_deg, visib_miles, pressure_mb = (ms.last(x, ttl="3h") for x in ("wind_deg", "visib_miles", "pressure_mb"))
 
 late = ms.label(Arrived, on="flight_id", value=col("arr_delay_min") > 15, within="36h", otherwise=ms.exclude)
-
 @ms.model(request=Scheduled, label=late, task="binary_classification",
           features=[Airport, Carrier, Base, Dest, Route, Trip, Plane, Sky,
                     "carrier", "origin", "planned_min", "departs_hhmm"], otherwise=ms.otherwise(value=0.25),

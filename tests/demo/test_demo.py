@@ -52,6 +52,14 @@ def test_the_broken_feed_is_quarantined_mended_and_its_neighbours_are_unharmed(f
     assert incident.closed_us is not None
 
 
+def test_checks_look_at_every_day_and_say_nothing_of_good_ones_nor_of_the_day_that_waits_in_quarantine(
+    findings: Findings,
+) -> None:
+    looked = [d for d in findings.decisions if d.kind == "checks"]
+    assert len({d.at_us for d in looked}) > 100
+    assert [i.reason for i in findings.incidents if i.kind == "check"] == []
+
+
 def test_the_corrupted_release_is_rolled_back_on_evidence(findings: Findings) -> None:
     (forced,) = [r for r in findings.rollouts if r.forced]
     assert forced.challenger == findings.demo.corrupted_version

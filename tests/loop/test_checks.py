@@ -145,14 +145,11 @@ def test_what_a_person_accepts_is_what_later_windows_are_compared_with(world):
     world.load(35)
     world.day()
     (opened,) = world.day("units")
-    world.ledger.decide(
-        "incident_close",
-        f"incident_close-{opened.incident_id}",
-        world.clock.now_us(),
-        subject=opened.incident_id,
-        numbers={"kind": "check", "accepted": True},
-    )
     check = world.project.checks["arrived_delay_min_distribution"]
+    assert len(world.checker._bad(check)) == 1
+    now_us = world.clock.now_us()
+    world.ledger.decide("incident_accept", "accept-1", now_us, subject=opened.incident_id, reason="new units")
+    assert world.catalog.incidents(is_open=True) == ()
     assert world.checker._bad(check) == []
 
 

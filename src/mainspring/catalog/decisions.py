@@ -25,6 +25,7 @@ KINDS = (
     "resume",
     "incident_open",
     "incident_close",
+    "incident_accept",
     "retrain",
     "drift",
     "performance",

@@ -35,6 +35,7 @@ class Incident:
         kind: What was seen: ``quarantine``, ``drift``, ``freshness``, ``parity`` …
         closed_us: When it ended; None while it is open.
         closing: Why it ended.
+        numbers: What it was opened with, and what its end added; ``accepted_us`` once a person said that it is right.
     """
 
     incident_id: str
@@ -75,10 +76,28 @@ def open(connection: Connection, decision: Decision) -> str:
 
 def close(connection: Connection, decision: Decision) -> str:
     """Close the incident that a decision names; returns why not, or nothing."""
+    one = find(connection, decision.subject or "")
+    if one is None or one.closed_us is not None:
+        return f"no open incident {decision.subject}"
     closed_us = int(decision.numbers.get("closed_us", decision.at_us))
-    where = (INCIDENTS.c.incident_id == decision.subject) & INCIDENTS.c.closed_us.is_(None)
-    done = connection.execute(update(INCIDENTS).where(where).values(closed_us=closed_us, closing=decision.reason))
-    return "" if done.rowcount else f"no open incident {decision.subject}"
+    _change(connection, one, decision.numbers | one.numbers, closed_us=closed_us, closing=decision.reason)
+    return ""
+
+
+def accept(connection: Connection, decision: Decision) -> str:
+    """Have what an incident found count as right, from ``accepted_us`` on: closes it if it is open."""
+    one = find(connection, decision.subject or "")
+    if one is None:
+        return f"no incident {decision.subject}"
+    closing = {} if one.closed_us is not None else {"closed_us": decision.at_us, "closing": decision.reason}
+    _change(connection, one, one.numbers | {"accepted_us": decision.at_us}, **closing)
+    return ""
+
+
+def _change(connection: Connection, one: Incident, numbers: dict[str, Any], **values: Any) -> None:
+    written = json.dumps(numbers, sort_keys=True)
+    where = INCIDENTS.c.incident_id == one.incident_id
+    connection.execute(update(INCIDENTS).where(where).values(numbers=written, **values))
 
 
 def find(connection: Connection, incident_id: str) -> Incident | None:

@@ -103,6 +103,7 @@ _ACTIONS: dict[str, Callable[[Connection, Decision], str]] = {
     "resume": rollouts.resume,
     "incident_open": incidents.open,
     "incident_close": incidents.close,
+    "incident_accept": incidents.accept,
     "key_create": keys.create,
     "key_revoke": keys.revoke,
     "checks": checks.record,

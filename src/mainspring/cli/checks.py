@@ -97,7 +97,9 @@ def history(name: str | None = None, /, *, last: int = 30, options: Options = DE
 
 @app.command
 def accept(incident: str, /, *, reason: Annotated[str, Parameter()], options: Options = DEFAULT) -> None:
-    """Close the incident of a check because what it found is right: from now on it is what others are compared with.
+    """Say that what a check found is right: others are compared with it, and training sets have it again.
+
+    An incident that is open is closed; one that has closed by itself can be accepted as well.
 
     Args:
         incident: Its id, as ``mainspring status`` shows it.
@@ -109,20 +111,19 @@ def accept(incident: str, /, *, reason: Annotated[str, Parameter()], options: Op
     workspace = Workspace(options.project)
     now_us = workspace.now_us()
     with open_desk(workspace.config, workspace.project) as desk:
-        open_now = [one.incident_id for one in desk.catalog.incidents(is_open=True) if one.kind == "check"]
-        if incident not in open_now:
-            hint = did_you_mean(incident, open_now) or "mainspring status"
-            raise NotFoundError("MS-C110", f"no incident {incident!r} of a check is open", hint=hint)
+        known = [one.incident_id for one in desk.catalog.incidents() if one.kind == "check"]
+        if incident not in known:
+            hint = did_you_mean(incident, known) or "mainspring status"
+            raise NotFoundError("MS-C110", f"there is no incident {incident!r} of a check", hint=hint)
         desk.ledger.decide(
-            "incident_close",
-            f"incident_close-{incident}",
+            "incident_accept",
+            f"incident_accept-{incident}",
             now_us,
             subject=incident,
             actor=actor(),
             reason=f"accepted: {reason}",
-            numbers={"kind": "check", "accepted": True},
         )
-    terminal.answer(options, {"accepted": incident}, terminal.text(f"{incident} is closed"))
+    terminal.answer(options, {"accepted": incident}, terminal.text(f"{incident} is right, and closed"))
 
 
 def _known(name: str, workspace: Workspace) -> None:

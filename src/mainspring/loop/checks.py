@@ -72,11 +72,23 @@ class Checker:
         """What checks say of their windows that end at ``at_us``; nothing is written."""
         found = {}
         for check in checks:
-            if check.kind == "sql":
+            refused = self._refused(check, at_us) if check.kind in ("volume", "freshness") else None
+            if refused is not None:
+                said = f"records wait in quarantine, or did within the window: incident {refused}"
+                found[check.name] = Finding("unknown", said)
+            elif check.kind == "sql":
                 found[check.name] = self._query(check, at_us)
             else:
                 found[check.name] = evaluate(check, self._window(check, at_us))
         return decide(found)
+
+    def _refused(self, check: CheckDef, at_us: int) -> str | None:
+        """The incident of a contract that says why a window has fewer events, or by a mend more; None for none."""
+        for one in self._catalog.incidents(source=check.source.name):
+            is_over = one.closed_us is not None and one.closed_us <= at_us - check.every_us
+            if one.kind == "contract" and one.opened_us < at_us and not is_over:
+                return one.incident_id
+        return None
 
     def _last(self, every_us: int, now_us: int) -> int:
         said = self._catalog.decisions("checks")
@@ -105,12 +117,15 @@ class Checker:
         return Sent(now.accepted - accepted, now.duplicate - duplicate)
 
     def _bad(self, check: CheckDef) -> list[tuple[int, int]]:
-        """Windows before that failed on the same column, but for what a person has accepted since."""
-        accepted = {d.subject for d in self._catalog.decisions("incident_close") if d.numbers.get("accepted")}
+        """Windows before that are no reference: they failed on the same column, and nobody has accepted it since.
+
+        A volume is not compared with windows whose records waited in quarantine either.
+        """
         return [
             (one.opened_us, one.closed_us if one.closed_us is not None else 1 << 62)
             for one in self._catalog.incidents(source=check.source.name)
-            if one.kind == KIND and one.column == check.column and one.incident_id not in accepted
+            if (one.kind == KIND and one.column == check.column and "accepted_us" not in one.numbers)
+            or (one.kind == "contract" and check.kind == "volume")
         ]
 
     def _query(self, check: CheckDef, at_us: int) -> Finding:

@@ -17,7 +17,8 @@ from scipy import stats
 from mainspring.core.spans import format_span
 from mainspring.definitions.check import CheckDef
 from mainspring.monitoring.drift import FeatureDrift, window_test
-from mainspring.monitoring.references import reference
+from mainspring.monitoring.references import Reference, reference
+from mainspring.monitoring.scatter import of_shares, of_values
 
 State = Literal["pass", "fail", "unknown"]
 LEVEL = 0.001
@@ -219,29 +220,44 @@ def _references(check: CheckDef, window: Window) -> Finding:
     return Finding("fail" if share > check.limit("at_most") else "pass", said, value=share)
 
 
-def _drift(check: CheckDef, window: Window) -> tuple[Finding, FeatureDrift | None]:
-    """The test of `monitoring.drift` against good windows before; None, and why, where there is too little."""
+@dataclass(frozen=True)
+class _Compared:
+    """A column in this window and in the good ones before, and what the test of `monitoring.drift` says."""
+
+    now: pl.Series
+    before: pl.Series
+    windows: np.ndarray
+    reference: Reference
+    drift: FeatureDrift
+
+
+def _compared(check: CheckDef, window: Window) -> _Compared | Finding:
+    """A column against good windows before; why not, where there is too little."""
     now, before = window.split()
     windows = before["_window"].n_unique()
     if now.height < MIN_ROWS:
-        return Finding("unknown", f"{now.height} events, {MIN_ROWS} are needed"), None
+        return Finding("unknown", f"{now.height} events, {MIN_ROWS} are needed")
     if windows < MIN_WINDOWS or before.height < MIN_REFERENCE:
-        return Finding("unknown", f"{before.height:,} events of {windows} windows to compare with are too few"), None
-    made = reference(_values(before[check.column or ""]), before["_window"].to_numpy())
-    return Finding("pass", ""), window_test(made, _values(now[check.column or ""]))
+        return Finding("unknown", f"{before.height:,} events of {windows} windows to compare with are too few")
+    column = check.column or ""
+    numbers = before["_window"].to_numpy()
+    made = reference(_values(before[column]), numbers)
+    return _Compared(now[column], before[column], numbers, made, window_test(made, _values(now[column])))
 
 
 def _distribution(check: CheckDef, window: Window) -> Finding:
-    found, drift = _drift(check, window)
-    if drift is None:
-        return found
-    p = min(1.0, drift.p_distribution / 0.9, drift.p_unseen / 0.1)
-    if p == drift.p_unseen / 0.1:
-        return Finding("pass", f"{drift.unseen_share:.1%} of the values were never seen before", p=p, value=drift.psi)
-    before = window.split()[1][check.column or ""]
-    now = window.split()[0][check.column or ""]
-    middle = "" if now.dtype == pl.String else f"; the middle is {_number(now)}, it was {_number(before)}"
-    return Finding("pass", f"distributed otherwise than before (PSI {drift.psi:.2f}){middle}", p=p, value=drift.psi)
+    one = _compared(check, window)
+    if isinstance(one, Finding):
+        return one
+    drift = one.drift
+    if drift.p_unseen / 0.1 < min(1.0, drift.p_distribution / 0.9):
+        said = f"{drift.unseen_share:.1%} of the values were never seen before"
+        return Finding("pass", said, p=drift.p_unseen / 0.1, value=drift.psi)
+    far = of_values(one.reference, _values(one.before), one.windows, _values(one.now))
+    said = "" if one.now.dtype == pl.String else f"; the middle is {_number(one.now)}, it was {_number(one.before)}"
+    said = f"distributed otherwise than before (PSI {drift.psi:.2f}){said}"
+    p = 1.0 if far.is_ordinary else min(1.0, drift.p_distribution / 0.9)
+    return Finding("pass", said, p=p, value=drift.psi)
 
 
 def _nulls(check: CheckDef, window: Window) -> Finding:
@@ -251,13 +267,15 @@ def _nulls(check: CheckDef, window: Window) -> Finding:
         n = now[check.column or ""].null_count()
         p = float(stats.binom.sf(n - 1, now.height, at_most)) if now.height else 1.0
         return Finding("pass", f"{n:,} of {now.height:,} are null", p=p, value=n / max(now.height, 1))
-    found, drift = _drift(check, window)
-    if drift is None:
-        return found
-    before = window.split()[1][check.column or ""]
-    was = before.null_count() / len(before)
-    said = f"{drift.missing_share:.1%} are null, {was:.1%} were before"
-    return Finding("pass", said, p=drift.p_missing, value=drift.missing_share)
+    one = _compared(check, window)
+    if isinstance(one, Finding):
+        return one
+    was = one.before.null_count() / len(one.before)
+    said = f"{one.drift.missing_share:.1%} are null, {was:.1%} were before"
+    found = pl.DataFrame({"w": one.windows, "x": one.before}).group_by("w").agg(pl.col("x").null_count(), pl.len())
+    far = of_shares(found["x"].to_numpy(), found["len"].to_numpy(), one.now.null_count(), len(one.now))
+    p = 1.0 if far.is_ordinary else one.drift.p_missing
+    return Finding("pass", said, p=p, value=one.drift.missing_share)
 
 
 def _frozen(check: CheckDef, window: Window) -> Finding:
@@ -272,9 +290,14 @@ def _frozen(check: CheckDef, window: Window) -> Finding:
         .group_by("_run")
         .agg(pl.len(), (pl.col("_window") == 0).any().alias("now"), pl.col(column).first())
     )
-    past, present = runs.filter(~pl.col("now")), runs.filter("now").sort("len", descending=True)
-    if present.is_empty() or before.height < MIN_REFERENCE:
+    past = runs.filter(~pl.col("now"))
+    # What most events say anyway may be said for long: no rain in a dry month.
+    common = before.group_by(column).len().filter(pl.col("len") > before.height / 2)[column]
+    present = runs.filter(pl.col("now") & ~pl.col(column).is_in(common.implode())).sort("len", descending=True)
+    if before.height < MIN_REFERENCE:
         return Finding("unknown", "too little to compare with")
+    if present.is_empty():
+        return Finding("pass", "only what most events say anyway")
     longest = max(past["len"].to_list(), default=1)
     length, value = present["len"].to_list()[0], float(present[column].cast(pl.Float64).to_list()[0])
     said = f"{value:g} {length:,} times in a row, never more than {longest:,} before"
