@@ -121,7 +121,8 @@ def test_a_bad_body_is_a_clear_4xx_and_its_bytes_are_kept(running, config, body,
         ("POST", "/internal/trim", 403, "MS-E203"),
         ("DELETE", "/quarantine", 405, "MS-E207"),
         ("POST", "/quarantine/arived/replay", 404, "MS-E201"),
-        ("GET", "/%00%ff/..", 404, "MS-E200"),
+        ("GET", "/%20/..", 404, "MS-E200"),
+        ("GET", "/%00%ff/..", 400, "MS-S003"),
     ],
 )
 def test_a_request_that_cannot_be_is_refused_with_a_code(running, method, path, status, code):

@@ -228,6 +228,7 @@ class World:
         intake = Intake(self.config, self.project, self.clock)
         await intake.start()
         stack.push_async_callback(intake.stop)
+        return intake
 
     def logged(self, source="_prediction"):
         """Rows of a source in the log, by name of column."""

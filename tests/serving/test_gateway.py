@@ -303,7 +303,7 @@ _BODY = st.one_of(
     st.binary(max_size=60),
 )
 _PATH = st.sampled_from(
-    ["/predict/late_ride", "/predict/late_ride?status=1", "/predict/nobody", "/predict/%ff", "/", "/ready"]
+    ["/predict/late_ride", "/predict/late_ride?status=1", "/predict/nobody", "/predict/%20", "/", "/ready"]
 )
 
 

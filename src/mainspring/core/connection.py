@@ -8,31 +8,30 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
 import httptools
 
-from mainspring.core.errors import MainspringError, UnavailableError
+from mainspring.core.errors import MainspringError
+from mainspring.core.heads import ONCE, check_head, target_of, without_upgrade
 from mainspring.core.messages import (
     Deferred,
     RefusalError,
     Request,
     Response,
     Sink,
+    answer_of,
     encode,
     error_response,
     internal_error,
-    is_here,
-    target_of,
 )
 
 if TYPE_CHECKING:
     from mainspring.core.http import Server
 
 _PIPELINE = 64  # answers that one connection may wait for before we stop reading from it
-_LINGER_S = 1.0  # how long a refused client may go on sending, so that it reads our answer instead of a reset
+_LINGER_S = 1.0  # how long a client may go on sending after its last answer
 _PROGRESS_BYTES = 65_536  # a body that goes elsewhere brings at least so much in the time a request has to arrive
-_ONCE = frozenset({"host", "authorization", "content-type", "content-length", "transfer-encoding"})
+_OVERHEAD = 8  # bytes of chunk sizes and extensions that come with a byte of a body: one in chunks of one byte needs 6
 
 
 class Connection(asyncio.Protocol):
@@ -53,8 +52,8 @@ class Connection(asyncio.Protocol):
         self._stuck_since_s = 0.0  # since when the client takes no answers; 0 while it does
         self._is_refused = False
         self._linger_until_s = 0.0
-        self._steps = 0  # heads, pieces of bodies and requests that have arrived
-        self._quiet_bytes = 0  # received since the last step
+        self._overhead = 0  # bytes that brought no part of a request: a head without an end, chunk extensions
+        self._waits = False  # the client sends its body once it is told to
         self._reset()
 
     def _reset(self) -> None:
@@ -65,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._body_bytes = 0
         self._is_inside = False
         self._has_headers = False
+        self._is_again = False  # the head will be read again, without its wish for another protocol
         self._sink: Sink | None = None
 
     # --- asyncio --------------------------------------------------------------------------------------------------
@@ -111,27 +111,35 @@ class Connection(asyncio.Protocol):
             return  # after Connection: close or a refusal: read and thrown away
         if not self._is_inside:
             self._since_s = self._loop.time()
-        self._is_feeding, steps = True, self._steps
+        self._is_feeding = True
+        self._overhead += len(data)
         try:
-            self._parser.feed_data(data)
+            self._parse(data)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if not isinstance(cause, MainspringError):
                 traceback.print_exception(error, file=sys.stderr)
                 cause = RefusalError(500, "MS-S008", "internal error")
-            self._refuse(cause)
+            if not self._is_last:
+                self._refuse(cause)
         except httptools.HttpParserError as error:
             if not self._is_last:
                 self._refuse(RefusalError(400, "MS-S003", f"malformed HTTP: {error}"))
         finally:
             self._is_feeding = False
-        if self._steps != steps:
-            self._quiet_bytes = 0
-        elif not self._is_last:
-            self._quiet_bytes += len(data)  # of a header, trailer or chunk extension without an end
-            if self._quiet_bytes > self._limits.max_header_bytes:
-                self._refuse(RefusalError(431, "MS-S004", f"headers over {self._limits.max_header_bytes} bytes"))
+        if self._overhead > self._limits.max_header_bytes and not self._is_last:
+            self._refuse(RefusalError(431, "MS-S004", f"headers over {self._limits.max_header_bytes} bytes"))
         self.flush()
+
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                method, version = self._parser.get_method(), self._parser.get_http_version()
+                self._parser = httptools.HttpRequestParser(self)
+                data = without_upgrade(method, self._url, version, self._headers) + data[upgrade.args[0] :]
 
     # --- httptools ------------------------------------------------------------------------------------------------
 
@@ -156,7 +164,7 @@ class Connection(asyncio.Protocol):
         text = value.decode("latin-1")
         known = self._headers.get(key)
         if known is not None:
-            if key in _ONCE:
+            if key in ONCE:
                 raise RefusalError(400, "MS-S003", f"header {key!r} is there twice")
             text = f"{known}, {text}"
         self._headers[key] = text
@@ -164,27 +172,20 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The head is whole: refuse early what need not be read."""
         self._has_headers = True
-        self._steps += 1
-        if self._parser.should_upgrade():
-            raise RefusalError(400, "MS-S003", "no other protocol is spoken here")
-        headers = self._headers
-        host = headers.get("host")
-        if host is None:
-            if self._parser.get_http_version() != "1.0":
-                raise RefusalError(400, "MS-S003", "no Host header")
-        elif not (self._server.is_wide or is_here(host)):
-            raise RefusalError(403, "MS-S006", "the Host header names another machine")
-        if not self._server.is_wide and "origin" in headers and not is_here(urlsplit(headers["origin"]).netloc):
-            raise RefusalError(403, "MS-S006", "pages of another site may not ask")
-        is_asked = headers.get("expect", "").lower() == "100-continue" and not self._queue
+        self._overhead = 0
+        parser, headers = self._parser, self._headers
+        method, is_wide = parser.get_method(), self._server.is_wide
+        if parser.should_upgrade() and method != b"CONNECT":
+            self._is_again = True
+            return
+        self._waits = check_head(method.decode("ascii"), parser.get_http_version(), headers, is_wide=is_wide)
         if int(headers.get("content-length", 0)) > self._limits.max_body_bytes:
             self._open_sink()
-        if is_asked and self._transport is not None:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, part: bytes) -> None:
         """A piece of the body."""
-        self._steps += 1
+        self._waits = False
+        self._overhead = max(0, self._overhead - _OVERHEAD * len(part))
         self._body_bytes += len(part)
         if self._sink is None and self._body_bytes > self._limits.max_body_bytes:
             self._open_sink()
@@ -195,8 +196,10 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """A whole request: hand it to the handler."""
-        self._is_inside = False
-        self._steps += 1
+        if self._is_again:
+            return
+        self._is_inside = self._waits = False
+        self._overhead = 0
         self._since_s = self._loop.time()
         keeps = self._parser.should_keep_alive() and not self._server.draining
         if "connection" in self._headers and self._parser.get_http_version() == "1.0":
@@ -231,7 +234,7 @@ class Connection(asyncio.Protocol):
         ends = False
         while queue and (response := queue[0].response) is not None:
             slot = queue.popleft()
-            if self._sink is not None and slot is self._sink.deferred:
+            if slot is self._of_sink():
                 self._sink, self._is_last, self._is_inside, self._is_refused = None, True, False, True
             keeps = slot.keeps and not self._server.draining
             try:
@@ -244,6 +247,9 @@ class Connection(asyncio.Protocol):
         if out:
             self._since_s = self._loop.time()
             transport.write(out[0] if len(out) == 1 else b"".join(out))
+        if self._waits and not ends and (not queue or queue[0] is self._of_sink()):
+            self._waits = False
+            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if ends or (self._is_last and not queue):
             self._finish(transport)
         else:
@@ -319,6 +325,9 @@ class Connection(asyncio.Protocol):
         except Exception:  # noqa: BLE001  as of a handler
             sink.deferred.answer(internal_error())
 
+    def _of_sink(self) -> Deferred | None:
+        return None if self._sink is None else self._sink.deferred
+
     def _drop_sink(self) -> None:
         """There will be no end of the body."""
         if self._sink is not None:
@@ -337,32 +346,19 @@ class Connection(asyncio.Protocol):
             return internal_error()
         if isinstance(answer, (Response, Deferred)):
             return answer
-        slot = Deferred()
         task = asyncio.ensure_future(answer)
         self._server.tasks.add(task)
-
-        def done(task: asyncio.Future[Response]) -> None:
-            self._server.tasks.discard(task)
-            if task.cancelled():
-                slot.answer(error_response(UnavailableError("MS-S009", "stopped before the answer was there")))
-                return
-            error = task.exception()
-            if error is None:
-                slot.answer(task.result())
-            elif isinstance(error, MainspringError):
-                slot.answer(error_response(error))
-            else:
-                slot.answer(internal_error(error))
-
-        task.add_done_callback(done)
-        return slot
+        task.add_done_callback(self._server.tasks.discard)
+        return answer_of(task)
 
     def _refuse(self, refusal: MainspringError) -> None:
         """Answer in turn, then close; what the client still sends is thrown away."""
         self._drop_sink()
         self._server.refused(refusal.http_status)
-        self._is_last, self._is_inside = True, False
+        is_head = self._is_inside and self._has_headers and self._parser.get_method() == b"HEAD"
+        self._is_last, self._is_inside, self._waits = True, False, False
         slot = Deferred()
+        slot.is_head = is_head  # whatever goes wrong, an answer to HEAD has no body
         slot.response = error_response(refusal)
         slot.keeps = False
         slot.connection = self
@@ -371,11 +367,13 @@ class Connection(asyncio.Protocol):
         self.flush()
 
     def _finish(self, transport: asyncio.Transport) -> None:
-        if not self._is_refused:
+        """Close once the client has: over bytes that nobody read a close resets it, and its answer (RFC 9112, 9.6)."""
+        if not self._is_refused and (self._server.draining or not transport.can_write_eof()):
             transport.close()
-        elif not self._linger_until_s:  # closing with unread bytes would reset the connection before our answer is read
+        elif not self._linger_until_s:
             self._linger_until_s = self._loop.time() + _LINGER_S
-            transport.write_eof()
+            if transport.can_write_eof():  # TLS has no half of a connection
+                transport.write_eof()
             if self._is_paused:
                 transport.resume_reading()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import sys
 import traceback
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -173,25 +173,6 @@ class RefusalError(MainspringError):
         self.http_status = status
 
 
-def target_of(url: bytes, *, any_host: bool = False) -> tuple[str, str]:
-    """Path and query of a request's target; with ``any_host`` it may name a machine of any name.
-
-    Raises:
-        RefusalError: It is malformed, or names another machine (MS-S003).
-    """
-    try:
-        text = url.decode("ascii")
-    except UnicodeDecodeError:
-        raise RefusalError(400, "MS-S003", "a target is ASCII, other characters are percent-encoded") from None
-    if not text.startswith("/"):
-        parts = urlsplit(text)  # absolute form, as proxies send it
-        if parts.scheme not in ("http", "https") or not (any_host or is_here(parts.netloc)):
-            raise RefusalError(400, "MS-S003", "malformed target")
-        text = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    path, _, query = text.partition("?")
-    return (unquote(path) if "%" in path else path), query
-
-
 @lru_cache(maxsize=256)
 def is_here(host: str) -> bool:
     """Whether a Host header names this machine, so that a name somebody points at 127.0.0.1 does not."""
@@ -239,3 +220,21 @@ def internal_error(error: BaseException | None = None) -> Response:
     else:
         traceback.print_exception(error, file=sys.stderr)
     return json_response(500, {"code": "MS-S008", "error": "internal error", "hint": "see the log of this process"})
+
+
+def answer_of(task: asyncio.Future[Response]) -> Deferred:
+    """The answer that a task will give, whatever becomes of it."""
+    slot = Deferred()
+
+    def done(task: asyncio.Future[Response]) -> None:
+        if task.cancelled():
+            slot.answer(error_response(UnavailableError("MS-S009", "stopped before the answer was there")))
+            return
+        error = task.exception()
+        if error is None:
+            slot.answer(task.result())
+        else:
+            slot.answer(error_response(error) if isinstance(error, MainspringError) else internal_error(error))
+
+    task.add_done_callback(done)
+    return slot
