@@ -59,6 +59,7 @@ def test_every_command_has_examples_json_and_a_project(cli, name):
     assert result.code == 0
     assert f"Examples:\n  mainspring {name}" in result.out
     sub = {
+        "catalog": "search",
         "checks": "list",
         "contract": "diff",
         "connect": "list",

@@ -1,0 +1,167 @@
+"""``mainspring catalog`` as a user runs it."""
+
+import pytest
+
+from mainspring.core import load_config
+from mainspring.definitions import load_project
+from mainspring.loop.desk import open_desk
+
+AT_US = 1_704_067_200_000_000
+SAID = (
+    ('class Done(ms.Source, id="ride", time="done_at"', 'class Done(ms.Source, id="ride", time="done_at", owner="ops"'),
+    (', owner="ops"', ', owner="ops", tags=["money"], consumers={"finance": ["minutes"], "audit": []}'),
+    (
+        "    city: str\n    minutes",
+        '    city: Annotated[str, ms.pii("location"), ms.describe("Where it went.")]\n    minutes',
+    ),
+    ("import mainspring as ms", "from typing import Annotated\n\nimport mainspring as ms"),
+    ('features=[City, "km"]', 'features=[City, "km", (col("km") * 2).alias("km2")]'),
+)
+
+
+def change(project, *changes):
+    text = (project / "definitions.py").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    (project / "definitions.py").write_text(text)
+
+
+@pytest.fixture
+def described(project):
+    """A project whose sources say who answers for them; nothing is applied."""
+    change(project, *SAID)
+    return project
+
+
+@pytest.fixture
+def released(cli, described, monkeypatch):
+    """The same with a champion that was trained by the definitions in force."""
+    monkeypatch.setattr("mainspring.training.tracking.Tracking.create_schema", lambda _: None)
+    assert cli("apply", at=described).code == 0
+    config = load_config(described)
+    defined = load_project(config.definitions)
+    model = defined.models["is_late"]
+    with open_desk(config, defined) as desk:
+        sources = {"done": {"version": defined.sources["done"].version, "rows": 9, "last_offset": 9}}
+        built = {"hash": "d1d1d1", "path": "datasets/d1d1d1", "rows": 9, "sources": sources}
+        desk.ledger.decide("dataset", "dataset-1", AT_US, model="is_late", numbers=built)
+        trained = {
+            "version": "abc123def456",
+            "path": "packages/abc",
+            "dataset": "d1d1d1",
+            "definition": model.version,
+            "view_versions": {view.name: view.version for view in model.views},
+        }
+        desk.ledger.decide("version", "version-1", AT_US, model="is_late", numbers=trained)
+        desk.ledger.decide("release", "release-1", AT_US, model="is_late", numbers={"version": "abc123def456"})
+    return described
+
+
+def search(cli, project, *argv):
+    found = cli("catalog", "search", *argv, "--json", at=project).json["assets"]
+    return {f"{one['kind']} {one['name']}" for one in found}
+
+
+def show(cli, project, name, *argv):
+    (one,) = cli("catalog", "show", name, *argv, "--json", at=project).json["assets"]
+    return one
+
+
+def far(steps):
+    return [f"{one['kind']} {one['name']}" for one in steps]
+
+
+def test_words_are_found_in_names_docs_tags_owners_and_expressions(cli, described):
+    assert search(cli, described, "minutes") == {
+        "column done.minutes",
+        "feature city.minutes_6h",
+        "label is_late.label",
+    }
+    assert search(cli, described, "WHERE", "went") == {"column done.city"}
+    assert search(cli, described, "money") == {"source done"}
+    assert "column done.ride" in search(cli, described, "ops")
+    assert search(cli, described, "hour") == {"model is_late"}
+    assert search(cli, described) >= {"source asked", "view city", "consumer finance", "feature is_late.km2"}
+
+
+def test_a_search_is_narrowed_by_kind_tag_owner_and_what_tells_of_a_person(cli, described):
+    assert search(cli, described, "--kind", "view") == {"view city"}
+    assert search(cli, described, "--tag", "money") == {"source done"}
+    assert search(cli, described, "--owner", "ops", "--kind", "source") == {"source done"}
+    personal = search(cli, described, "--pii")
+    assert personal >= {"column done.city", "view city", "feature city.rides_6h", "model is_late"}
+    assert not personal & {"source done", "column done.minutes", "label is_late.label", "feature is_late.km2"}
+
+
+def test_what_is_not_found_says_what_was_meant(cli, described):
+    nothing = cli("catalog", "search", "minuets", at=described)
+    assert (nothing.code, nothing.out.strip()) == (0, "nothing matches; did you mean 'minutes'?")
+    unknown = cli("catalog", "show", "done.minuets", "--json", at=described)
+    assert (unknown.code, unknown.error["code"], unknown.error["hint"]) == (
+        6,
+        "MS-C056",
+        "did you mean 'done.minutes'?",
+    )
+    kind = cli("catalog", "show", "done", "--kind", "sauce", "--json", at=described)
+    assert (kind.code, kind.error["code"], kind.error["hint"]) == (2, "MS-C057", "did you mean 'source'?")
+
+
+def test_a_column_goes_down_to_the_releases_that_read_it(cli, released):
+    minutes = show(cli, released, "done.minutes")
+    assert far(minutes["read_by"]) == ["feature city.minutes_6h", "label is_late.label", "consumer finance"]
+    down = {f"{one['kind']} {one['name']}": one["distance"] for one in minutes["goes_to"]}
+    assert down["model is_late"] == down["release is_late@abc123def456"] == 2
+    assert far(minutes["reads"]) == ["source done"]
+    shown = cli("catalog", "show", "done.minutes", at=released).out
+    assert "    release is_late@abc123def456 (champion)" in shown
+
+
+def test_a_release_goes_up_to_the_columns_that_it_is_made_of(cli, released):
+    one = show(cli, released, "is_late@abc1")
+    assert one["facts"]["state"] == "champion"
+    up = far(one["comes_from"])
+    assert {"dataset is_late/d1d1d1", "model is_late", "view city", "column asked.km", "column done.minutes"} <= set(up)
+    assert one["made_of_pii"] == {"done.city": "location"}
+    built = show(cli, released, "is_late/d1d1d1")
+    assert (built["facts"]["rows"], far(built["reads"])) == (9, ["source done", "model is_late"])
+
+
+def test_a_release_keeps_what_the_definitions_file_no_longer_has(cli, released):
+    change(released, ('    minutes_6h = ms.mean("minutes", window="6h")\n', ""))
+    gone = show(cli, released, "city.minutes_6h")
+    assert (gone["is_defined"], far(gone["reads"])) == (False, ["column done.minutes", "view city"])
+    assert far(gone["read_by"]) == ["release is_late@abc123def456"]
+    assert "no longer in the definitions file" in cli("catalog", "show", "city.minutes_6h", at=released).out
+
+
+def test_a_renamed_column_is_one_column(cli, released):
+    change(
+        released,
+        ("    minutes: float", '    took: Annotated[float, ms.alias("minutes")]'),
+        ('"minutes", window', '"took", window'),
+        ('col("minutes")', 'col("took")'),
+        ('["minutes"]', '["took"]'),
+    )
+    took = show(cli, released, "done.took")
+    assert took["earlier_names"] == ["done.minutes"]
+    assert "release is_late@abc123def456" in far(took["goes_to"])
+    assert show(cli, released, "done.minutes") == took
+
+
+def test_who_reads_from_outside_is_an_asset_too(cli, described):
+    assert far(show(cli, described, "finance")["reads"]) == ["column done.minutes"]
+    assert far(show(cli, described, "audit")["reads"]) == ["source done"]
+    assert far(show(cli, described, "done", "--kind", "source")["read_by"]) == [
+        "column done.city",
+        "column done.done_at",
+        "column done.minutes",
+        "column done.ride",
+        "consumer audit",
+    ]
+
+
+def test_text_of_users_is_escaped_and_state_is_told(cli, described):
+    change(described, ("Where it went.", "Where\\x1b[2J it went."))
+    assert "Where\\x1b[2J it went." in cli("catalog", "show", "done.city", at=described).out
+    assert show(cli, described, "city", "--kind", "view")["facts"]["state"] == "not applied"
