@@ -1,281 +1,47 @@
-"""The gateway under load: a LightGBM of 100 trees x 31 leaves on 30 floats, beside FastAPI + ONNX Runtime.
+"""The gateway under load, in parts: `--only peers` and so on runs one of them.
 
-Three models of the same size: all 30 floats from the request; 22 of them and a view of 8 features; 2 of them and five
-views of 28. Gateway and intake are the real processes, checks, metrics and the prediction log on; each request has an
-id of its own and so is an event as well. The peer runs the same graph from pydantic in one uvicorn worker (uvloop,
-httptools), reads no features and logs nothing. 32 connections wait for their answers, driven by wrk (Debian: apt-get
-install wrk) or, where it is missing, by a slower sender of our own: then no figure here is the gateway's limit.
+- `peers`: a LightGBM of 100 trees x 31 leaves on 30 floats, one row a request and 100, beside FastAPI + ONNX Runtime,
+  MLServer, BentoML, LitServe and mlflow (bench/peers/serving/install.sh has them). Three models of the same size: all
+  30 floats from the request; 22 of them and a view of 8 features; 2 of them and five views of 28.
 
-The load generator shares the machine's cores. What the prediction log held back is a row too: what is answered faster
-than the intake stores waits in memory and, beyond its bound, is dropped and counted.
+Gateway and intake are the real processes; checks, metrics and the prediction log are on, and each request has an id of
+its own and so is an event as well. Peers read no features and log nothing. 32 connections wait for their answers,
+driven by wrk (tools/services.sh bench) or, where it is missing, by a slower sender of our own: then no figure here is
+the gateway's limit. The load generator shares the machine's cores. What the prediction log held back is a row too: what
+is answered faster than the intake stores waits in memory and, beyond its bound, is dropped and counted.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from contenders import PEERS, Running, running, wait_for
 from harness import Bench
-from lightgbm import LGBMClassifier
+from parts.served import FIVE_VIEWS, ONE_VIEW, PLAIN, Asked, build, graph_of, orders
 
-from load import Load, Sender, Target, generator
-from mainspring.catalog import Catalog
-from mainspring.core import Config, load_config
-from mainspring.definitions import ModelDef, Project, load_project
-from mainspring.events.record import Record
-from mainspring.features import Folder, OnlineStore
+from load import ID, Load, Sender, Target, generator
 from mainspring.loop.supervisor import Supervisor
-from mainspring.models import Meta, convert, features_of, signature_of, to_frame, write
 
-FLOATS, VIEWS, BATCH = 30, 5, 100
-KEYS = 1_000
-HOUR_US = 3_600_000_000
-
-DEFINITIONS = """
-from datetime import datetime
-import mainspring as ms
-
-class Order(ms.Source, id="order_id", time="ordered_at"):
-    order_id: str
-{keys}
-{floats}
-    ordered_at: datetime
-
-class Paid(ms.Source, id="order_id", time="paid_at"):
-    order_id: str
-{keys}
-    x: float
-    late: bool
-    paid_at: datetime
-{views}
-late = ms.label(Paid, on="order_id", value="late", within="1h", otherwise=ms.exclude)
-ROLLOUT = ms.Rollout(prove=[ms.guard("log_loss", margin=0.02)], veto=[ms.guard("errors")])
-MONITOR = ms.Monitor(every="1d", retrain=ms.every("30d"))
-{models}"""
-
-VIEW = """
-@ms.feature_view(Paid, entity="k{i}")
-class By{i}:
-    n_1h = ms.count(window="1h")
-    sum_1h = ms.sum("x", window="1h")
-    mean_24h = ms.mean("x", window="24h")
-    std_7d = ms.std("x", window="7d")
-    max_30d = ms.max("x", window="30d")
-"""
-
-MODEL = """
-@ms.model(request=Order, label=late, task="binary_classification", gates=[], rollout=ROLLOUT, monitor=MONITOR,
-          features=[{features}])
-def {name}(train): ...
-"""
-
-APP = """
-import numpy as np
-import onnxruntime
-from fastapi import FastAPI
-from pydantic import BaseModel, create_model
-
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = 1
-session = onnxruntime.InferenceSession({graph!r}, options, providers=["CPUExecutionProvider"])
-NAMES = [f"f{{i}}" for i in range({floats})]
-KEYS = dict.fromkeys([f"k{{i}}" for i in range({views})], (str, ...))
-Order = create_model("Order", order_id=(str, ...), **KEYS, **dict.fromkeys(NAMES, (float, ...)))
-app = FastAPI()
-
-def score(orders):
-    rows = np.array([[getattr(order, name) for name in NAMES] for order in orders], np.float32)
-    return session.run(["output"], {{"numbers": rows}})[0].tolist()
-
-@app.post("/predict/plain")
-async def predict(order: Order):
-    return {{"prediction": score([order])[0], "prediction_id": order.order_id}}
-
-@app.post("/batch/plain")
-async def batch(orders: list[Order]):
-    return [{{"prediction": p, "prediction_id": o.order_id}} for p, o in zip(score(orders), orders)]
-"""
-
-# --- the project ------------------------------------------------------------------------------------------------------
+BATCH = 100
+OURS = {PLAIN: "mainspring, no features", ONE_VIEW: "mainspring, 8 features of 1 view"}
+OURS |= {FIVE_VIEWS: "mainspring, 28 features of 5 views"}
+BEST = OURS[FIVE_VIEWS]
 
 
-def definitions() -> str:
-    """One source of requests, five views (the first of 8 features), three models of 30 inputs."""
-    first = (
-        VIEW.format(i=0)
-        + '    mean_1h = ms.mean("x", window="1h")\n    min_7d = ms.min("x", window="7d")\n    x = ms.last("x")\n'
-    )
-    views = first + "".join(VIEW.format(i=i) for i in range(1, VIEWS))
-    inputs = {
-        "plain": [f'"f{i}"' for i in range(FLOATS)],
-        "one_view": ["By0", *(f'"f{i}"' for i in range(FLOATS - 8))],
-        "five_views": [*(f"By{i}" for i in range(VIEWS)), *(f'"f{i}"' for i in range(FLOATS - 28))],
-    }
-    return DEFINITIONS.format(
-        keys="\n".join(f"    k{i}: str" for i in range(VIEWS)),
-        floats="\n".join(f"    f{i}: float" for i in range(FLOATS)),
-        views=views,
-        models="".join(MODEL.format(name=name, features=", ".join(of)) for name, of in inputs.items()),
-    )
-
-
-def train(config: Config, model: ModelDef) -> Path:
-    """A packaged version of a model on noise; the folder of the package."""
-    rng = np.random.default_rng(5)
-    rows = 5_000
-    columns = {feature.name: rng.normal(size=rows) for feature in model.features}
-    assert len(columns) == FLOATS, sorted(columns)
-    signature = signature_of(model, {})
-    y = sum(columns.values()) + rng.normal(size=rows) > 0
-    estimator = LGBMClassifier(n_estimators=100, num_leaves=31, random_state=5, verbose=-1, n_jobs=1)
-    estimator.fit(to_frame(columns, signature), y)
-    graph = convert(estimator, signature, model.name).SerializeToString()
-    meta = Meta(
-        model=model.name,
-        task=model.task,
-        definition_version=model.version,
-        features=features_of(model),
-        views=tuple(view.describe() for view in model.views),
-        label=model.label.describe(),
-        dataset="bench",
-        dataset_rows=rows,
-        trained_rows=rows,
-        trained_from_us=0,
-        trained_until_us=1,
-        known_until_us=1,
-        created_at_us=1,
-        refitted=False,
-        seed=5,
-        estimator="LGBMClassifier",
-        baseline="none",
-        metrics={},
-        gates=(),
-        check={},
-        libraries={},
-    )
-    examples = signature.numbers_matrix(columns)[:20], signature.texts_matrix(columns)[:20]
-    return write(config.packages, meta, (graph, graph), (signature, signature), examples).path
-
-
-def release(catalog: Catalog, model: str, path: Path) -> None:
-    """Make a package its model's champion."""
-    for kind, numbers in (("version", {"version": path.name, "path": str(path)}), ("release", {"version": path.name})):
-        offset = catalog.projected_offset() + 1
-        row = {
-            "decision_id": f"d{offset}",
-            "decided_at": 1,
-            "kind": kind,
-            "model": model,
-            "actor": "bench",
-            "reason": "",
-        }
-        catalog.project([(offset, row | {"numbers": numbers})])
-
-
-def fold(config: Config, project: Project, events: int) -> None:
-    """Events of the last thirty days, folded into all views."""
-    source, rng = project.sources["paid"], np.random.default_rng(6)
-    columns = tuple(f.name for f in source.fields)
-    now_us = time.time_ns() // 1_000
-    times = np.sort(now_us - 1 - (rng.random(events) ** 3 * 700 * HOUR_US).astype(np.int64)).tolist()
-    keys = rng.integers(0, KEYS, (events, VIEWS)).tolist()
-    records = [
-        Record(
-            i,
-            source.name,
-            source.version,
-            f"p{i}",
-            t,
-            t,
-            t,
-            (f"p{i}", *map(str, k), float(i % 100), i % 3 == 0, t),
-            columns,
-        )
-        for i, (t, k) in enumerate(zip(times, keys, strict=True), 1)
-    ]
-    with OnlineStore.open(config.state_path, config.limits.state_map_bytes, writable=True) as store:
-        folder = Folder(project.views.values(), store)
-        for first in range(0, events, 5_000):
-            folder.fold(records[first : first + 5_000])
-
-
-def requests(n: int) -> list[dict[str, object]]:
-    """Rows of the request source, without their ids."""
-    rng = np.random.default_rng(8)
-    keys, floats = rng.integers(0, KEYS, (n, VIEWS)).tolist(), rng.normal(size=(n, FLOATS)).round(4).tolist()
-    return [
-        {f"k{i}": str(k) for i, k in enumerate(ks)} | {f"f{i}": x for i, x in enumerate(xs)}
-        for ks, xs in zip(keys, floats, strict=True)
-    ]
-
-
-def build(root: Path, events: int) -> tuple[Config, Path]:
-    """A project with three champions and folded features; and the graph of the one without features."""
-    root.mkdir()
-    (root / "mainspring.toml").write_text('[project]\nname = "bench"\n')
-    (root / "definitions.py").write_text(definitions())
-    config = load_config(root)
-    project = load_project(config.definitions)
-    paths = {name: train(config, model) for name, model in project.models.items()}
-    with Catalog.open(config.catalog_url) as catalog:
-        for name, path in paths.items():
-            release(catalog, name, path)
-    fold(config, project, events)
-    return config, paths["plain"] / "model.onnx"
-
-
-# --- the servers ------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def fastapi(root: Path, graph: Path) -> Iterator[str]:
-    """FastAPI + ONNX Runtime in one worker; its URL."""
-    root.mkdir()
-    (root / "app.py").write_text(APP.format(graph=str(graph), floats=FLOATS, views=VIEWS))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    argv = [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "app:app",
-        "--port",
-        str(port),
-        "--no-access-log",
-        "--log-level",
-        "warning",
-    ]
-    argv += ["--loop", "uvloop", "--http", "httptools"]
-    server = subprocess.Popen(argv, cwd=root, env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"})
-    try:
-        wait_for(f"http://127.0.0.1:{port}/openapi.json")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def wait_for(url: str, seconds: float = 60.0) -> None:
-    """Until ``url`` answers 200."""
-    ends_s = time.monotonic() + seconds
-    while True:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310  our own servers
-            return
-        if time.monotonic() > ends_s:
-            raise TimeoutError(f"{url} does not answer")
-        time.sleep(0.05)
+def target_of(url: str, model: Asked, rows: Sequence[Mapping[str, object]], batch: int = 1) -> Target:
+    """Requests to one model of the gateway, in plain JSON."""
+    raw = [json.dumps({"order_id": ID} | dict(row), separators=(",", ":")) for row in rows]
+    if batch > 1:
+        parts = ([raw[(first + i) % len(raw)] for i in range(batch)] for first in range(0, len(raw), batch))
+        raw = ["[" + ",".join(part) + "]" for part in parts]
+    return Target(OURS.get(model, model.name), url, f"/predict/{model.name}", raw, batch)
 
 
 def health(url: str) -> dict[str, Any]:
@@ -285,78 +51,89 @@ def health(url: str) -> dict[str, Any]:
         return log
 
 
-# --- the comparison ---------------------------------------------------------------------------------------------------
+def settle(url: str, seconds: float) -> dict[str, Any]:
+    """Wait until the prediction log has nothing left in memory, so that its work falls on nobody else's turn."""
+    ends_s = time.monotonic() + seconds
+    while (log := health(url))["buffered"] and time.monotonic() < ends_s:
+        time.sleep(0.05)
+    return log
 
 
-def side_by_side(bench: Bench, sender: Sender, targets: list[Target], unit: str, ours: str) -> None:
-    """Load the targets in turns."""
-    rounds, seconds = (3, 1.0) if bench.quick else (5, 10.0)
-    found: dict[str, list[Load]] = {target.name: [] for target in targets}
-    for target in targets:
-        sender.load(target, 1.0)
-    for _ in range(rounds):
-        for target in targets:
-            load = sender.load(target, seconds)
-            bench.require(f"{target.name}: no request fails ({load.errors} did)", holds=load.errors == 0)
-            found[target.name].append(load)
-    rows = {target.name: target.rows for target in targets}
-    mine = [target.name for target in targets if target.name.startswith("mainspring")]
-    rates = {name: [load.per_s * rows[name] for load in loads] for name, loads in found.items()}
-    bench.compare(rates, unit, ours=ours, floors=mine)
-    for name, times in (
-        ("p50", {n: [one.p50_ms for one in loads] for n, loads in found.items()}),
-        ("p99", {n: [one.p99_ms for one in loads] for n, loads in found.items()}),
+# --- beside other servers ---------------------------------------------------------------------------------------------
+
+
+def peers(bench: Bench, sender: Sender, root: Path) -> None:
+    """One row a request, then 100: ours and theirs in turns."""
+    wanted = PEERS[:1] if bench.quick and not bench.options.only else PEERS
+    config = build(root / "project", list(OURS), 20_000 if bench.quick else 200_000)
+    rows = orders(1_000)
+    with (
+        Supervisor(config, names=("intake", "gateway"), free_ports=True) as up,
+        running(root / "peers", graph_of(config, PLAIN.name), wanted) as (others, missing),
     ):
-        shown = {f"{target}: {name}": of for target, of in times.items()}
-        bench.compare(shown, "ms", ours=f"{ours}: {name}", floors=[f"{target}: {name}" for target in mine])
-
-
-def watch_log(bench: Bench, url: str, seconds: float) -> None:
-    """How far the prediction log had fallen behind when the load ended, and whether it lost any."""
-    log = health(url)
-    bench.add("prediction log: waiting when the load ends", log["buffered"], "answers")
-    bench.add("prediction log: spooled when the load ends", log["spooled_bytes"], "bytes")
-    ends_s, started_s, sent = time.monotonic() + seconds, time.monotonic(), log["sent"]
-    while log["buffered"] and time.monotonic() < ends_s:
-        time.sleep(0.1)
-        log = health(url)
-    if log["sent"] > sent:
-        bench.add(
-            "prediction log: stored without load", (log["sent"] - sent) / (time.monotonic() - started_s), "answers/s"
+        for title, why in missing.items():
+            bench.say(f"left out: {title}: {why}")
+        url = up.urls()["gateway"]
+        wait_for(f"{url}/ready")
+        for batch, ours, unit in ((1, list(OURS), "req/s"), (BATCH, [FIVE_VIEWS], "rows/s")):
+            mine = [target_of(url, model, rows, batch) for model in ours]
+            _side_by_side(bench, sender, mine, {one: one.target(rows, batch) for one in others}, unit)
+        log = settle(url, 60.0)
+        bench.add("prediction log: dropped of all answers", log["dropped"], "answers")
+        bench.require(
+            f"the intake took every prediction ({log['quarantined']} quarantined)", holds=not log["quarantined"]
         )
-    bench.add("prediction log: dropped of all", log["dropped"], "answers")
-    bench.require(f"the intake took every prediction ({log['quarantined']} quarantined)", holds=log["quarantined"] == 0)
+
+
+def _side_by_side(
+    bench: Bench, sender: Sender, mine: list[Target], others: Mapping[Running, Target], unit: str
+) -> None:
+    rounds, seconds = (2, 1.0) if bench.quick else (5, 5.0)
+    found: dict[str, list[Load]] = {target.name: [] for target in (*mine, *others.values())}
+    for number in range(rounds):
+        for target in mine:
+            if not number:
+                sender.load(target, 1.0)
+            found[target.name].append(sender.load(target, seconds))
+            settle(target.url, 5.0)
+        for one, target in others.items():
+            one.wake()
+            if not number:
+                sender.load(target, 1.0)
+            found[target.name].append(sender.load(target, seconds))
+            one.sleep()
+    what = "" if unit == "req/s" else f", {BATCH} rows a request"
+    floors = [target.name + what for target in mine]
+    for name, unit_of, value in (
+        ("", unit, lambda load: load.per_s * (1 if unit == "req/s" else BATCH)),
+        (": p50", "ms", lambda load: load.p50_ms),
+        (": p99", "ms", lambda load: load.p99_ms),
+        (": p99.9", "ms", lambda load: load.p999_ms),
+    ):
+        shown = {f"{target}{what}{name}": [value(load) for load in loads] for target, loads in found.items()}
+        bench.compare(shown, unit_of, ours=f"{BEST}{what}{name}", floors=[f"{one}{name}" for one in floors])
+    for target, loads in found.items():
+        errors = sum(load.errors for load in loads)
+        is_ours = f"{target}{what}" in floors
+        bench.add(f"{target}{what}: errors of {sum(load.sent for load in loads)}", errors, "requests")
+        bench.require(f"{target}{what}: no request fails ({errors} did)", holds=not (is_ours and errors))
+
+
+PARTS: dict[str, Callable[[Bench, Sender, Path], None]] = {"peers": peers}
 
 
 def main() -> None:
-    bench = Bench.start("The gateway beside FastAPI + ONNX Runtime")
+    bench = Bench.start("The gateway under load", [("--only", str, f"one part: {', '.join(PARTS)}")])
+    only = bench.options.only
+    if only and only not in PARTS:
+        sys.exit(f"--only {only}: there is no such part; there are {', '.join(PARTS)}")
+    bench.say(f"load: {generator()}")
     with tempfile.TemporaryDirectory(prefix="mainspring-bench-") as folder:
-        root = Path(folder)
-        sender = Sender(root, requests(1_000))
-        bench.say(f"load: {generator()}")
-        config, graph = build(root / "project", 20_000 if bench.quick else 200_000)
-        with (
-            Supervisor(config, names=("intake", "gateway"), free_ports=True) as up,
-            fastapi(root / "peer", graph) as peer,
-        ):
-            url = up.urls()["gateway"]
-            wait_for(f"{url}/ready")
-            ours = "mainspring, 5 views of 28 features"
-            targets = [
-                Target(ours, url, "/predict/five_views"),
-                Target("mainspring, 1 view of 8 features", url, "/predict/one_view"),
-                Target("mainspring, no features", url, "/predict/plain"),
-                Target("FastAPI + ONNX Runtime, no features, no log", peer, "/predict/plain"),
-            ]
-            side_by_side(bench, sender, targets, "req/s", ours)
-            watch_log(bench, url, 5.0 if bench.quick else 30.0)
-            ours = f"mainspring, {BATCH} rows a request, 5 views"
-            batches = [
-                Target(ours, url, "/predict/five_views", BATCH),
-                Target(f"FastAPI + ONNX Runtime, {BATCH} rows a request", peer, "/batch/plain", BATCH),
-            ]
-            side_by_side(bench, sender, batches, "rows/s", ours)
-            bench.add("prediction log: dropped of all, after batches", health(url)["dropped"], "answers")
+        for name in [only] if only else PARTS:
+            root = Path(folder) / name
+            root.mkdir()
+            bench.say(f"-- {name}")
+            PARTS[name](bench, Sender(root), root)
     bench.finish()
 
 

@@ -2,7 +2,7 @@
 # Have PostgreSQL, Mosquitto and HAProxy on this machine: what connectors and several gateways are tested with. Called
 # by make before the tests; does nothing when they are there. Nothing is started: tools/services.py does that, in a
 # temporary folder.
-# `tools/services.sh bench` has Redis too, which bench/intake.py runs beside us.
+# `tools/services.sh bench` has Redis too, which bench/intake.py runs beside us, and wrk, which loads servers.
 set -euo pipefail
 
 has() {
@@ -14,6 +14,7 @@ has initdb || needed+=(postgresql)
 has mosquitto || needed+=(mosquitto)
 has haproxy || needed+=(haproxy)
 [[ "${1:-}" != bench ]] || has redis-server || needed+=(redis-server)
+[[ "${1:-}" != bench ]] || has wrk || needed+=(wrk)
 ((${#needed[@]} == 0)) && exit 0
 
 if command -v apt-get >/dev/null && ((EUID == 0)); then
