@@ -2,23 +2,16 @@
 
 import asyncio
 import contextlib
-import datetime as dt
 import json
-import ssl
 
 import httpx
-import msgspec
 import pytest
 import uvloop
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from mainspring.cli.app import run
 from mainspring.core.clock import WallClock
 from mainspring.core.config import load_config
-from mainspring.core.errors import ConfigError, RefusedError
+from mainspring.core.errors import RefusedError
 from mainspring.core.run import read_door, read_public
 from mainspring.events.intake import Intake
 from mainspring.serving.gateway import Gateway
@@ -26,29 +19,6 @@ from mainspring.serving.gateway import Gateway
 from rides import ride  # isort: skip
 
 ROW = ride(asked_at=...)  # decisions of commands are stamped by the wall's clock, so the doors go by it too
-
-
-def certificate(folder):
-    """A certificate of 127.0.0.1 that signs itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    plain = serialization.NoEncryption()
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    )
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
 
 def reconfigure(world, old, new):
@@ -198,44 +168,3 @@ def test_a_door_that_others_reach_is_not_opened_without_a_key_and_asks_for_one_w
             assert read_public(world.config.run, "gateway") == gateway.url != inner
 
     uvloop.run(asyncio.wait_for(story(), 60))
-
-
-def test_with_a_certificate_both_doors_and_grpc_speak_tls_and_the_projects_own_processes_still_find_them(world):
-    import grpc
-
-    from mainspring.serving.grpc_messages import MESSAGES, SERVICE
-
-    world.live()
-    certificate(world.root)
-    reconfigure(world, "[limits]", '[tls]\ncert = "cert.pem"\nkey = "key.pem"\n[limits]')
-    world.config = msgspec.structs.replace(world.config, gateway=msgspec.structs.replace(world.config.gateway, grpc=0))
-    trusted = ssl.create_default_context(cafile=str(world.root / "cert.pem"))
-
-    async def story():
-        async with opened(world) as (gateway, intake), httpx.AsyncClient(verify=trusted) as client:
-            doors = [url.replace("127.0.0.1", "localhost") for url in (gateway.url, intake.url)]
-            assert all(url.startswith("https://localhost:") for url in doors)
-            assert (await client.post(f"{doors[0]}/predict/late_ride", json=ROW)).status_code == 200
-            assert (await client.get(f"{doors[1]}/health")).json()["status"] == "ok"
-            with pytest.raises(httpx.HTTPError):
-                await client.get(doors[0].replace("https", "http") + "/ready")
-            credentials = grpc.ssl_channel_credentials((world.root / "cert.pem").read_bytes())
-            async with grpc.aio.secure_channel(
-                f"localhost:{gateway.grpc_url.rpartition(':')[2]}", credentials
-            ) as channel:
-                live = channel.unary_unary(
-                    f"/{SERVICE}/ServerLive", response_deserializer=MESSAGES["ServerLiveResponse"].FromString
-                )
-                assert (await live(b"")).live
-            while not gateway.log.sent:  # through the intake's inner door
-                await asyncio.sleep(0.01)
-
-    uvloop.run(asyncio.wait_for(story(), 60))
-
-
-def test_a_certificate_that_cannot_be_used_is_said_so(world):
-    (world.root / "cert.pem").write_text("no certificate")
-    (world.root / "key.pem").write_text("no key")
-    reconfigure(world, "[limits]", '[tls]\ncert = "cert.pem"\nkey = "key.pem"\n[limits]')
-    with pytest.raises(ConfigError, match="MS-C097"):
-        Gateway(world.config, world.project, WallClock())
