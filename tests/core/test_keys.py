@@ -19,7 +19,7 @@ class World:
         self.ring.use(keys)
 
     def asks(self, text, *scopes):
-        self.ring.check(f"Bearer {text}", *scopes)
+        return self.ring.check(f"Bearer {text}", *scopes)
 
 
 def made(number=1, per_s=None, burst=1, scopes=("predict:late",), revoked_us=None):
@@ -30,7 +30,7 @@ def made(number=1, per_s=None, burst=1, scopes=("predict:late",), revoked_us=Non
 def test_a_key_opens_what_its_scopes_say_and_nothing_else(tmp_path):
     text, key = made(scopes=("predict:late", "events:*"))
     world = World(tmp_path, key)
-    world.asks(text, "predict:late")
+    assert world.asks(text, "predict:late") == key
     world.asks(text, "events:anything")
     world.asks(text, "read", "predict:late")
     for scopes in (("predict:other",), ("read",), ("admin",), ("predict:late2",)):
@@ -44,9 +44,9 @@ def test_a_key_opens_what_its_scopes_say_and_nothing_else(tmp_path):
 def test_admin_and_the_projects_own_token_open_everything(tmp_path):
     text, key = made(scopes=("admin",))
     world = World(tmp_path, key)
-    for one in (text, "internal"):
-        world.asks(one, "predict:late")
-        world.asks(one, "admin")
+    for one, whose in ((text, key), ("internal", None)):
+        assert world.asks(one, "predict:late") == whose
+        assert world.asks(one, "admin") == whose
 
 
 def test_whatever_is_no_key_is_nobody(tmp_path):

@@ -92,8 +92,10 @@ def test_a_door_that_asks_for_keys_lets_in_those_who_have_one_for_it(world, keys
             assert (await ask("POST", events, shop, large)).status_code == 403
             assert (await ask("POST", f"{intake.url}/quarantine/done/replay", eyes, {})).status_code == 403
             assert (await ask("GET", f"{intake.url}/quarantine", eyes)).status_code == 200
-            for number in (1, 2):
-                assert (await ask("POST", events, feed, done | {"ride_id": f"d{number}"})).status_code == 200
+            assert (await ask("POST", events, feed, done | {"ride_id": "d1"})).status_code == 200
+            assert (await ask("POST", events, feed, done | {"late_min": "late"})).status_code == 422
+            held = (await ask("GET", f"{intake.url}/quarantine", eyes)).json()["records"]
+            assert [(one["path"], one["sender"].rpartition(" key ")[2]) for one in held] == [("$.late_min", "feed")]
             limited = await ask("POST", events, feed, done | {"ride_id": "d3"})
             assert (limited.status_code, limited.json()["code"]) == (429, "MS-S014")
             assert 900 <= int(limited.headers["retry-after"]) <= 1_000

@@ -135,12 +135,15 @@ class Keyring:
         for key_id in self._keys:
             self.tallies.setdefault(key_id, Tally())
 
-    def check(self, authorization: str, *scopes: str) -> None:
+    def check(self, authorization: str, *scopes: str) -> Key | None:
         """Let a request in.
 
         Args:
             authorization: Its header ``Authorization``.
             scopes: Any one of which is enough.
+
+        Returns:
+            The key that it was let in by; None for the project's own token.
 
         Raises:
             UnauthorizedError: It has no key, or one that is not known (MS-S012).
@@ -149,7 +152,7 @@ class Keyring:
         """
         given = authorization.encode("utf-8", "replace")
         if hmac.compare_digest(given, self._token):
-            return
+            return None
         text = authorization[7:].strip() if authorization[:7].lower() == "bearer " else ""
         parts = text.split("_", 2)
         key = self._keys.get(parts[1]) if len(parts) == 3 else None
@@ -169,6 +172,7 @@ class Keyring:
             error.retry_after_s = max(1, math.ceil(wait_s))
             raise error
         tally.allowed += 1
+        return key
 
     def metrics(self) -> list[str]:
         """What each key has been answered, as Prometheus reads it."""

@@ -28,6 +28,7 @@ class Request:
         query: What follows ``?``, as sent.
         headers: Lower-case names; values of a repeated header are joined by a comma.
         peer: Address of whoever asks.
+        key: Name of the key that let it in; empty where the door asks for none, and for the project's own token.
     """
 
     method: str
@@ -36,6 +37,7 @@ class Request:
     headers: dict[str, str]
     body: bytes
     peer: str = ""
+    key: str = ""
 
 
 @dataclass(slots=True)

@@ -101,9 +101,9 @@ def _empty() -> BadRequestError:
 
 
 def sender_of(request: Request) -> str:
-    """Who sent a request, for quarantine."""
+    """Who sent a request, for quarantine: address, program, and the name of the key that let it in."""
     program = request.headers.get("user-agent", "")[:60]
-    return f"http {request.peer}" + (f" ({program})" if program else "")
+    return f"http {request.peer}" + (f" ({program})" if program else "") + (f" key {request.key}" if request.key else "")
 
 
 def limit_of(text: str) -> int:

@@ -329,9 +329,10 @@ class Intake:
         )
 
     def _let_in(self, request: Request, parts: list[str]) -> None:
-        """Ask for a key, where the door asks for keys."""
+        """Ask for a key, where the door asks for keys, and note whose it is."""
         if self._keys is not None and (scopes := scopes_of(parts)):
-            self._keys.ring.check(request.headers.get("authorization", ""), *scopes)
+            key = self._keys.ring.check(request.headers.get("authorization", ""), *scopes)
+            request.key = key.name if key is not None else ""
 
     def _authorize(self, request: Request) -> None:
         if not hmac.compare_digest(request.headers.get("authorization", "").encode(), self._token):
