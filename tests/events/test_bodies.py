@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mainspring.core.errors import ContractError, TooLargeError
 from mainspring.definitions.values import Constraint, Field, SourceDef
 from mainspring.events import Log
-from mainspring.events.arrow import arrow_rows
+from mainspring.events.arrow import arrow_batches
 from mainspring.events.bodies import EncodingError, unpacked
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -214,7 +214,7 @@ def test_views_that_share_a_text_are_counted_for_each_row():
     body = stream(pa.table({"a": shared}))
     assert len(body) < 50_000
     with pytest.raises(TooLargeError, match="MS-E208"):
-        list(arrow_rows(body, source, 1_000, 1_000_000))
+        list(arrow_batches(body, source, 1_000, 1_000_000))
 
 
 VECTOR = SourceDef(
@@ -227,9 +227,8 @@ VECTOR = SourceDef(
 
 def test_a_vector_is_a_list_of_numbers():
     table = pa.table({"id": ["a"], "v": pa.array([[1, 2]], pa.list_(pa.float32(), 2)), "at": [AT]})
-    assert list(arrow_rows(stream(table), VECTOR, 10, 1_000)) == [
-        {"id": "a", "v": [1.0, 2.0], "at": int(AT.timestamp()) * 1_000_000}
-    ]
+    columns = {"id": ["a"], "v": [[1.0, 2.0]], "at": [int(AT.timestamp()) * 1_000_000]}
+    assert list(arrow_batches(stream(table), VECTOR, 10, 1_000)) == [(columns, 1)]
 
 
 columns = st.sampled_from(
@@ -285,7 +284,7 @@ def test_no_body_whatever_it_is_makes_a_5xx_or_a_hang(lasting, requests):
 @given(damaged(tables))
 def test_damaged_arrow_is_an_error_of_ours_and_never_a_crash(body):
     with contextlib.suppress(ContractError, TooLargeError):
-        list(arrow_rows(body, VECTOR, 100, 10_000))
+        list(arrow_batches(body, VECTOR, 100, 10_000))
 
 
 @given(st.binary(max_size=300), st.sampled_from(["gzip", "zstd", "GZIP", "br", "x" * 100]))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mainspring.core.errors import ContractError
 from mainspring.core.times import from_datetime
 from mainspring.definitions.values import Constraint, Field, SourceDef
+from mainspring.events.columnar import Columnar
 from mainspring.events.contract import Contract
 
 T = "2013-03-01T12:00:00Z"
@@ -327,3 +328,70 @@ def test_finite_numbers_whose_sum_is_not_finite_are_taken():
     contract = Contract(SourceDef("s", (Field("x", "float"), Field("y", "float"), Field("at", "datetime")), time="at"))
     assert contract.check({"x": 1.7e308, "y": 1.7e308, "at": 0}) == (1.7e308, 1.7e308, 0)
     assert one(POINT).check({"point": [1.7e308, 1.7e308, 0], "at": 0})[0] == [1.7e308, 1.7e308, 0.0]
+
+
+GOOD_COLUMNS = {
+    "str": st.sampled_from(["a", "bb", "é", "zz"]),
+    "int": st.sampled_from([1, 7, -3, 2**62, 0]),
+    "float": st.sampled_from([0.0, -0.0, 1, 1.5, 2**53, 1.7e308, math.nan]),
+    "bool": st.booleans(),
+    "datetime": st.sampled_from([10, T_US, 0, T_US - 1]),
+    "vector": st.sampled_from([[1.0, 2.0], [0, 1.5], [1.7e308, 1.7e308]]),
+}
+ODD_VALUES = {
+    "str": st.sampled_from(["", "a\udcff", "ccc", 1, None]),
+    "int": st.sampled_from([2**63, 2**53 + 1, True, 1.0, "1", None]),
+    "float": st.sampled_from([math.inf, True, "1.5", 10**400, None]),
+    "bool": st.sampled_from([1, "true", None]),
+    "datetime": st.sampled_from([-5, 2**60, T, True, 1.5, None]),
+    "vector": st.sampled_from([[1.0], [math.nan, 1.0], [1.0, math.inf], [True, 1], [None, 1.0], "ab", None]),
+}
+
+
+@given(st.data())
+def test_columns_are_taken_and_refused_as_their_rows_are_one_by_one(data):
+    source = data.draw(sources())
+    contract = Contract(source)
+    n = data.draw(st.integers(0, 4))
+    columns = {"at": [T_US] * n}
+    for field in source.fields[:-1]:
+        may_lack = field.nullable or field.has_default
+        names = data.draw(st.sampled_from([(field.name,), field.aliases, *([()] if may_lack else [])]))
+        for name in names or ((field.name,) if not may_lack else ()):
+            value = GOOD_COLUMNS[field.kind] | (st.none() if field.nullable else GOOD_COLUMNS[field.kind])
+            columns[name] = data.draw(st.lists(value, min_size=n, max_size=n))
+    if n and data.draw(st.booleans()):
+        name = data.draw(st.sampled_from(sorted(columns)))
+        odd = ODD_VALUES[source.names[name].kind]
+        columns[name][data.draw(st.integers(0, n - 1))] = data.draw(odd)
+    rows = [{name: values[i] for name, values in columns.items()} for i in range(n)]
+    exact = [said_by(lambda: contract._judged(row)) for row in rows]  # noqa: B023
+
+    def shown(found):
+        return (found.code, found.what, found.where, found.why) if isinstance(found, ContractError) else repr(found)
+
+    assert [shown(found) for found in contract.check_columns(columns, n)] == exact
+
+
+def test_good_columns_are_not_looked_at_row_by_row():
+    bounds = {"float": ("between", (0, 9)), "str": ("one_of", ("a", "b")), "vector": ("dim", (2,))}
+    fields = [
+        Field(f"x_{kind}", kind, nullable=True, constraints=(Constraint(*bounds[kind]),) if kind in bounds else ())
+        for kind in BOUNDS
+    ]
+    columnar = Columnar(SourceDef("s", (*fields, Field("at", "datetime")), time="at"))
+    columns = {
+        "x_float": [1.5, None, 2],
+        "x_str": ["a", "b", None],
+        "x_datetime": [5, None, 6],
+        "x_vector": [[1.0, 2], None, [0.0, 0.0]],
+        "x_int": [1, None, 2],
+        "x_bool": [True, None, False],
+        "at": [0, 1, 2],
+    }
+    assert columnar.rows(columns, 3) == [
+        ("a", 1, 1.5, 5, True, [1.0, 2.0], 0),
+        ("b", None, None, None, None, None, 1),
+        (None, 2, 2.0, 6, False, [0.0, 0.0], 2),
+    ]
+    assert columnar.rows(columns | {"x_float": [1.5, 10.0, 2]}, 3) is None

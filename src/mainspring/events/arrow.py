@@ -32,8 +32,12 @@ class ArrowError(ContractError):
     http_status = 400
 
 
-def arrow_rows(raw: bytes, source: SourceDef, max_rows: int, max_bytes: int) -> Iterator[dict[str, Any]]:
-    """The rows of an IPC stream that a stranger sent, by column name; times are int64 microseconds.
+def arrow_batches(
+    raw: bytes, source: SourceDef, max_rows: int, max_bytes: int
+) -> Iterator[tuple[dict[str, list[Any]], int]]:
+    """The columns and the number of rows of each batch of an IPC stream that a stranger sent.
+
+    Times are int64 microseconds.
 
     Args:
         raw: All of it.
@@ -59,7 +63,7 @@ def arrow_rows(raw: bytes, source: SourceDef, max_rows: int, max_bytes: int) -> 
             if texts > max_bytes:
                 what = f"the texts of its rows hold over {max_bytes} bytes"
                 raise TooLargeError("MS-E208", what, why="rows may share a text; each event has its own")
-            yield from _rows(batch, source, pa)
+            yield _columns(batch, source, pa), batch.num_rows
     except MainspringError:
         raise
     except (pa.ArrowException, OSError, ValueError, IndexError, OverflowError, struct.error, TypeError) as error:
@@ -83,7 +87,9 @@ def arrow_file_rows(path: Path, source: SourceDef) -> Iterator[dict[str, Any]]:
                 mapped.seek(0)
                 batches = pa.ipc.open_stream(mapped)
             for batch in batches:
-                yield from _rows(batch, source, pa)
+                columns = _columns(batch, source, pa)
+                values = zip(*columns.values(), strict=True) if columns else ((),) * batch.num_rows
+                yield from (dict(zip(columns, row, strict=True)) for row in values)
     except (pa.ArrowException, OSError) as error:
         raise ArrowError("MS-E211", f"this is no Arrow IPC: {_line(error)}", where=str(path)) from None
 
@@ -186,17 +192,12 @@ def _not_taken(kind: Any) -> ArrowError:
     return ArrowError("MS-E212", f"a column of type {kind} is not taken", where="$", hint=hint)
 
 
-def _rows(batch: Any, source: SourceDef, pa: Any) -> Iterator[dict[str, Any]]:
+def _columns(batch: Any, source: SourceDef, pa: Any) -> dict[str, list[Any]]:
     names = batch.schema.names
     doubles = sorted({name for name in names if names.count(name) > 1})
     if doubles:
         raise ArrowError("MS-E212", f"column {doubles[0][:100]!r} is there twice", where="$")
-    columns = [_values(column, name, source, pa) for name, column in zip(names, batch.columns, strict=True)]
-    if not columns:
-        yield from ({} for _ in range(batch.num_rows))
-        return
-    for values in zip(*columns, strict=True):
-        yield dict(zip(names, values, strict=True))
+    return {name: _values(column, name, source, pa) for name, column in zip(names, batch.columns, strict=True)}
 
 
 def _values(column: Any, name: str, source: SourceDef, pa: Any) -> list[Any]:
@@ -222,7 +223,8 @@ def _values(column: Any, name: str, source: SourceDef, pa: Any) -> list[Any]:
     if not plain:
         raise _not_taken(kind)
     field = source.names.get(name)
-    values = column.to_pylist()
+    is_number = types.is_integer(kind) or types.is_floating(kind)
+    values = column.to_pylist() if column.null_count or not is_number else column.to_numpy().tolist()  # twice as quick
     if field is not None and field.kind == "datetime" and types.is_integer(kind):
         return [None if v is None else str(v) for v in values]  # of which unit? refused as the text that it is
     return values

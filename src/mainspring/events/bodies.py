@@ -15,7 +15,7 @@ import msgspec
 
 from mainspring.core.errors import ContractError, MainspringError, TooLargeError
 from mainspring.core.http import Request
-from mainspring.events.arrow import arrow_rows
+from mainspring.events.arrow import arrow_batches
 from mainspring.events.contract import Contract
 from mainspring.events.held import Reject
 from mainspring.events.internal import Entries
@@ -103,7 +103,8 @@ def _empty() -> BadRequestError:
 def sender_of(request: Request) -> str:
     """Who sent a request, for quarantine: address, program, and the name of the key that let it in."""
     program = request.headers.get("user-agent", "")[:60]
-    return f"http {request.peer}" + (f" ({program})" if program else "") + (f" key {request.key}" if request.key else "")
+    words = (f"http {request.peer}", f"({program})" if program else "", f"key {request.key}" if request.key else "")
+    return " ".join(filter(None, words))
 
 
 def limit_of(text: str) -> int:
@@ -188,12 +189,13 @@ def arrow_entries(raw: bytes, contract: Contract, max_rows: int, max_bytes: int,
     """The rows of an Arrow stream, each checked."""
     source = contract.source
     entries: Entries = []
-    for fields in arrow_rows(raw, source, max_rows, max_bytes):
-        try:
-            entries.append(Draft(source, contract.check(fields), None, False, sender))
-        except ContractError as error:
-            raw_row = fields_json(source, fields)
-            entries.append(Reject.of(source.name, raw_row, error, version=source.version, sender=sender))
+    for columns, rows in arrow_batches(raw, source, max_rows, max_bytes):
+        for place, found in enumerate(contract.check_columns(columns, rows)):
+            if isinstance(found, ContractError):
+                raw_row = fields_json(source, {name: values[place] for name, values in columns.items()})
+                entries.append(Reject.of(source.name, raw_row, found, version=source.version, sender=sender))
+            else:
+                entries.append(Draft(source, found, None, False, sender))
     return entries
 
 

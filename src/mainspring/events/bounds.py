@@ -108,12 +108,24 @@ def _vector(dim: int) -> Check:
 
 
 def _text(value: str) -> str:
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise OutOfBoundsError("MS-E104", NO_TEXT) from None
-    return value
+    if is_utf8(value):
+        return value
+    raise OutOfBoundsError("MS-E104", NO_TEXT)
+
+
+def is_utf8(text: str) -> bool:
+    r"""Whether a text can be stored: one that was read with ``surrogateescape`` may hold bytes that are none.
+
+    >>> is_utf8("é"), is_utf8("\udcff")
+    (True, False)
+    """
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def constraint_check(constraint: Constraint, kind: str) -> Check:

@@ -14,7 +14,8 @@ import msgspec
 from mainspring.core.errors import ContractError
 from mainspring.core.times import to_iso
 from mainspring.definitions.values import SourceDef
-from mainspring.events.bounds import NO_TEXT, OutOfBoundsError, check_of
+from mainspring.events.bounds import NO_TEXT, OutOfBoundsError, check_of, is_utf8
+from mainspring.events.columnar import Columnar
 from mainspring.events.plan import Plan
 from mainspring.events.structs import JSON_TYPES, OWN_TYPES, needed, struct_of
 
@@ -52,6 +53,7 @@ class Contract:
             self._word = msgspec.defstruct(
                 "word", [("word", Any, msgspec.field(name=source.corrects, default=default))]
             )
+        self._columnar = Columnar(source)
         checks = ((i, check_of(f, source), f.name) for i, f in enumerate(source.fields))
         self._checks = tuple((i, check, name) for i, check, name in checks if check is not None)
 
@@ -110,6 +112,26 @@ class Contract:
             raise ContractError("MS-E104", NO_TEXT, where=where) from None
         except RecursionError:
             raise ContractError("MS-E101", "the record is nested too deeply", where="$") from None
+
+    def check_columns(self, columns: Mapping[str, list[Any]], n: int) -> list[Row | ContractError]:
+        """What ``check`` says of each of ``n`` rows that come as columns: a row, or the error that it would raise.
+
+        Args:
+            columns: Values by name of field, ``n`` each; a datetime as in ``check``.
+            n: How many rows.
+        """
+        rows = self._columnar.rows(columns, n)
+        if rows is not None:
+            return list(rows)
+        names = tuple(columns)
+        given = zip(*columns.values(), strict=True) if columns else ((),) * n
+        return [self._row_or_error(dict(zip(names, values, strict=True))) for values in given]
+
+    def _row_or_error(self, obj: dict[str, Any]) -> Row | ContractError:
+        try:
+            return self.check(obj)
+        except ContractError as error:
+            return error
 
     def id_of(self, row: Row) -> str | None:
         """The event's id as text, or None when the source has no id."""
@@ -211,16 +233,7 @@ def _names(source: SourceDef) -> tuple[dict[str, int], ...] | None:
 def _unstorable(obj: Any) -> str:
     """The field whose text is no UTF-8; empty if it is a name, or lies deeper."""
     pairs = obj.items() if isinstance(obj, Mapping) else ()
-    return next((str(name) for name, value in pairs if _is_unstorable(value) and not _is_unstorable(name)), "")
-
-
-def _is_unstorable(text: Any) -> bool:
-    if isinstance(text, str):
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return True
-    return False
+    return next((str(n) for n, text in pairs if isinstance(text, str) and not is_utf8(text) and is_utf8(str(n))), "")
 
 
 def _is_delete(word: Callable[[], msgspec.Struct]) -> bool:

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 from mainspring.definitions.values import SourceDef
-from mainspring.events.bounds import MAX_TIME_US, MIN_TIME_US, OutOfBoundsError, constraint_check
+from mainspring.events.bounds import MAX_TIME_US, MIN_TIME_US, OutOfBoundsError, constraint_check, is_utf8
 from mainspring.events.structs import JSON_TYPES, tightened
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -74,21 +74,13 @@ class Plan:
             return False
         if self._texts is not None:
             joined = "".join(filter(None, self._texts(values)))
-            if not joined.isascii() and not _is_utf8(joined):
+            if not is_utf8(joined):
                 return False
         for i, dim in self._vectors:
             value = values[i]
             if value is not None and not (len(value) == dim and math.isfinite(sum(value))):
                 return False
         return True
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _picker(places: list[int]) -> Pick | None:

@@ -116,9 +116,11 @@ class RequestReader:
         now_us = self._clock.now_us()
         found: list[Row] = []
         times_us: list[int] = []
-        for number in range(rows):
+        every = {name: list(values) for name, values in columns.items()}
+        for number, checked in enumerate(self.contract.check_columns(every, rows)):
             try:
-                checked = self.contract.check({name: values[number] for name, values in columns.items()})
+                if isinstance(checked, ContractError):
+                    raise checked
                 row, time_us = self._at_moment(checked, now_us)
             except ContractError as error:
                 where = error.where if rows == 1 else f"row {number}, {error.where}"
