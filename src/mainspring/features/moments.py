@@ -5,7 +5,7 @@ Views are replayed, then the model's expressions run as the gateway runs them (`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,6 +31,7 @@ from mainspring.features.request import (
 )
 from mainspring.features.shares import Progress, events_read, shares, views_asked
 from mainspring.features.status import Status
+from mainspring.features.together import narrowed, together
 
 _PIECE = 131_072
 """Rows that expressions are computed for at once: what is in between them is held for so many only."""
@@ -114,14 +115,11 @@ def features_at(
         RefusedError: An expression cannot be computed for a row, such as a strict cast (MS-F330).
     """
     wanted = [f for f in model.features if only is None or f.name in only]
-    views = views_asked(model, only)
-    told = shares(progress, events_read(views, frame_of) if progress is not None else [0] * len(views))
-    replayed = {
-        view.name: replay_view(
-            view, requests, frame_of, t_us, known_us=known_us, known_offset=known_offset, progress=share
-        )
-        for view, share in zip(views, told, strict=True)
-    }
+    read = {f.name for f in wanted} | {name for f in wanted if f.expression is not None for name in f.expression.inputs}
+    views = [narrowed(view, read) for view in views_asked(model, only)]
+    replayed = replay_views(
+        views, requests, frame_of, t_us, known_us=known_us, known_offset=known_offset, progress=progress
+    )
     found = _expressions(model, wanted, requests, replayed, instants_of(t_us))
     status: dict[str, Codes] = {}
     for feature in wanted:
@@ -153,8 +151,8 @@ def tolerance_of(model: ModelDef, feature: Feature) -> float:
     return max(tolerances, default=0.0)
 
 
-def replay_view(
-    view: ViewDef,
+def replay_views(
+    views: Sequence[ViewDef],
     requests: pl.DataFrame,
     frame_of: FrameOf,
     t_us: Any,
@@ -162,26 +160,51 @@ def replay_view(
     known_us: Any = None,
     known_offset: Any = None,
     progress: Progress | None = None,
-) -> Replayed:
-    """One view's answers for moments (t, k); arguments as of ``features_at``."""
+) -> dict[str, Replayed]:
+    """The answers of some views for moments (t, k), by name; arguments as of ``features_at``.
+
+    Views over the same events are answered by one replay (``together``).
+    """
     from mainspring.features.replay import replay
 
-    events = stream(view, frame_of)
-    keys = requests.select(view.entity)
-    values, status = replay(view, events, keys, t_us, known_us=known_us, known_offset=known_offset, progress=progress)
-    if progress is not None:
-        progress(1, 1)
-    texts: dict[str, pl.Series] = {}
-    if "str" in view.kinds:
-        from mainspring.features.words import texts_of
+    sizes = events_read(views, frame_of) if len(views) > 1 else [0] * len(views)
+    groups = together(views, sizes)
+    whole_views = [group.view for group in groups]
+    told = shares(progress, events_read(whole_views, frame_of) if progress is not None else [0] * len(groups))
+    out: dict[str, Replayed] = {}
+    for group, share in zip(groups, told, strict=True):
+        whole = group.view
+        events = stream(whole, frame_of)
+        keys = requests.select(whole.entity)
+        values, status = replay(whole, events, keys, t_us, known_us=known_us, known_offset=known_offset, progress=share)
+        if share is not None:
+            share(1, 1)
+        known: dict[float, str] = {}
+        if "str" in whole.kinds:
+            from mainspring.features.words import texts_of
 
-        known = texts_of(view, events)
-        for name, kind, codes in zip(view.column_names, view.kinds, values.T, strict=True):
-            if kind == "str":
-                words, places = np.unique(codes, return_inverse=True)
-                found = [None if word != word else known[word] for word in words.tolist()]
-                texts[name] = pl.Series(name, found, pl.String).gather(places)
-    return Replayed(view, values, status, texts)
+            known = texts_of(whole, events)
+        for view, first in group.parts:
+            own = slice(first, first + len(view.column_names))
+            texts = {
+                name: _texts(name, codes, known)
+                for name, kind, codes in zip(view.column_names, view.kinds, values.T[own], strict=True)
+                if kind == "str"
+            }
+            out[view.name] = Replayed(view, values[:, own], status[:, own], texts)
+    return out
+
+
+def replay_view(view: ViewDef, requests: pl.DataFrame, frame_of: FrameOf, t_us: Any, **rest: Any) -> Replayed:
+    """One view's answers for moments (t, k); arguments as of ``replay_views``."""
+    return replay_views([view], requests, frame_of, t_us, **rest)[view.name]
+
+
+def _texts(name: str, codes: Floats, known: Mapping[float, str]) -> pl.Series:
+    """The texts of words."""
+    words, places = np.unique(codes, return_inverse=True)
+    found = [None if word != word else known[word] for word in words.tolist()]
+    return pl.Series(name, found, pl.String).gather(places)
 
 
 def instants_of(t_us: Any) -> npt.NDArray[np.int64]:
