@@ -165,3 +165,56 @@ def test_text_of_users_is_escaped_and_state_is_told(cli, described):
     change(described, ("Where it went.", "Where\\x1b[2J it went."))
     assert "Where\\x1b[2J it went." in cli("catalog", "show", "done.city", at=described).out
     assert show(cli, described, "city", "--kind", "view")["facts"]["state"] == "not applied"
+
+
+def warnings(cli, project):
+    lines = cli("plan", "--json", at=project).json["lines"]
+    return [one["text"] for one in lines if one["action"] == "warn" and one["kind"] == "source"]
+
+
+def test_a_plan_names_the_releases_that_read_a_column_which_goes(cli, released):
+    assert warnings(cli, released) == []
+    change(
+        released,
+        ("    minutes: float\n", "    took: float = 0.0\n"),
+        ('    minutes_6h = ms.mean("minutes", window="6h")\n', ""),
+        ('col("minutes")', 'col("took")'),
+        (', consumers={"finance": ["minutes"], "audit": []}', ""),
+    )
+    reads = "release is_late@abc123def456 (champion) reads minutes, gone in this contract"
+    assert [text for text in warnings(cli, released) if text.startswith("release")] == [
+        f"{reads}: later events have the default or null there"
+    ]
+    assert reads in " ".join(cli("plan", at=released).out.split())
+
+
+def test_a_plan_names_the_releases_that_read_a_column_which_is_renamed(cli, released):
+    change(
+        released,
+        ("    km: float", '    far: Annotated[float, ms.alias("km")]'),
+        ('features=[City, "km", (col("km") * 2)', 'features=[City, "far", (col("far") * 2)'),
+    )
+    (text,) = warnings(cli, released)
+    assert text.startswith("release is_late@abc123def456 (champion) reads km (now far): it goes on under the earlier")
+
+
+def test_a_plan_says_nothing_of_a_column_that_no_release_reads(cli, released):
+    change(released, ("    asked_at: datetime\n", "    asked_at: datetime\n    note: str | None\n"))
+    assert cli("apply", at=released).code == 0
+    change(released, ("    note: str | None\n", ""))
+    assert warnings(cli, released) == []
+
+
+def test_a_plan_names_the_checks_in_sql_that_name_a_column_which_goes(cli, released):
+    query = 'ms.check.sql("long rides", Done, "SELECT count(*) FROM done WHERE minutes > 600")'
+    (released / "definitions.py").write_text((released / "definitions.py").read_text() + f"\n\nlong = {query}\n")
+    assert cli("apply", at=released).code == 0
+    change(
+        released,
+        ("    minutes: float", '    took: Annotated[float, ms.alias("minutes")]'),
+        ('"minutes", window', '"took", window'),
+        ('col("minutes")', 'col("took")'),
+    )
+    found = [text for text in warnings(cli, released) if text.startswith("check")]
+    assert len(found) == 1
+    assert "names minutes, which SQL no longer knows" in found[0]

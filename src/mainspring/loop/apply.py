@@ -14,6 +14,7 @@ from mainspring.core.times import to_iso
 from mainspring.definitions import Project, load_project
 from mainspring.loop.costs import view_costs
 from mainspring.loop.desk import open_desk
+from mainspring.loop.impact import on_readers
 from mainspring.loop.ledger import reload_gateway
 
 
@@ -25,7 +26,10 @@ def plan_project(config: Config, project: Project) -> Plan:
         }
         costs = view_costs(config, project, catalog)
         found = plan(catalog.definitions(), project.describe(), costs, earlier, _still_sent(config))
-    return Plan((*found.lines, *_on_expressions(project), *_on_keep(config, project), *_on_otherwise(config, project)))
+        readers = tuple(on_readers(project, catalog))
+    return Plan(
+        (*found.lines, *readers, *_on_expressions(project), *_on_keep(config, project), *_on_otherwise(config, project))
+    )
 
 
 def _on_otherwise(config: Config, project: Project) -> Iterator[Line]:

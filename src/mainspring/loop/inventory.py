@@ -223,19 +223,38 @@ def _release_asset(version: Version, role: str | None) -> Asset:
 
 def _release_edges(version: Version, project: Project, catalog: Catalog) -> Iterator[Edge]:
     """What a release reads: the versions of views that it was trained with, whatever the file says now."""
-    key = Key("release", f"{version.model}@{version.version}")
+    key = _release_key(version)
     yield key, Key("model", version.model)
     if version.dataset:
         yield key, Key("dataset", f"{version.model}/{version.dataset}")
-    yield from ((key, read) for read in release_reads(version, project, catalog))
+    yield from _read_edges(version, project, catalog)
+
+
+def release_columns(version: Version, project: Project, catalog: Catalog) -> frozenset[str]:
+    """Columns (``source.column``, as they are named now) that a release's features are made of."""
+    edges = Assets([], _read_edges(version, project, catalog))
+    try:
+        steps = edges.up(_release_key(version))
+    except KeyError:  # it was trained from a definition that the catalog does not have
+        return frozenset()
+    return frozenset(step.key.name for step in steps if step.key.kind == "column")
+
+
+def _release_key(version: Version) -> Key:
+    return Key("release", f"{version.model}@{version.version}")
+
+
+def _read_edges(version: Version, project: Project, catalog: Catalog) -> Iterator[Edge]:
+    """What a release reads, in the versions of the views that it was trained with."""
+    key = _release_key(version)
+    yield from ((key, read) for read in _release_reads(version, project, catalog))
     for name, its in version.views.items():
-        defined = project.views.get(name)
-        stored = None if defined is not None and defined.version == its else catalog.definition("views", name, its)
+        stored = catalog.definition("views", name, its)
         if stored is not None:
             yield from view_edges(view_from(stored.description), project)
 
 
-def release_reads(version: Version, project: Project, catalog: Catalog) -> Iterator[Key]:
+def _release_reads(version: Version, project: Project, catalog: Catalog) -> Iterator[Key]:
     """Features and columns that a release itself reads, by the definition that it was trained from."""
     model = catalog.definition("models", version.model, version.definition or "")
     if model is None:
