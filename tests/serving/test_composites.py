@@ -1,10 +1,14 @@
 """Several models that answer one request: each as at its own door, from one reading, and answers say who said what."""
 
+import asyncio
 import json
+import threading
 
 import pytest
 
-from rides import metric, ride  # isort: skip
+from mainspring.serving.shared import LaneLimits
+
+from rides import Client, metric, ride, until  # isort: skip
 
 QUICK = """
 @ms.model(request=Ride, label=late, task="binary_classification", monitor=MONITOR, rollout=ROLLOUT,
@@ -255,3 +259,148 @@ def test_output_rules_of_a_member_act_within_a_composite_and_are_named(world):
         ("quick", 0.0),
     ]
     assert rows[1]["output"] == rows[3]["output"] != 0.0
+
+
+class Held:
+    """A runtime that answers when it is let go: how long a model takes is the test's to say."""
+
+    def __init__(self, scorer):
+        self.runtime, self.go, self.asked = scorer.runtime, threading.Event(), 0
+        object.__setattr__(scorer, "runtime", self)
+
+    def predict_matrix(self, numbers, texts):
+        self.asked += 1
+        assert self.go.wait(30)
+        return self.runtime.predict_matrix(numbers, texts)
+
+
+def columns_of(*rows):
+    """Rides as the inputs of the Open Inference Protocol."""
+    kinds = {"distance_km": "FP64", "passengers": "INT64"}
+    return [
+        {"name": n, "datatype": kinds.get(n, "BYTES"), "shape": [len(rows)], "data": [r[n] for r in rows]}
+        for n in rows[0]
+        if n != "asked_at"
+    ]
+
+
+def held(scorer, expects_us=50_000):
+    """Hold a model that is known to take so long, until it is let go."""
+    for rows in (1, 32):
+        for _ in range(60):
+            scorer.pace.observe(rows, expects_us)
+    return Held(scorer)
+
+
+def test_a_quick_estimate_is_refined_where_there_is_time_and_nobody_waits_for_another_ones_refinement(world):
+    sure = between(world)
+    add(world, f'fast = ms.cascade("fast", quick, late_ride, sure={sure!r})')
+    own = answers_of(world, "quick")
+    careful = answers_of(world, "late_ride")
+    is_sure = [max(r["prediction"], 1 - r["prediction"]) >= sure for r in own]
+    at, other = is_sure.index(False), is_sure.index(True)
+
+    async def story(gateway, client):
+        model = held(gateway.lanes["fast"].served.members["late_ride"].champion)
+        refined = asyncio.ensure_future(client.predict(RIDES[at], "fast"))
+        await until(lambda: model.asked)
+        async with Client(gateway.url) as neighbour:
+            found = (await neighbour.predict(RIDES[other], "fast")).json  # while the other one is being refined
+            assert (found["prediction"], found["member"]) == (own[other]["prediction"], "quick")
+        assert not refined.done()
+        model.go.set()
+        found = (await refined).json
+        assert (found["prediction"], found["member"]) == (careful[at]["prediction"], "late_ride")
+        assert model.asked == 1
+
+    rows = logged(world, story)
+    assert [(r["model"], r["member"]) for r in rows] == [
+        ("fast", "quick"),
+        ("quick", None),
+        ("fast", "late_ride"),
+        ("quick", None),
+        ("late_ride", None),
+    ]
+
+
+def test_at_its_time_a_request_is_answered_with_the_quick_estimate_and_what_comes_later_is_told_to_nobody(world):
+    compose(world, 'fast = ms.cascade("fast", quick, late_ride, within="2s")')
+    both_live(world)
+
+    async def story(gateway, client):
+        lane = gateway.lanes["fast"]
+        model = held(lane.served.members["late_ride"].champion)
+        found = (await client.predict(RIDES[:2], "fast")).json  # the model is let go only after this answer
+        assert model.asked == 1
+        assert [r["member"] for r in found] == ["quick", "quick"]
+        assert all(list(r["members"]) == ["quick"] and "fallback" not in r for r in found)
+        body = {"inputs": columns_of(RIDES[2]), "parameters": {"timeout": 1_000_000}}
+        answer = await client.ask("POST", "/v2/models/fast/infer", json.dumps(body).encode())
+        outputs = {one["name"]: one["data"] for one in answer.json["outputs"]}
+        assert outputs["member"] == ["quick"]
+        model.go.set()
+        await until(lambda: not lane._refiner._under_way)
+        assert (await client.predict(RIDES[3], "fast")).json["member"] == "late_ride"
+
+    rows = logged(world, story)
+    assert [r["model"] for r in rows] == [
+        "fast",
+        "fast",
+        "quick",
+        "quick",
+        "fast",
+        "quick",
+        "fast",
+        "quick",
+        "late_ride",
+    ]
+
+
+def test_what_would_be_too_late_is_not_begun_and_is_tried_again_after_a_while(world):
+    compose(world, 'fast = ms.cascade("fast", quick, late_ride, within="10s")')
+    both_live(world)
+
+    async def story(gateway, client):
+        model = held(gateway.lanes["fast"].served.members["late_ride"].champion, 11_000_000)
+        model.go.set()
+        long = {"X_Deadline_Ms": "60000"}
+        assert (await client.predict(RIDES[0], "fast", **long)).json["member"] == "quick"
+        assert model.asked == 0
+        found = [(await client.predict(RIDES[0], "fast", **long)).json["member"] for _ in range(20)]
+        assert model.asked  # one stall does not keep it from being timed again for ever
+        assert found[-1] == "late_ride"
+
+    world.run(story)
+
+
+def test_a_gateway_that_stops_answers_what_is_being_refined(world):
+    compose(world, 'fast = ms.cascade("fast", quick, late_ride)')
+    both_live(world)
+
+    async def story(gateway, client):
+        lane = gateway.lanes["fast"]
+        model = held(lane.served.members["late_ride"].champion)
+        waiting = asyncio.ensure_future(client.predict(RIDES[0], "fast"))
+        await until(lambda: model.asked)
+        model.go.set()
+        lane.finish()
+        assert (await waiting).json["member"] == "late_ride"
+
+    world.run(story)
+
+
+def test_a_request_of_many_batches_keeps_its_order_whoever_is_slow(world):
+    compose(world, 'fast = ms.cascade("fast", quick, late_ride)')
+    both_live(world)
+    rows = [ride(i, distance_km=float(i)) for i in range(1, 40)]
+    careful = answers_of(world, "late_ride", rows)
+
+    async def story(gateway, client):
+        model = held(gateway.lanes["fast"].served.members["late_ride"].champion)
+        model.go.set()
+        body = json.dumps({"inputs": columns_of(*rows)}).encode()
+        answer = await client.ask("POST", "/v2/models/fast/infer", body)
+        outputs = {one["name"]: one["data"] for one in answer.json["outputs"]}
+        assert outputs["prediction"] == [r["prediction"] for r in careful]
+
+    world.run(story, LaneLimits(batch_rows=8))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import inf
 from time import perf_counter
 
 from mainspring.definitions.composition import is_sure
@@ -15,89 +16,145 @@ from mainspring.serving.served import Served
 
 _ABSENT = Choice("champion", "", None, None, error=NOT_LOADED)
 
+Said = tuple[tuple[str, Choice], ...]
 
-class Council:
-    """Asks through a panel, which knows of each model how quick and how sound it is."""
 
-    def __init__(self, panel: Panel) -> None:
-        self._panel = panel
+@dataclass(slots=True)
+class _Heard:
+    """What each row's members said, what they were asked, and whose turn is next."""
 
-    def expects_us(self, composed: Composed, rows: int) -> float:
-        """How long asking every member about so many rows would take."""
-        return sum(self._panel.expects_us(member, rows) for member in composed.members.values())
+    said: list[Said]
+    parts: tuple[Part, ...] = ()
+    next: int = 0
 
-    def ask(
-        self, composed: Composed, gathered: Gathered, times_us: Sequence[int], until_s: Sequence[float], now_s: float
-    ) -> Verdict:
-        """Score a batch with the members that it takes.
 
-        Args:
-            composed: Whose members.
-            gathered: What they are fed from.
-            times_us: Moment of each row.
-            until_s: Until when each row may be refined, on ``time.perf_counter``.
-            now_s: On the same clock.
-        """
-        rows = range(len(gathered.rows))
-        said: list[list[tuple[str, Choice]]] = [[] for _ in rows]
-        parts: list[Part] = []
-        asked: list[tuple[str, Scored]] = []
-        for member in composed.model.members:
-            served = composed.members.get(member.name)
-            places = [i for i in rows if self._is_asked(composed, said[i])]
-            if served is not None:
-                places = self._in_time(served, said, places, until_s)
-            if not places:
-                continue
-            if served is None:
-                for i in places:
-                    said[i].append((member.name, _ABSENT))
-                continue
-            is_selected = bool(parts) and composed.model.how == "cascade" and composed.model.sure is not None
-            part = self._part(served, gathered, times_us, places, now_s, is_selected=is_selected)
-            parts.append(part)
-            asked += part.verdict.asked
-            for i, choice in zip(places, part.verdict.choices, strict=True):
-                said[i].append((member.name, choice))
-        choices = [compose(composed.model, one) for one in said]
-        units = ["" if row[composed.unit] is None else str(row[composed.unit]) for row in gathered.rows]
-        return Verdict(choices, units, [composed.drawn(unit) for unit in units], asked, parts)
+class Hearing:
+    """One batch before the members of a composite; what they have said so far is an answer at any moment.
 
-    def _is_asked(self, composed: Composed, said: Sequence[tuple[str, Choice]]) -> bool:
-        """Whether a further member is to be asked about a row."""
-        if composed.model.how != "cascade":
-            return True
-        found = next((choice for _, choice in reversed(said) if is_usable(choice)), None)
-        return found is None or found.output is None or not is_sure(found.output, composed.model.sure)
+    Args:
+        panel: Knows of each model how quick and how sound it is.
+        composed: Whose members.
+        gathered: What they are fed from.
+        times_us: Moment of each row.
+        until_s: Until when each row may be refined, on ``time.perf_counter``.
+        before: What has been heard already.
 
-    def _in_time(
+    Attributes:
+        asked: Each run since they were last taken, by the variant that it counts for.
+    """
+
+    def __init__(
         self,
-        served: Served,
-        said: Sequence[Sequence[tuple[str, Choice]]],
-        places: list[int],
-        until_s: Sequence[float],
-    ) -> list[int]:
-        """The rows that have no answer yet, or time for a better one."""
-        answered = sum(any(is_usable(choice) for _, choice in said[i]) for i in places)
-        if not answered:
-            return places
-        done_s = perf_counter() + self._panel.expects_us(served, len(places)) * 1e-6
-        return [i for i in places if done_s <= until_s[i] or not any(is_usable(choice) for _, choice in said[i])]
-
-    def _part(
-        self,
-        served: Served,
+        panel: Panel,
+        composed: Composed,
         gathered: Gathered,
         times_us: Sequence[int],
-        places: list[int],
-        now_s: float,
-        *,
-        is_selected: bool,
-    ) -> Part:
-        is_whole = len(places) == len(times_us)
-        part = gathered if is_whole else gathered.part(places)
-        times = times_us if is_whole else [times_us[i] for i in places]
-        verdict = self._panel.ask(served, part, times, now_s)
+        until_s: Sequence[float],
+        before: _Heard | None = None,
+    ) -> None:
+        self._panel = panel
+        self._composed = composed
+        self._gathered = gathered
+        self._times_us = times_us
+        self._until_s = until_s
+        before = before or _Heard([() for _ in times_us])
+        self._said, self._parts, self._next = before.said, before.parts, before.next
+        self.asked: list[tuple[str, Scored]] = []
+
+    def advance(self, most_us: float = inf, free_s: float = 0.0) -> tuple[list[int], float]:
+        """Ask the members in their order.
+
+        Args:
+            most_us: A further member that would take longer is not asked, but left for later.
+            free_s: From when on such a member could be asked, on ``time.perf_counter``.
+
+        Returns:
+            Rows for which a further member has been left for later, none when all is said, and how long it will take
+            for them, in microseconds.
+        """
+        members = self._composed.model.members
+        while self._next < len(members):
+            name = members[self._next].name
+            served = self._composed.members.get(name)
+            places = [i for i, said in enumerate(self._said) if self._is_open(said)]
+            if served is None:
+                for i in places:
+                    self._said[i] += ((name, _ABSENT),)
+            elif places:
+                takes_us = self._panel.expects_us(served, len(places))
+                is_later = takes_us > most_us and any(is_usable(choice) for i in places for _, choice in self._said[i])
+                start_s = max(perf_counter(), free_s) if is_later else perf_counter()
+                places = self._in_time(served, places, start_s + takes_us * 1e-6)
+                if is_later and places:
+                    return places, takes_us
+                if places:
+                    self._ask(name, served, places)
+            self._next += 1
+        return [], 0.0
+
+    def part(self, places: Sequence[int]) -> Hearing:
+        """The hearing of some of the rows, to go on for itself; what was asked stays with this one."""
+        return Hearing(
+            self._panel,
+            self._composed,
+            self._gathered.part(places),
+            [self._times_us[i] for i in places],
+            [self._until_s[i] for i in places],
+            _Heard([self._said[i] for i in places], tuple(part.part(places) for part in self._parts), self._next),
+        )
+
+    def until_s(self, place: int) -> float:
+        """Until when a row may be refined."""
+        return self._until_s[place]
+
+    def verdict(self) -> Verdict:
+        """The answers as things stand."""
+        unit = self._composed.unit
+        units = ["" if row[unit] is None else str(row[unit]) for row in self._gathered.rows]
+        choices = [compose(self._composed.model, said) for said in self._said]
+        return Verdict(choices, units, [self._composed.drawn(unit) for unit in units], self.asked, self._parts)
+
+    def _is_open(self, said: Said) -> bool:
+        """Whether a further member is to be asked about a row."""
+        if self._composed.model.how != "cascade":
+            return True
+        found = next((choice for _, choice in reversed(said) if is_usable(choice)), None)
+        return found is None or found.output is None or not is_sure(found.output, self._composed.model.sure)
+
+    def _in_time(self, served: Served, places: list[int], done_s: float) -> list[int]:
+        """The rows that have no answer yet, or time for a better one."""
+        if self._composed.model.how != "cascade":
+            return places
+        kept = [
+            i for i in places if done_s <= self._until_s[i] or not any(is_usable(choice) for _, choice in self._said[i])
+        ]
+        if len(kept) < len(places):
+            for _, scorer in served.roles:
+                scorer.pace.relax()  # or one stall would keep it from being asked, and so from being timed, for ever
+        return kept
+
+    def _ask(self, name: str, served: Served, places: list[int]) -> None:
+        is_whole = len(places) == len(self._times_us)
+        gathered = self._gathered if is_whole else self._gathered.part(places)
+        times_us = self._times_us if is_whole else [self._times_us[i] for i in places]
+        verdict = self._panel.ask(served, gathered, times_us, perf_counter())
         if served.rules is not None:
-            verdict = replace(verdict, choices=served.rules.apply(verdict.choices, part.rows, times))
-        return Part(served, part, times, places, verdict, is_selected)
+            verdict = replace(verdict, choices=served.rules.apply(verdict.choices, gathered.rows, times_us))
+        is_selected = bool(self._parts) and self._composed.model.sure is not None
+        self._parts += (Part(served, gathered, times_us, places, verdict, is_selected),)
+        self.asked += verdict.asked
+        for i, choice in zip(places, verdict.choices, strict=True):
+            self._said[i] += ((name, choice),)
+
+
+def expects_us(panel: Panel, composed: Composed, rows: int, *, is_whole: bool = False) -> float:
+    """How long a composite takes until it has an answer: all members of an ensemble, the first one of a cascade.
+
+    Args:
+        panel: Knows how quick each is.
+        composed: Whose members.
+        rows: Of the batch.
+        is_whole: Until the last answer it could have, rather.
+    """
+    each = [panel.expects_us(member, rows) for member in composed.members.values()]
+    return each[0] if composed.model.how == "cascade" and not is_whole else sum(each)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from math import inf
 from time import perf_counter
 
 import numpy as np
@@ -23,17 +23,19 @@ from mainspring.serving.answers import Batch, answers_of
 from mainspring.serving.batcher import Batcher, Job, Slice
 from mainspring.serving.beside import Beside
 from mainspring.serving.composed import Composed
-from mainspring.serving.council import Council
+from mainspring.serving.council import Hearing, expects_us
 from mainspring.serving.inference import DEADLINE, SHED, VALUE, Choice, Scored, gather
 from mainspring.serving.layout import Gathered, Row
 from mainspring.serving.metrics import ModelMetrics
 from mainspring.serving.pace import SLOW_US
 from mainspring.serving.panel import Panel, Part, Verdict
+from mainspring.serving.refiner import Refiner
 from mainspring.serving.reply import Reply
 from mainspring.serving.request import RequestReader
 from mainspring.serving.served import Served
 from mainspring.serving.shadows import Shadows
 from mainspring.serving.shared import Shared
+from mainspring.serving.work import Work
 
 _REASONS = {
     "MS-S101": "malformed",
@@ -43,18 +45,6 @@ _REASONS = {
     "MS-S140": "malformed",
 }
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Work:
-    """A batch whose features have been read, and that is being scored."""
-
-    served: Served | Composed
-    slices: list[Slice]
-    gathered: Gathered
-    times_us: list[int]
-    started_s: float
-    read_s: float
 
 
 class Lane:
@@ -81,10 +71,10 @@ class Lane:
             self._execute, self._expire, self._loop, max_rows=limits.batch_rows, max_queued_rows=limits.queued_rows
         )
         self._panel = Panel(metrics)
-        self._council = Council(self._panel)
         self._beside = Beside(self._loop, f"model-{metrics.model}")
         self._shadows = Shadows(self._panel, self._beside, metrics, limits.shadow_rows, self._write)
-        self._aside: tuple[_Work, Future[Verdict]] | None = None
+        self._refiner = Refiner(self._loop, self._beside, self._hear, self._answer_batch, self._break_all)
+        self._aside: tuple[Work, Future[Verdict]] | None = None
         self._is_finishing = False
 
     @property
@@ -105,6 +95,7 @@ class Lane:
             wait([found])
             self._back(work)
         self._batcher.finish()
+        self._refiner.finish()
         self._shadows.finish()
         self._beside.close()
 
@@ -141,13 +132,13 @@ class Lane:
 
     # --- one batch ------------------------------------------------------------------------------------------------
 
-    def _execute(self, slices: list[Slice]) -> None:
+    def _execute(self, slices: Sequence[Slice]) -> None:
         try:
             self._score(slices)
         except Exception:  # noqa: BLE001  a bug must not leave its clients waiting: they are told, and so are we
             self._break_all(slices)
 
-    def _score(self, slices: list[Slice]) -> None:
+    def _score(self, slices: Sequence[Slice]) -> None:
         served = self.served
         rows: list[Row] = []
         times_us: list[int] = []
@@ -159,9 +150,12 @@ class Lane:
         gathered, error = gather(rows, times_us, served.views, served.expressions, self._reader)
         if error is not None:
             self._trouble(error)
-        work = _Work(served, slices, gathered, times_us, started_s, perf_counter())
-        if self._is_finishing or self._expects_us(served, len(rows)) <= SLOW_US:
-            self._answer_batch(work, self._ask(work))
+        work = Work(served, slices, gathered, times_us, started_s, perf_counter())
+        if self._is_finishing or self._expects_us(work) <= SLOW_US:
+            if isinstance(served, Composed):
+                self._hear_members(work, self._hearing(served, work))
+            else:
+                self._answer_batch(work, self._panel.ask(served, gathered, times_us, work.read_s))
             return
         # Neighbours go on while a thread scores it. What arrives meanwhile waits, and is told when its time is up.
         self._batcher.hold()
@@ -170,24 +164,48 @@ class Lane:
 
         self._aside = work, self._beside.run(lambda: self._ask(work), lambda: self._back(work))
 
-    def _expects_us(self, served: Served | Composed, rows: int) -> float:
-        if isinstance(served, Composed):
-            return self._council.expects_us(served, rows)
-        return self._panel.expects_us(served, rows)
-
-    def _ask(self, work: _Work) -> Verdict:
-        served, gathered, times_us = work.served, work.gathered, work.times_us
+    def _expects_us(self, work: Work) -> float:
+        served, rows = work.served, len(work.times_us)
         if not isinstance(served, Composed):
-            return self._panel.ask(served, gathered, times_us, work.read_s)
-        until_s = [self._until_s(served, one.job) for one in work.slices for _ in range(one.start, one.stop)]
-        return self._council.ask(served, gathered, times_us, until_s, work.read_s)
+            return self._panel.expects_us(served, rows)
+        # A request that is cut over several batches is answered in its order: none of it can be refined for itself.
+        is_cut = any(one.stop - one.start < len(one.job.rows) for one in work.slices)
+        return expects_us(self._panel, served, rows, is_whole=is_cut)
+
+    def _ask(self, work: Work) -> Verdict:
+        """Who answers each row; in a thread."""
+        if not isinstance(work.served, Composed):
+            return self._panel.ask(work.served, work.gathered, work.times_us, work.read_s)
+        hearing = self._hearing(work.served, work)
+        hearing.advance()
+        return hearing.verdict()
+
+    def _hearing(self, composed: Composed, work: Work) -> Hearing:
+        until_s = [self._until_s(composed, one.job) for one in work.slices for _ in range(one.start, one.stop)]
+        return Hearing(self._panel, composed, work.gathered, work.times_us, until_s)
+
+    def _hear_members(self, work: Work, hearing: Hearing) -> None:
+        """Answer what is sure, or has no time to be; the rest is refined beside the event loop."""
+        most_us = inf if self._is_finishing else SLOW_US
+        waiting, takes_us = hearing.advance(most_us, self._refiner.free_s)
+        if not waiting:
+            self._answer_batch(work, hearing.verdict())
+            return
+        rows = set(waiting)
+        later = {one for one in work.slices if not rows.isdisjoint(work.places((one,)))}
+        done = [one for one in work.slices if one not in later]
+        self._hear(hearing.asked)
+        refined, rest = work.part(later), hearing.part(work.places(later))
+        if done:
+            self._answer_batch(work.part(done), hearing.verdict().part(work.places(done)))
+        self._refiner.put(refined, rest, takes_us)
 
     def _until_s(self, composed: Composed, job: Job) -> float:
         """Until when a further member of a cascade may answer."""
         within_us = composed.model.within_us
         return job.deadline_s if within_us is None else min(job.deadline_s, job.received_s + within_us * 1e-6)
 
-    def _back(self, work: _Work) -> None:
+    def _back(self, work: Work) -> None:
         """A batch that was scored in a thread is there."""
         if self._aside is None or self._aside[0] is not work:
             return  # ``finish`` came first
@@ -199,11 +217,10 @@ class Lane:
             self._break_all(work.slices)
         self._batcher.release()
 
-    def _answer_batch(self, work: _Work, verdict: Verdict) -> None:
+    def _answer_batch(self, work: Work, verdict: Verdict) -> None:
         served, gathered, slices = work.served, work.gathered, work.slices
         scored_s, rows = perf_counter(), len(work.times_us)
-        for variant, scored in verdict.asked:
-            self._panel.heard(variant, scored, scored_s)
+        self._hear(verdict.asked)
         self.metrics.latency["features"].observe(work.read_s - work.started_s, rows)
         self.metrics.latency["model"].observe(scored_s - work.read_s, rows)
         self._count_features(served, gathered)
@@ -215,6 +232,11 @@ class Lane:
         self._record(Batch(served, gathered, work.times_us, ids, choices, shares, verdict.units, before, latencies))
         for part in verdict.parts:
             self._record(self._part_of(part, ids, choices, before, latencies))
+
+    def _hear(self, asked: Sequence[tuple[str, Scored]]) -> None:
+        now_s = perf_counter()
+        for variant, scored in asked:
+            self._panel.heard(variant, scored, now_s)
 
     def _part_of(
         self,
@@ -256,7 +278,7 @@ class Lane:
 
     # --- answers --------------------------------------------------------------------------------------------------
 
-    def _answer(self, slices: list[Slice], choices: list[Choice | None], ids: list[str]) -> list[int]:
+    def _answer(self, slices: Sequence[Slice], choices: list[Choice | None], ids: list[str]) -> list[int]:
         """Answer every job that is complete; returns each row's latency in microseconds.
 
         Rows whose client has been told something else meanwhile are None in ``choices`` afterwards.
@@ -303,7 +325,7 @@ class Lane:
                 self._break(job, len(job.rows))
         return latencies
 
-    def _break_all(self, slices: list[Slice]) -> None:
+    def _break_all(self, slices: Collection[Slice]) -> None:
         _log.exception("a batch of %s could not be scored", self.metrics.model)
         for one in slices:
             if not one.job.is_over:

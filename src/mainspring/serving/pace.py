@@ -6,6 +6,7 @@ SLOW_US = 2_000
 """A batch that is expected to take longer goes to a thread: ONNX Runtime lets go of the interpreter meanwhile."""
 _FEW = 8
 _WEIGHT = 0.2
+_RELAX = 0.02
 
 
 class Pace:
@@ -23,6 +24,11 @@ class Pace:
             self._few_us += (took_us - self._few_us) * (_WEIGHT if self._few_us else 1.0)
         else:
             self._row_us += (took_us / rows - self._row_us) * (_WEIGHT if self._row_us else 1.0)
+
+    def relax(self) -> None:
+        """Trust a little less in what was slow: it has not been asked, because it would have been too late."""
+        self._few_us *= 1.0 - _RELAX
+        self._row_us *= 1.0 - _RELAX
 
     def expects_us(self, rows: int) -> float:
         """How long a run of ``rows`` will take, as far as is known."""

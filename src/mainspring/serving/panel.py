@@ -42,6 +42,15 @@ class Verdict:
     asked: list[tuple[str, Scored]] = field(default_factory=list)
     parts: Sequence[Part] = ()
 
+    def part(self, places: Sequence[int]) -> Verdict:
+        """Of some of the rows; what was run stays with the whole."""
+        return Verdict(
+            [self.choices[i] for i in places],
+            [self.units[i] for i in places],
+            [self.assigned[i] for i in places],
+            parts=[part.part(places) for part in self.parts],
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
@@ -58,6 +67,19 @@ class Part:
     places: Sequence[int]
     verdict: Verdict
     is_selected: bool
+
+    def part(self, places: Sequence[int]) -> Part:
+        """What of it concerns some rows of the composite's batch, which become a batch of their own."""
+        to = {place: i for i, place in enumerate(places)}
+        kept = [k for k, place in enumerate(self.places) if place in to]
+        return Part(
+            self.served,
+            self.gathered.part(kept),
+            [self.times_us[k] for k in kept],
+            [to[self.places[k]] for k in kept],
+            self.verdict.part(kept),
+            self.is_selected,
+        )
 
 
 class Panel:

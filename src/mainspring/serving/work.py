@@ -1,0 +1,46 @@
+"""A batch whose features have been read, and that is being scored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from mainspring.serving.batcher import Slice
+from mainspring.serving.composed import Composed
+from mainspring.serving.layout import Gathered
+from mainspring.serving.served import Served
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """A batch on its way to its answers.
+
+    Attributes:
+        slices: Whose rows, one after the other.
+        started_s: When its features began to be read, and ``read_s`` when they were, on ``time.perf_counter``.
+    """
+
+    served: Served | Composed
+    slices: Sequence[Slice]
+    gathered: Gathered
+    times_us: Sequence[int]
+    started_s: float
+    read_s: float
+
+    def places(self, wanted: Collection[Slice]) -> list[int]:
+        """The rows of some of the slices."""
+        found: list[int] = []
+        at = 0
+        for one in self.slices:
+            rows = one.stop - one.start
+            if one in wanted:
+                found += range(at, at + rows)
+            at += rows
+        return found
+
+    def part(self, wanted: Collection[Slice]) -> Work:
+        """The work of some of the slices."""
+        places = self.places(wanted)
+        slices = [one for one in self.slices if one in wanted]
+        times_us = [self.times_us[i] for i in places]
+        return Work(self.served, slices, self.gathered.part(places), times_us, self.started_s, self.read_s)
