@@ -109,6 +109,8 @@ class World:
             "hour": random.integers(0, 24, rows).astype(float),
             "place": random.choice(["northann", "southbob"], rows).astype(object),
         }
+        wanted = {feature.name for feature in features_of(definition)}
+        columns |= {name: random.normal(size=rows) for name in sorted(wanted - columns.keys())}
         signature = signature_of(definition, {"zone": ["north", "south"], "place": ["northann", "southbob"]})
         frame = to_frame(columns, signature)
         y = random.normal(size=rows) + columns["distance_km"] / 5
