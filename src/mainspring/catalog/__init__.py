@@ -7,13 +7,14 @@ from mainspring.catalog.catalog import Catalog
 from mainspring.catalog.datasets import Dataset
 from mainspring.catalog.decisions import Decision
 from mainspring.catalog.definitions import Definition
-from mainspring.catalog.incidents import Incident
+from mainspring.catalog.incidents import BadWindow, Incident
 from mainspring.catalog.plan import Cost, Line, Plan, plan
 from mainspring.catalog.rollouts import Rollout
 from mainspring.catalog.routing import Route
 from mainspring.catalog.versions import Version
 
 __all__ = [
+    "BadWindow",
     "Catalog",
     "Cost",
     "Dataset",

@@ -23,7 +23,7 @@ from mainspring.catalog.database import Database
 from mainspring.catalog.datasets import Dataset
 from mainspring.catalog.decisions import Decision
 from mainspring.catalog.definitions import Definition
-from mainspring.catalog.incidents import Incident
+from mainspring.catalog.incidents import BadWindow, Incident
 from mainspring.catalog.rollouts import Rollout
 from mainspring.catalog.routing import Route
 from mainspring.catalog.versions import Version
@@ -159,6 +159,11 @@ class Catalog:
         """When labels of a source are held: ``(opened_us, closed_us or None)`` of its incidents that hold them."""
         found = self.incidents(source=source)
         return [(one.opened_us, one.closed_us) for one in found if one.numbers.get("blocking", True)]
+
+    def bad_windows(self, sources: Iterable[str]) -> tuple[BadWindow, ...]:
+        """Windows of some sources that failed a blocking check: what they reach teaches nothing."""
+        with self._database.read() as connection:
+            return incidents.bad_windows(connection, sources)
 
     def check_results(self, check: str | None = None, limit: int = 1_000) -> tuple[checks.Result, ...]:
         """What checks said of their windows, the latest first: of one, or of all."""

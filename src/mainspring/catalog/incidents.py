@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,34 @@ class Incident:
     reason: str
     closing: str
     numbers: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BadWindow:
+    """What became known of a source in ``[from_us, until_us)`` failed a blocking check, and nobody said it is right.
+
+    Attributes:
+        column: What is wrong; None for the source as a whole.
+        until_us: None while it goes on.
+    """
+
+    source: str
+    column: str | None
+    from_us: int
+    until_us: int | None
+
+
+def bad_windows(connection: Connection, sources: Iterable[str]) -> tuple[BadWindow, ...]:
+    """Windows of some sources that failed a blocking check, in the order they began."""
+    names = set(sources)
+    return tuple(
+        BadWindow(one.source, one.column, one.opened_us, one.numbers.get("until_us", one.closed_us))
+        for one in listed(connection)
+        if one.kind == "check"
+        and one.source in names
+        and one.numbers.get("blocking")
+        and "accepted_us" not in one.numbers
+    )
 
 
 def open(connection: Connection, decision: Decision) -> str:

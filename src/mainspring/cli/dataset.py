@@ -123,6 +123,7 @@ def _left_out(built: TrainingSet) -> str:
         "not mature yet": counts.immature,
         "held by an incident": counts.held,
         "without an outcome": counts.excluded,
+        "reached by a window that failed a check": counts.left_out,
         "served with other features": counts.other_features,
     }
     return ", ".join(f"{n:,} {why}" for why, n in parts.items() if n) or "none"

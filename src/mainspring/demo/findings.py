@@ -117,7 +117,8 @@ def gather(demo: Demo, now_us: int) -> Findings:
             history = History(project, log, Lake(config.lake_path))
             history.catch_up()
             outcomes = Outcomes(model, history)
-            outcomes.advance(now_us, catalog.holds(model.label.source.name))
+            label_of = model.label.source.name
+            outcomes.advance(now_us, catalog.holds(label_of), catalog.bad_windows([label_of]))
             predictions = history.frame(PREDICTION.name)
             first = catalog.version(MODEL, demo.first_version)
             return Findings(

@@ -72,21 +72,26 @@ class Checker:
         """What checks say of their windows that end at ``at_us``; nothing is written."""
         found = {}
         for check in checks:
-            refused = self._refused(check, at_us) if check.kind in ("volume", "freshness") else None
-            if refused is not None:
-                said = f"records wait in quarantine, or did within the window: incident {refused}"
-                found[check.name] = Finding("unknown", said)
+            why = self._explained(check, at_us) if check.kind == "volume" else None
+            if why is not None:
+                found[check.name] = Finding("unknown", f"events are missing or late: incident {why} says why")
             elif check.kind == "sql":
                 found[check.name] = self._query(check, at_us)
             else:
                 found[check.name] = evaluate(check, self._window(check, at_us))
         return decide(found)
 
-    def _refused(self, check: CheckDef, at_us: int) -> str | None:
-        """The incident of a contract that says why a window has fewer events, or by a mend more; None for none."""
+    def _explained(self, check: CheckDef, at_us: int) -> str | None:
+        """The incident that says why a window has fewer events than usual, or more when they come late; None for none.
+
+        Of a contract: its records wait in quarantine, or were mended within the window. Of the source as a whole, from
+        before the window: what was missing then may come now.
+        """
+        since_us = at_us - check.every_us
         for one in self._catalog.incidents(source=check.source.name):
-            is_over = one.closed_us is not None and one.closed_us <= at_us - check.every_us
-            if one.kind == "contract" and one.opened_us < at_us and not is_over:
+            is_over = one.closed_us is not None and one.closed_us <= since_us
+            is_older = one.kind == KIND and one.column is None and one.opened_us < since_us
+            if not is_over and one.opened_us < at_us and (one.kind == "contract" or is_older):
                 return one.incident_id
         return None
 
@@ -153,7 +158,7 @@ class Checker:
         at_us: int,
         counts: Mapping[str, Any],
     ) -> None:
-        open_now = [one for one in self._catalog.incidents(is_open=True) if one.kind == KIND]
+        open_now = self._catalog.incidents(is_open=True)
         for change in changes(checks, findings, open_now, at_us):
             numbers = dict(change.numbers)
             ledger.decide(
@@ -181,14 +186,17 @@ class Checker:
 
 
 def changes(
-    checks: Sequence[CheckDef], findings: Mapping[str, Finding], open_incidents: Iterable[Incident], at_us: int
+    checks: Sequence[CheckDef], findings: Mapping[str, Finding], open_incidents: Sequence[Incident], at_us: int
 ) -> list[Change]:
     """Which incidents open or close: one a source and column.
+
+    While records of a source wait in quarantine that is its incident: that it is silent says nothing more.
 
     An incident is closed by the checks that failed in it: once each has passed a window. What none of them can tell
     (too few events) leaves it open.
     """
-    known = {(one.source, one.column): one for one in open_incidents}
+    known = {(one.source, one.column): one for one in open_incidents if one.kind == KIND}
+    refused = {one.source for one in open_incidents if one.kind == "contract"}
     about: dict[tuple[str, str | None], list[CheckDef]] = defaultdict(list)
     for check in checks:
         about[check.source.name, check.column].append(check)
@@ -197,7 +205,7 @@ def changes(
         failed = [check for check in own if findings[check.name].state == "fail"]
         one = known.get((source, column))
         place = source if column is None else f"{source}.{column}"
-        if failed and one is None:
+        if failed and one is None and not (column is None and source in refused):
             blocking = [check for check in failed if check.blocking]
             said = "; ".join(f"{check.kind}: {findings[check.name].reason}" for check in failed)
             held = "; labels, trainings and promotions that depend on it are held" if blocking else ""
@@ -215,7 +223,8 @@ def changes(
         elif one is not None and not failed:
             asked = [check for check in own if check.name in one.numbers.get("checks", ())]
             if asked and all(findings[check.name].state == "pass" for check in asked):
-                numbers = {"kind": KIND, "source": source, "column": column, "closed_us": at_us}
+                passed_us = at_us - max(check.every_us for check in asked)
+                numbers = {"kind": KIND, "source": source, "column": column, "closed_us": at_us, "until_us": passed_us}
                 reason = f"{place} passed the window until {to_iso(at_us)}"
                 out.append(Change("incident_close", one.incident_id, source, reason, numbers))
     return out

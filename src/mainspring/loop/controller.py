@@ -165,7 +165,8 @@ class Controller:
         """One boundary of one model: outcomes, performance, drift, rollout, and whether to train again."""
         self._history.catch_up()
         outcomes = self._outcomes[model.name]
-        outcomes.advance(at_us, self._catalog.holds(model.label.source.name))
+        label_of = model.label.source.name
+        outcomes.advance(at_us, self._catalog.holds(label_of), self._catalog.bad_windows([label_of]))
         champion = self._catalog.champion(model.name)
         if champion is None:
             return

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from mainspring.catalog import BadWindow
 from mainspring.definitions import ModelDef
 from mainspring.events.history import History
 from mainspring.events.system import PREDICTION
 from mainspring.features.needed import needed_columns
+from mainspring.training.badwindows import of_label
 from mainspring.training.labels import outcomes
 
 _KEPT = (
@@ -56,12 +58,13 @@ class Outcomes:
         self._columns = needed_columns(model)[model.label.source.name]
         self._key_type = model.label.source.schema[model.label.on]
 
-    def advance(self, now_us: int, holds: Sequence[tuple[int, int | None]]) -> None:
+    def advance(self, now_us: int, holds: Sequence[tuple[int, int | None]], bad: Sequence[BadWindow] = ()) -> None:
         """Take in new predictions and move those whose label is mature at ``now_us``.
 
         Args:
             now_us: The moment of looking.
             holds: Spans during which an incident was open on the label's source; None for one still open.
+            bad: Windows that failed a blocking check: an outcome that one of them brought says nothing.
         """
         fresh = self._new_predictions()
         if fresh.height:
@@ -74,7 +77,7 @@ class Outcomes:
         events = self._history.frame(label.source.name, self._columns)
         events = events.filter(pl.col("_time") >= pl.from_epoch(pl.lit(oldest_us), "us").dt.replace_time_zone("UTC"))
         units = pending.select(_t=pl.col("_time").dt.epoch("us"), unit=pl.col("unit").cast(self._key_type))
-        judged = outcomes(label, units, events, now_us, holds)
+        judged = outcomes(label, units, events, now_us, holds, of_label(self._model, bad))
         matured = judged["matured"]
         if matured.any():
             self._mature.append(pending.filter(matured).hstack(judged.filter(matured).select("mature_at_us", "y")))

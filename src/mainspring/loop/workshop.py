@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 import polars as pl
 
-from mainspring.catalog import Catalog
+from mainspring.catalog import BadWindow, Catalog
 from mainspring.core import Config, NotFoundError, RefusedError, did_you_mean
 from mainspring.definitions import LOSSES, ModelDef, Project, load_project
 from mainspring.events.history import History
@@ -117,6 +117,7 @@ class Workshop:
             self._config.datasets,
             now_us=now_us,
             holds=self._catalog.holds(model.label.source.name),
+            bad=self._catalog.bad_windows(sources_of(model)),
             reuse=load_dataset(self._config.located(earlier[-1].path)) if earlier and not is_served else None,
             served=self._served(name, version) if is_served else None,
             progress=progress,
@@ -153,15 +154,12 @@ class Workshop:
         needed, now_us = Needed(model, self.history), int(said["known_until_us"])
         upto = {source: state["last_offset"] for source, state in said["sources"].items()}
         frames = {s: needed.frame(s).filter(pl.col("_offset") <= upto[s]) for s in sources_of(model)}
-        holds = [
-            (opened, None if closed is None or closed > now_us else closed)
-            for opened, closed in self._catalog.holds(model.label.source.name)
-            if opened < now_us
-        ]
+        holds = [(opened, closed) for opened, closed in said.get("holds", ())]
+        bad = [BadWindow(**one) for one in said.get("bad", ())]
         final = self._config.located(found.path)
         final.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=final.parent, prefix=".again.") as folder:
-            built = build(model, frames, Path(folder), now_us=now_us, holds=holds)
+            built = build(model, frames, Path(folder), now_us=now_us, holds=holds, bad=bad)
             if built.hash == hash and not final.exists():
                 built.path.rename(final)
         return built.hash, final

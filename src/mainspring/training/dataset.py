@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from mainspring.catalog import BadWindow
 from mainspring.core.errors import NotFoundError, RefusedError
 from mainspring.definitions import ModelDef, SourceDef, ViewDef
 from mainspring.events.versions import first_asked
+from mainspring.training.badwindows import of_label, reached
 from mainspring.training.labels import Hold, outcomes
 from mainspring.training.served import Served, differences, logged
 from mainspring.training.trainingset import KEYS, Counts, DatasetMeta, ServedFeature, SourceState, TrainingSet, save
@@ -45,6 +47,7 @@ def build(  # noqa: PLR0913  what a set is made of, by keyword
     now_us: int,
     between_us: tuple[int | None, int | None] = (None, None),
     holds: Sequence[Hold] = (),
+    bad: Sequence[BadWindow] = (),
     reuse: TrainingSet | None = None,
     served: Served | None = None,
     lake_versions: Mapping[str, int] | None = None,
@@ -60,6 +63,7 @@ def build(  # noqa: PLR0913  what a set is made of, by keyword
         now_us: As of when: only labels mature by then are used.
         between_us: Rows lie at or after the first moment and before the second; None is without end.
         holds: Incidents on the label's source: (opened, closed or None).
+        bad: Windows that failed a blocking check: what they reach is left out.
         reuse: An earlier set: features of its rows are read instead of replayed where they cannot have changed.
         served: Predictions: rows are those, with the values that were served, instead of replayed requests.
         lake_versions: Version of each source's lake table, for the record.
@@ -75,9 +79,12 @@ def build(  # noqa: PLR0913  what a set is made of, by keyword
     requests = frames[model.request.name]
     told = logged(model, served, requests, now_us, between_us) if served is not None else None
     units = _units(model, requests, now_us, between_us) if told is None else told.units
-    became = outcomes(model.label, units, frames[model.label.source.name], now_us, holds)
+    events = frames[model.label.source.name]
+    became = outcomes(model.label, units, events, now_us, holds, of_label(model, bad))
     due = units["_t"] + model.label.horizon_us <= now_us
-    usable = became["matured"] & became["y"].is_not_null()
+    labelled = became["matured"] & became["y"].is_not_null()
+    is_left_out = pl.Series(reached(model, units, bad, frames), dtype=pl.Boolean)
+    usable = labelled & ~is_left_out
     counts = Counts(
         units=len(units),
         rows=int(usable.sum()),
@@ -85,10 +92,12 @@ def build(  # noqa: PLR0913  what a set is made of, by keyword
         held=int((due & ~became["matured"]).sum()),
         excluded=int((became["matured"] & became["y"].is_null()).sum()),
         other_features=0 if told is None else told.other_features,
+        left_out=int((labelled & is_left_out).sum()),
     )
     if not counts.rows:
         why = (
-            f"of {counts.units} requests {counts.immature} are immature, {counts.held} held, {counts.excluded} excluded"
+            f"of {counts.units} requests {counts.immature} are immature, {counts.held} held, "
+            f"{counts.excluded} excluded, {counts.left_out} left out for windows that failed a check"
         )
         raise RefusedError(
             "MS-T102",
@@ -134,6 +143,8 @@ def build(  # noqa: PLR0913  what a set is made of, by keyword
         reused_rows=reused,
         derived="" if told is None else "served values",
         served=differ,
+        holds=tuple(holds),
+        bad=tuple(bad),
     )
     return save(frame, meta, root)
 

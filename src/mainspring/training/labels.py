@@ -18,7 +18,12 @@ _NEVER = np.iinfo(np.int64).max
 
 
 def outcomes(
-    label: LabelDef, units: pl.DataFrame, events: pl.DataFrame, now_us: int, holds: Sequence[Hold] = ()
+    label: LabelDef,
+    units: pl.DataFrame,
+    events: pl.DataFrame,
+    now_us: int,
+    holds: Sequence[Hold] = (),
+    bad: Sequence[Hold] = (),
 ) -> pl.DataFrame:
     """What became of each unit, as far as it may be said at ``now_us``.
 
@@ -34,6 +39,7 @@ def outcomes(
             ``_until_known_at``.
         now_us: As of when. A label is mature once its moment has come.
         holds: Incidents on the label's source; they may overlap.
+        bad: Spans of knowing whose outcomes are wrong: a unit with such an outcome is excluded.
 
     Returns:
         One row a unit, in order: ``matured`` (bool), ``mature_at_us`` (int64, null while held by an open incident),
@@ -49,6 +55,10 @@ def outcomes(
     values = events["_y"].to_numpy() if len(events) else np.empty(0)
     y = np.full(len(units), np.nan)
     y[known] = values[found[known]]
+    if bad and len(events):
+        said_at = events["_known_at"].to_numpy()[found]
+        for since, until in bad:
+            y[known & (said_at >= since) & (said_at < (_NEVER if until is None else until))] = np.nan
     if not isinstance(label.otherwise, Exclude):
         y[matured & ~known] = float(label.otherwise)
     offsets = np.full(len(units), -1, np.int64)

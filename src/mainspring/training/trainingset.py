@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from mainspring.catalog import BadWindow
 from mainspring.core.errors import FormatError, NotFoundError
 from mainspring.definitions import Dataset, ModelDef
 from mainspring.models import Signature, signature_of
@@ -51,6 +52,7 @@ class Counts(msgspec.Struct, frozen=True):
         held: They came of age while an incident was open on the label's source.
         excluded: Mature, with no value: ``otherwise=ms.exclude``, or an outcome that says null.
         other_features: Predictions by a version with other features, in a set of served values.
+        left_out: Mature, and reached by a window of a source that failed a blocking check.
     """
 
     units: int
@@ -59,6 +61,7 @@ class Counts(msgspec.Struct, frozen=True):
     held: int
     excluded: int
     other_features: int = 0
+    left_out: int = 0
 
 
 class ServedFeature(msgspec.Struct, frozen=True):
@@ -89,6 +92,8 @@ class DatasetMeta(msgspec.Struct, frozen=True):
         reused_rows: Rows whose features were all read from an earlier set.
         derived: How the rows came to be other than by a replay; empty for a replayed set.
         served: Of a set of served values: how each feature compares with a replay.
+        holds: Spans in which labels were held, as of then: None for one that was open.
+        bad: Windows that had failed a blocking check.
     """
 
     model: str
@@ -109,6 +114,8 @@ class DatasetMeta(msgspec.Struct, frozen=True):
     format: int = FORMAT
     expressions: dict[str, str] = {}
     served: tuple[ServedFeature, ...] = ()
+    holds: tuple[tuple[int, int | None], ...] = ()
+    bad: tuple[BadWindow, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
