@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from lightgbm import LGBMClassifier
 
@@ -116,7 +116,7 @@ def build(root: Path, models: Sequence[Asked], events: int, *, workers: int = 1,
             model = project.models[one.name]
             if one.same_as:
                 meta, graph, signature, examples = made[one.same_as]
-                meta = dataclasses.replace(meta, model=one.name, definition_version=model.version)
+                meta = msgspec.structs.replace(meta, model=one.name, definition_version=model.version)
             else:
                 meta, graph, signature, examples = made[one.name] = _train(model, train_rows)
             path = write(config.packages, meta, (graph, graph), (signature, signature), examples).path
