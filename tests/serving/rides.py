@@ -239,7 +239,7 @@ class World:
         known = self.project.sources | SYSTEM_SOURCES
         return [dict(zip([f.name for f in known[source].fields], r.values, strict=True)) for r in records]
 
-    def run(self, story, limits=None, intake=False):
+    def run(self, story, limits=None, intake=False, seconds=60):
         """Tell ``story(gateway, client)`` to a gateway on the loop that production uses."""
 
         async def main():
@@ -250,7 +250,7 @@ class World:
                 await gateway.start()
                 stack.push_async_callback(gateway.stop, 5)
                 client = await stack.enter_async_context(Client(gateway.url))
-                return await asyncio.wait_for(story(gateway, client), 60)
+                return await asyncio.wait_for(story(gateway, client), seconds)
 
         return uvloop.run(main())
 
