@@ -205,7 +205,7 @@ def sizes(bench: Bench, folder: Path) -> None:
             with OnlineStore.open(folder / f"hop{n}-{hop_us}", MAP_BYTES, writable=True) as store:
                 (view,) = views(1, hop_us)
                 Folder([view], store).backfill(view, events, events.height)
-                taken.append(footprint(store, store.root().views[f"{view.name}@{view.version}"].id).bytes)
+                taken.append(footprint(store, store.root().views[f"{view.name}@{view.version}"]).bytes)
         name = f"state of a key of {n:,} events in 60 days, windows to 30 days, hop=1h"
         bench.add(name, taken[1], "bytes", against=f"{taken[0]:,} without hop", ratio=taken[0] / taken[1])
 

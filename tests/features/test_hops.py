@@ -108,7 +108,7 @@ def test_a_busy_key_takes_a_row_a_hop_and_not_its_events(store):
     for first in range(0, len(amounts), 2_000):
         folder.fold([record(i + 1, "a", amounts[i], i * step_us) for i in range(first, first + 2_000) if i < 43_200])
     views = store.root().views
-    bytes_of = {v.name: footprint(store, views[f"{v.name}@{v.version}"].id).bytes for v in (exact, saw)}
+    bytes_of = {v.name: footprint(store, views[f"{v.name}@{v.version}"]).bytes for v in (exact, saw)}
     event_bytes = 8 * 4
     open_hops, group = (HOUR_US + HOP_US) // step_us * event_bytes, 8_192 * event_bytes
     assert bytes_of["exact"] > len(amounts) * event_bytes

@@ -6,14 +6,15 @@ import threading
 import msgspec
 import numpy as np
 import pytest
-from streams import every_aggregate, make_view, record
+from streams import every_aggregate, feature, make_view, record
 
 from mainspring.core.errors import FormatError, RefusedError, UnavailableError
 from mainspring.features.fold import Folder
+from mainspring.features.footprint import footprint
 from mainspring.features.keys import encode_key
 from mainspring.features.reader import Reader
 from mainspring.features.state import FORMAT, REBUILD, pack_events, unpack_events
-from mainspring.features.store import OnlineStore
+from mainspring.features.store import OnlineStore, view_of
 
 VIEW = make_view(*every_aggregate(1_000))
 
@@ -150,3 +151,20 @@ def test_an_older_releases_state_is_refused_to_readers_and_discarded_by_the_proc
             assert txn.get(b"blocks") is None
         Folder([VIEW], store).fold([record(1, "a", 1.0, 0)])
         assert read_all(Reader([VIEW], store), [("a",)]) == [1.0]
+
+
+def test_what_views_know_of_one_entity_lies_side_by_side_and_one_view_goes_without_the_other(store):
+    one, two = (make_view(feature("n", "count", "x"), name=name) for name in ("one", "two"))
+    folder = Folder([one, two], store)
+    folder.fold([record(i + 1, f"key{i % 300}", 1.0, i) for i in range(900)])
+    ids = [store.root().views[f"{view.name}@{view.version}"].id for view in (one, two)]
+    with store.env.begin() as txn:
+        assert [view_of(place) for place in txn.cursor(store.heads).iternext(values=False)] == ids * 300
+    size = footprint(store, store.root().views[f"two@{two.version}"])
+    assert size.keys == 300
+    assert size == footprint(store, store.root().views[f"one@{one.version}"])
+    assert footprint(store, store.root().views[f"two@{two.version}"], most_keys=7).keys == 7
+    folder.drop(f"one@{one.version}")
+    with store.env.begin() as txn:
+        assert {view_of(place) for place in txn.cursor(store.heads).iternext(values=False)} == {ids[1]}
+    assert footprint(store, store.root().views[f"two@{two.version}"]) == size

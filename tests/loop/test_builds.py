@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from standing import HOUR, T0, Standing
 
 from mainspring.features import Reader
+from mainspring.features.store import view_of
 from mainspring.loop.builds import Build, Builds, begin
 from mainspring.loop.consumers import asked_anew, consumers, needed_views
 
@@ -74,8 +75,9 @@ def test_both_versions_are_folded_until_no_release_reads_the_old_one(standing):
     standing.fold()
     assert labels(standing) == {f"driver@{new.version}"}
     with standing.store.env.begin() as txn:
-        ids = {bytes(key)[:4] for db in (standing.store.heads, standing.store.statistics) for key, _ in txn.cursor(db)}
-    assert ids == {standing.store.root().views[f"driver@{new.version}"].id.to_bytes(4, "big")}
+        heads = {view_of(key) for key, _ in txn.cursor(standing.store.heads)}
+        days = {int.from_bytes(key[:4], "big") for key, _ in txn.cursor(standing.store.statistics)}
+    assert heads == days == {standing.store.root().views[f"driver@{new.version}"].id}
 
 
 def test_the_log_is_folded_between_two_steps_of_a_build(standing):

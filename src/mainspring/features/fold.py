@@ -26,7 +26,7 @@ from mainspring.features.keys import encode_key
 from mainspring.features.layout import Layout, compile_view
 from mainspring.features.state import LONG_AGO, REBUILD, Sizes
 from mainspring.features.statistics import Statistics
-from mainspring.features.store import BUILDING, OnlineStore, Root, ViewState
+from mainspring.features.store import BUILDING, OnlineStore, Root, ViewState, shelf_of
 from mainspring.features.streams import Stream, streams_of, with_used
 from mainspring.features.sweep import Sweep
 from mainspring.features.used import UsedViews
@@ -73,7 +73,7 @@ class Folder:
             if root.offset == 0:
                 for label in self.layouts:
                     if label not in root.views:
-                        root.views[label] = _new(root, 0)
+                        root.views[label] = _new(root, self.layouts[label], 0)
             self.offset = root.offset
 
     @contextmanager
@@ -198,9 +198,9 @@ class Folder:
         with self._write() as (txn, root):
             old = root.views.get(label)
             if old is not None:
-                self.store.drop(old.id, txn)
+                self.store.drop(old, txn)
                 self._forget()
-            state = root.views[label] = _new(root, BUILDING)
+            state = root.views[label] = _new(root, layout, BUILDING)
             number, clock_us = state.id, root.clock_us
         came = history.filter(pl.col("_offset") <= upto)
         if came.height:
@@ -262,7 +262,7 @@ class Folder:
         with self._write() as (txn, root):
             state = root.views.pop(label, None)
             if state is not None:
-                self.store.drop(state.id, txn)
+                self.store.drop(state, txn)
                 self._forget()
 
     def _ready(self, root: Root) -> dict[str, ViewState]:
@@ -392,8 +392,8 @@ def _under_construction(root: Root, label: str, number: int) -> ViewState:
     return state
 
 
-def _new(root: Root, offset: int) -> ViewState:
+def _new(root: Root, layout: Layout, offset: int) -> ViewState:
     """State of a view that begins now, under an id that was never used."""
-    state = ViewState(root.next_id, offset, generation=root.next_id)
+    state = ViewState(root.next_id, offset, generation=root.next_id, shelf=shelf_of(layout.view.entity))
     root.next_id += 1
     return state

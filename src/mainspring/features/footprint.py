@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mainspring.features.store import heads_of, parts_of
+
 if TYPE_CHECKING:
     from mainspring.features.layout import Layout
-    from mainspring.features.store import OnlineStore
+    from mainspring.features.store import OnlineStore, ViewState
 
 MOST_KEYS = 200_000
 STAMP_COLUMNS = 3
@@ -19,7 +21,8 @@ class Footprint:
     """Keys of a view and the bytes of their state, keys and values as the store holds them.
 
     Attributes:
-        is_whole: Whether every key was looked at; else both numbers are of the first ``MOST_KEYS``.
+        is_whole: Whether every key was looked at; else both numbers are of the first ``MOST_KEYS``, without versions of
+            rows that may be corrected.
     """
 
     keys: int
@@ -32,34 +35,34 @@ class Footprint:
         return self.bytes / self.keys if self.keys else 0.0
 
 
-def footprint(store: OnlineStore, view: int, most_keys: int = MOST_KEYS) -> Footprint:
+def footprint(store: OnlineStore, state: ViewState, most_keys: int = MOST_KEYS) -> Footprint:
     """Measure the state of a view.
 
     Args:
         store: Open in any way.
-        view: The view's prefix (``ViewState.id``).
+        state: Of the view.
         most_keys: Look at no more keys than this.
     """
-    prefix = view.to_bytes(4, "big")
-    after = (view + 1).to_bytes(4, "big")
     keys = total = 0
+    last = b""
     with store.env.begin(buffers=True) as txn:
         with txn.cursor(store.heads) as cursor:
-            found = cursor.set_range(prefix)
-            while found and bytes(cursor.key()[:4]) == prefix:
+            for key in heads_of(cursor, state):
                 if keys == most_keys:
-                    after = bytes(cursor.key())
+                    last = key
                     break
                 keys += 1
                 total += len(cursor.key()) + len(cursor.value())
+        with txn.cursor(store.parts) as cursor:
+            for _ in parts_of(cursor, state, last):
+                total += len(cursor.key()) + len(cursor.value())
+        prefix = state.id.to_bytes(4, "big")
+        with txn.cursor(store.versions) as cursor:
+            found = not last and cursor.set_range(prefix)
+            while found and bytes(cursor.key()[:4]) == prefix:
+                total += len(cursor.key()) + len(cursor.value())
                 found = cursor.next()
-        for database in (store.parts, store.versions):
-            with txn.cursor(database) as cursor:
-                found = cursor.set_range(prefix)
-                while found and bytes(cursor.key()) < after:
-                    total += len(cursor.key()) + len(cursor.value())
-                    found = cursor.next()
-    return Footprint(keys, total, is_whole=after == (view + 1).to_bytes(4, "big"))
+    return Footprint(keys, total, is_whole=not last)
 
 
 def column_share(layout: Layout, columns: int) -> float:

@@ -23,6 +23,7 @@ from mainspring.features.reader import Reader
 from mainspring.features.replay import replay
 from mainspring.features.state import H_CHANGED
 from mainspring.features.status import Status
+from mainspring.features.store import heads_of
 from mainspring.features.windows import left_edge
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 Metric = Literal["cosine", "dot", "euclidean"]
 METRICS: dict[str, int] = {"cosine": 0, "dot": 1, "euclidean": 2}
 _COSINE, _EUCLIDEAN = METRICS["cosine"], METRICS["euclidean"]
-_PREFIX = 4  # bytes of a view in a head's key
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Nearest:
                 self._forget()
                 self._state, self._offset = state.id, -1
             if root.commits != self._commits:
-                keys = self._changed(txn, state.id)
+                keys = self._changed(txn, state)
                 self._put(keys, *self._read(txn, root, state, keys, LONGEST_US))
                 self._commits, self._offset = root.commits, root.offset
             vectors, times = self._vectors[: len(self._keys)], self._times[: len(self._keys)]
@@ -125,17 +125,14 @@ class Nearest:
         self._vectors = np.empty((0, self._feature.dim))
         self._times = np.empty(0)
 
-    def _changed(self, txn: Any, view: int) -> list[bytes]:
+    def _changed(self, txn: Any, state: Any) -> list[bytes]:
         """Keys of the view whose heads were written after the offset that this one stands at."""
-        prefix = view.to_bytes(_PREFIX, "big")
         found = []
         with txn.cursor(self._store.heads) as cursor:
-            more = cursor.set_range(prefix)
-            while more and bytes(cursor.key()[:_PREFIX]) == prefix:
+            for key in heads_of(cursor, state):
                 changed = int.from_bytes(cursor.value()[8 * H_CHANGED : 8 * H_CHANGED + 8], "little", signed=True)
                 if changed > self._offset:
-                    found.append(bytes(cursor.key()[_PREFIX:]))
-                more = cursor.next()
+                    found.append(key)
         return found
 
     def _read(self, txn: Any, root: Any, state: Any, keys: list[bytes], t_us: int) -> tuple[np.ndarray, np.ndarray]:

@@ -166,7 +166,7 @@ class Snapshot:
                 continue
             number = numbers.get(key)
             if number is None:
-                place = head_key(state.id, key)
+                place = head_key(state, key)
                 raw = self._txn.get(place, db=self._reader.store.heads)
                 number = numbers[key] = -1 if raw is None else len(raws)
                 if raw is not None:

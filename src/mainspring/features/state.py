@@ -27,7 +27,7 @@ import numpy as np
 from mainspring.core.errors import FormatError
 from mainspring.features.tree import SUMMARY
 
-FORMAT = 3
+FORMAT = 4
 REBUILD = "stop the worker, delete the state folder and start it again: it is rebuilt from the lake and the log"
 """The hint of an error about a state that cannot be folded on."""
 

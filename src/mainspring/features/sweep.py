@@ -8,7 +8,7 @@ from typing import Any
 
 from mainspring.features.layout import Layout
 from mainspring.features.state import H_FLOOR, HEAD
-from mainspring.features.store import OnlineStore, ViewState
+from mainspring.features.store import OnlineStore, ViewState, view_of
 
 PASSES = 4  # over all heads while the clock moves on by the shortest retention
 MOST = 2_000  # heads looked at in one fold
@@ -30,10 +30,10 @@ class Sweep:
         Args:
             store: Where the heads are.
             txn: A write transaction of it.
-            views: By their prefix; those with windows since the beginning keep every key.
+            views: By their id; those with windows since the beginning keep every key.
             clock_us: The folded clock.
         """
-        bounded = {prefix: found for prefix, found in views.items() if not found[0].keeps_past}
+        bounded = {number: found for number, found in views.items() if not found[0].keeps_past}
         moved_us = clock_us - (clock_us if self._clock_us is None else self._clock_us)
         self._clock_us = clock_us
         if not bounded or moved_us <= 0:
@@ -55,7 +55,7 @@ class Sweep:
                     self._place = b""
                     break
                 place, raw = cursor.item()
-                view = views.get(int.from_bytes(place[:4], "big"))
+                view = views.get(view_of(place))
                 if view is not None and _newest_us(raw) < clock_us - view[0].keep_us:
                     dead.append(place)
                     view[1].gone += 1

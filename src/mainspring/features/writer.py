@@ -13,7 +13,7 @@ from mainspring.features.heads import append
 from mainspring.features.layout import Layout
 from mainspring.features.places import Triple
 from mainspring.features.state import HEAD, Sizes
-from mainspring.features.store import KeyParts, OnlineStore, ViewState, head_key
+from mainspring.features.store import KeyParts, OnlineStore, ViewState, head_key, head_keys
 from mainspring.features.tiers import KeyState
 
 
@@ -47,8 +47,7 @@ class Writer:
             return
         sizes = self.sizes or Sizes.of(len(self.layout.columns))
         trims = 0 if self.layout.keeps_past else 1
-        prefix = head_key(self.state.id, b"")
-        places = [prefix + key for key in keys]
+        places = head_keys(self.state, keys)
         with self.txn.cursor(self.store.heads) as cursor:
             known = dict(cursor.getmulti(places))
             raws = [known.get(place, b"") for place in places]
@@ -72,7 +71,7 @@ class Writer:
     def remove(self, removed: Mapping[bytes, Sequence[Triple]]) -> None:
         """Take events out, by their key and (time, known_at, offset); those that are not there are skipped."""
         for name, stamps in removed.items():
-            place = head_key(self.state.id, name)
+            place = head_key(self.state, name)
             key = self._read(place, self.txn.get(place, db=self.store.heads))
             if key.remove_all(stamps):
                 self._write(place, key)

@@ -97,7 +97,7 @@ def _footprint(config: Config, view: ViewDef) -> Footprint | None:
 
     with OnlineStore.open(config.state_path, config.limits.state_map_bytes) as store:
         state = store.root().views.get(f"{view.name}@{view.version}")
-        return None if state is None else footprint(store, state.id)
+        return None if state is None else footprint(store, state)
 
 
 def _from_history(config: Config, view: ViewDef, count: _Count) -> tuple[int | None, int | None, str]:

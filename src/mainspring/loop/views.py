@@ -109,7 +109,7 @@ def _add_state(out: dict[str, Any], view: ViewDef, store: OnlineStore, log: Log,
         return
     layout = compile_view(view)
     state = store.root().views[f"{view.name}@{view.version}"]
-    size = footprint(store, state.id)
+    size = footprint(store, state)
     out["state"] = {
         "offset": fresh.offset,
         "serves": fresh.serves,
