@@ -350,3 +350,26 @@ def test_entities_of_several_columns_and_long_names_are_kept_apart(store):
     keys = [(k, m) for k in names for m in (1, 11, None)]
     values, _, _ = read_live(store, view, keys, [50] * len(keys))
     assert values[:, 0].tolist() == [1.0, 1.0, 0.0] * 4
+
+
+def test_several_views_are_read_at_once_as_each_is_alone(store):
+    views = [
+        make_view(*every_aggregate(40), name="scans"),
+        make_view(feature("n", "count", "x"), feature("sum", "sum", "x", window=30), name="sums"),
+        make_view(feature("n", "count", "x"), name="behind"),
+    ]
+    folder = Folder(views[:2], store)
+    folder.fold([record(i + 1, f"key{i % 7}", float(i), i // 2) for i in range(600)])
+    shared, other = [("key1",), None, ("key1",), ("nobody",), ("key5",)], [("key2",)] * 5
+    t_us = np.array([300, 300, 120, 300, 1 << 62])
+    with Reader(views, store).snapshot() as snap:
+        asked = [(views[0], shared), (views[1], shared), (views[1], other), (views[2], shared)]
+        found = snap.read_views(asked, t_us)
+        for (view, keys), (values, status) in zip(asked, found, strict=True):
+            alone, codes = snap.read(view, keys, t_us)
+            assert values.tobytes() == alone.tobytes()
+            assert np.array_equal(status, codes)
+            one = [snap.read(view, [key], t_us[i : i + 1])[0][0] for i, key in enumerate(keys)]
+            assert np.array_equal(values, np.array(one), equal_nan=True)
+    assert found[1][0][:, 0].tolist() == [86.0, 0.0, 35.0, 0.0, 85.0]
+    assert (found[3][1] == Status.UNAVAILABLE).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -13,24 +14,59 @@ from mainspring.features.body import Body
 from mainspring.features.compiled import compiled
 from mainspring.features.layout import Layout
 from mainspring.features.past import INTS, MOMENTS, Past
-from mainspring.features.state import D_KNOWN, D_OFFSET, FORMAT, HEAD, no_events, unknown_format
+from mainspring.features.state import D_KNOWN, D_OFFSET, FORMAT, H_KEPT, HAS_PAST, HEAD, no_events, unknown_format
 from mainspring.features.tree import N_AFTER, N_BEGIN, N_LEAF, N_NEWEST, N_UNTIL, N_UP, NEVER, NODE, SUMMARY
 
-_I, _I2, _F2, _F3 = "int64[::1]", "int64[:, ::1]", "float64[:, ::1]", "float64[:, :, ::1]"
+_I, _I2, _I3 = "int64[::1]", "int64[:, ::1]", "int64[:, :, ::1]"
+_F, _F2, _F3 = "float64[::1]", "float64[:, ::1]", "float64[:, :, ::1]"
 
 
-@compiled(f"int64({_I}, {_I}, int64)")
-def check_heads(words: np.ndarray, at: np.ndarray, columns: int) -> int:
-    """The first byte of a head that is of another format; 0 if there is none."""
-    for key in range(at.shape[0] - 1):
-        word = words[at[key]]
-        if word & 0xFF != FORMAT or (word >> 16) & 0xFFFF != columns:
-            return int(word & 0xFF)
-    return 0
+@compiled(f"int64({_I}, int64, {_I}, {_I})")
+def _survey(words: np.ndarray, columns: int, at: np.ndarray, behind: np.ndarray) -> int:
+    """Find where heads begin, and which keys have more than their tails: how many, or −1 − format of one that is other.
+
+    Args:
+        words: int64, heads one after another.
+        columns: C.
+        at: int64[keys + 1], to hold where each begins, and the end.
+        behind: int64[keys], to hold those that have more.
+    """
+    place, found = 0, 0
+    for key in range(behind.shape[0]):
+        at[key] = place
+        word = words[place] if place + HEAD <= words.shape[0] else 0
+        events = word >> 32
+        if word & 0xFF != FORMAT or (word >> 16) & 0xFFFF != columns or events < 0:
+            return -1 - (word & 0xFF)
+        if words[place + H_KEPT] > 0 or word & (HAS_PAST << 8):
+            behind[found] = key
+            found += 1
+        place += HEAD + (3 + columns) * events
+    at[behind.shape[0]] = place
+    return found if place == words.shape[0] else -1
+
+
+def survey(layout: Layout, words: np.ndarray, keys: int) -> tuple[np.ndarray, list[int]]:
+    """Where each of some heads begins, int64[keys + 1] with the end, and which keys have more than their tails.
+
+    Args:
+        layout: Of the view.
+        words: int64, heads one after another.
+        keys: How many.
+
+    Raises:
+        FormatError: A head is of a format that this release does not know (MS-F901).
+    """
+    at, behind = np.empty(keys + 1, np.int64), np.empty(keys, np.int64)
+    found = _survey(words, len(layout.columns), at, behind)
+    if found < 0:
+        raise unknown_format(-1 - found)
+    return at, behind[:found].tolist()
 
 
 @compiled(
-    f"Tuple(({_I}, {_I}, {_F2}, {_I2}, {_F3}, {_I2}))({_I}, {_I}, int64, int64, {_I2}, {_I}, {_I}, {_I}, {_I}, {_F3})"
+    f"Tuple(({_I}, {_I}, {_F2}, {_I2}, {_F3}, {_I2}))"
+    f"({_I}, {_I}, int64, int64, {_I2}, {_I}, {_I}, {_I}, {_I}, {_F3}, {_I2})"
 )
 def assemble(
     words: np.ndarray,
@@ -43,6 +79,7 @@ def assemble(
     begins: np.ndarray,
     newest: np.ndarray,
     leaf_sums: np.ndarray,
+    marks: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Lay out keys.
 
@@ -57,9 +94,10 @@ def assemble(
         begins: int64[L], first event of each leaf, counted from the key's first.
         newest: int64[L], greatest stamp of each.
         leaf_sums: float64[L, S, SUMMARY], of the columns that have summaries.
+        marks: int64[2, keys + 1], the last two rows of the keys for ``kernels.read``.
 
     Returns:
-        Times, stamps, values, nodes, sums and keys for ``kernels.read``; the last two rows of the keys are not filled.
+        Times, stamps, values, nodes, sums and keys for ``kernels.read``.
     """
     keys = at.shape[0] - 1
     n, leaves = events.shape[1], begins.shape[0]
@@ -71,6 +109,7 @@ def assemble(
     summed = leaf_sums.shape[1]
     nodes, sums = np.empty((leaves + 1, NODE), np.int64), np.empty((summed, leaves + 1, SUMMARY))
     ranges = np.empty((4, keys + 1), np.int64)
+    ranges[2:] = marks
     for i in range(leaves + 1):
         nodes[i, N_LEAF], nodes[i, N_AFTER], nodes[i, N_UP] = i, i + 1, -1
         nodes[i, N_NEWEST] = nodes[i, N_UNTIL] = NEVER
@@ -104,7 +143,77 @@ def assemble(
     return times, stamps, values, nodes, sums, ranges
 
 
+@compiled(
+    f"void({_I}, {_I}, int64, int64, {_I2}, {_I}, {_I}, {_I}, {_I}, {_F3}, {_I2}, {_F3}, {_I3}, "
+    f"{_I2}, {_I2}, {_F}, {_I}, int64, {_F2}, uint8[:, ::1])"
+)
+def _answer(
+    words: np.ndarray,
+    at: np.ndarray,
+    columns: int,
+    by: int,
+    events: np.ndarray,
+    event_at: np.ndarray,
+    leaf_at: np.ndarray,
+    begins: np.ndarray,
+    newest: np.ndarray,
+    leaf_sums: np.ndarray,
+    marks: np.ndarray,
+    past: np.ndarray,
+    past_ints: np.ndarray,
+    moments: np.ndarray,
+    plan: np.ndarray,
+    parameters: np.ndarray,
+    windows: np.ndarray,
+    hop: int,
+    out: np.ndarray,
+    status: np.ndarray,
+) -> None:
+    """``assemble``, then ``kernels.read``: arrays that Python never sees cost it nothing."""
+    times, stamps, values, nodes, sums, keys = assemble(
+        words, at, columns, by, events, event_at, leaf_at, begins, newest, leaf_sums, marks
+    )
+    which = moments.shape[1]
+    untils = np.empty(0, np.int64)
+    k.read(
+        times,
+        stamps,
+        untils,
+        values,
+        nodes,
+        sums,
+        past,
+        past_ints,
+        keys,
+        moments,
+        0,
+        which,
+        plan,
+        parameters,
+        windows,
+        hop,
+        out,
+        status,
+    )
+
+
 _NO_STAMPS = np.empty(0, np.int64)
+
+
+def answer(
+    layout: Layout,
+    words: np.ndarray,
+    at: np.ndarray,
+    by: int,
+    bodies: Mapping[int, Body],
+    moments: np.ndarray,
+    out: np.ndarray,
+    status: np.ndarray,
+) -> None:
+    """Answer moments by the first plan of a view; the arguments are those of ``arena_of`` and of ``kernels.read``."""
+    laid_out, past, ints, _ = _laid_out(layout, words, at, by, bodies)
+    given = moments, layout.plan, layout.parameters, layout.windows, layout.hop
+    _answer(*laid_out, past, ints, *given, out, status)
 
 
 def arena_of(
@@ -118,40 +227,37 @@ def arena_of(
         at: int64[keys + 1], where each begins, and the end.
         by: The row of events that visibility is judged by: 1 known_at, 2 offset.
         bodies: What lies behind the tail, of those keys that have anything there.
-
-    Raises:
-        FormatError: A head is of a format that this release does not know (MS-F901).
     """
-    columns = len(layout.columns)
-    form = check_heads(words, at, columns)
-    if form:
-        raise unknown_format(form)
-    keys = len(at) - 1
+    laid_out, past, ints, pasts = _laid_out(layout, words, at, by, bodies)
+    times, stamps, values, nodes, sums, keys = assemble(*laid_out)
+    return times, stamps, _NO_STAMPS, values, nodes, sums, past, ints, keys, *kept.lay_out(layout, pasts)
+
+
+def _laid_out(
+    layout: Layout, words: np.ndarray, at: np.ndarray, by: int, bodies: Mapping[int, Body]
+) -> tuple[tuple[Any, ...], np.ndarray, np.ndarray, list[Past]]:
+    """The arguments of ``assemble``, then what keys have let go of, as ``kernels.read`` takes it and as it is."""
+    columns, keys = len(layout.columns), len(at) - 1
     events, begins, newest, sums, past, ints = _nothing(columns, len(layout.needs))
-    event_at, leaf_at = np.zeros(keys + 1, np.int64), np.zeros(keys + 1, np.int64)
+    offsets, marks = np.zeros((2, keys + 1), np.int64), np.zeros((2, keys + 1), np.int64)
+    marks[0] = -1
+    pasts: list[Past] = []
     if bodies:
         for key, body in bodies.items():
-            event_at[key + 1], leaf_at[key + 1] = body.events.shape[1], len(body.begins)
-        np.cumsum(event_at, out=event_at)
-        np.cumsum(leaf_at, out=leaf_at)
+            offsets[0, key + 1], offsets[1, key + 1] = body.events.shape[1], len(body.begins)
+            marks[1, key] = 1 if len(body.hollow) or body.hops else 0
+            if body.past is not None:
+                marks[0, key] = len(pasts)
+                pasts.append(body.past)
+        np.cumsum(offsets, axis=1, out=offsets)
         parts = list(bodies.values())
         events = np.concatenate([body.events for body in parts], axis=1)
         begins = np.concatenate([body.begins for body in parts])
         newest = np.concatenate([body.nodes[:, D_KNOWN if by == 1 else D_OFFSET] for body in parts])
         sums = np.concatenate([body.sums for body in parts])
-    times, stamps, values, tree, summed, ranges = assemble(
-        words, at, columns, by, events, event_at, leaf_at, begins, newest, sums
-    )
-    ranges[k.KEY_PAST], ranges[k.KEY_HOLLOW] = -1, 0
-    pasts: list[Past] = []
-    for key, body in bodies.items():
-        ranges[k.KEY_HOLLOW, key] = 1 if len(body.hollow) or body.hops else 0
-        if body.past is not None:
-            ranges[k.KEY_PAST, key] = len(pasts)
-            pasts.append(body.past)
     if pasts:
         past, ints = np.stack([one[MOMENTS] for one in pasts]), np.stack([one[INTS] for one in pasts])
-    return times, stamps, _NO_STAMPS, values, tree, summed, past, ints, ranges, *kept.lay_out(layout, pasts)
+    return (words, at, columns, by, events, *offsets, begins, newest, sums, marks), past, ints, pasts
 
 
 @cache

@@ -101,7 +101,9 @@ def lay_out(layout: Layout, pasts: Sequence[Mapping[str, np.ndarray]]) -> tuple[
         layout: Of the view.
         pasts: The parts of each key that has let go of anything; other names in it are passed over.
     """
-    windows = layout.scan_windows[layout.scan_plan[:, k.P_WINDOW]] if len(layout.scan_plan) else []
+    if not layout.scans:
+        return np.empty(0, np.int64), np.zeros((len(pasts), 1), np.int64)
+    windows = layout.scan_windows[layout.scan_plan[:, k.P_WINDOW]]
     names = [
         name_of(row, parameter) if window == k.UNBOUNDED else ""
         for row, parameter, window in zip(layout.scan_plan, layout.scan_parameters, windows, strict=True)

@@ -112,6 +112,18 @@ class Layout:
         """Where hops end that no window is cut within any more, as of a folded clock."""
         return (max(clock_us, -LONGEST_US) - GRACE_US) // self.hop * self.hop if self.makes_hops else -LONGEST_US
 
+    @cached_property
+    def bounded_windows(self) -> np.ndarray:
+        """Those of ``windows`` that have a beginning."""
+        return np.asarray(self.windows[self.windows != k.UNBOUNDED])
+
+    @cached_property
+    def reach_us(self) -> int:
+        """How far behind a moment any answer looks; ``kernels.UNBOUNDED`` for since the beginning."""
+        reaches = [self.scan_reach_us] if self.scans else []
+        reaches.append(int(self.bounded_windows.max(initial=0)) + self.hop - 1)
+        return k.UNBOUNDED if k.UNBOUNDED in (*reaches, *self.windows.tolist()) else max(reaches)
+
     @property
     def scans(self) -> bool:
         """Whether some answers need the events themselves."""

@@ -11,13 +11,13 @@ import numpy as np
 from mainspring.definitions import ViewDef
 from mainspring.features import kernels as k
 from mainspring.features import scans
-from mainspring.features.arena import arena_of
+from mainspring.features.arena import answer, arena_of, survey
 from mainspring.features.body import Asked, Body, lay_out
 from mainspring.features.hopping import scan_with_hops, settle_with_hops
 from mainspring.features.keys import encode_key
 from mainspring.features.layout import GRACE_US, LONGEST_US, Layout, compile_view
-from mainspring.features.state import H_FORMAT, H_KEPT, H_SERIAL, HAS_PAST, HEAD, LONG_AGO, NEVER
-from mainspring.features.store import KeyParts, OnlineStore, Root, ViewState, head_key
+from mainspring.features.state import H_SERIAL, HEAD, LONG_AGO, NEVER
+from mainspring.features.store import KeyParts, OnlineStore, Root, ViewState, head_keys
 from mainspring.features.words import key_of
 
 CACHE_BYTES = 268_435_456
@@ -106,18 +106,46 @@ class Snapshot:
             Values float64[n, S], NaN for null, and status uint8[n, S]: ``UNAVAILABLE`` for a view that is not caught
             up and for a moment more than the grace behind the folded clock.
         """
-        layout = compile_view(view)
-        if not self.serves(view):
-            shape = len(keys), layout.width
-            return np.full(shape, np.nan), np.full(shape, k.UNAVAILABLE, np.uint8)
-        encoded = [None if parts is None else encode_key(parts) for parts in keys]
-        t = np.clip(np.asarray(t_us, np.int64), -LONGEST_US, LONGEST_US)
-        state = self._root.views[f"{view.name}@{view.version}"]
-        out, status = self._read(layout, state, encoded, t, limits, by)
-        late = t < self.clock_us - GRACE_US
-        if late.any():
-            out[:, late], status[:, late] = np.nan, k.UNAVAILABLE
-        return out.T, status.T
+        return self.read_views([(view, keys)], t_us, limits, by)[0]
+
+    def read_views(
+        self,
+        asked: Sequence[tuple[ViewDef, Sequence[tuple[Any, ...] | None]]],
+        t_us: np.ndarray,
+        limits: np.ndarray | None = None,
+        by: Literal["offset", "known_at"] = "offset",
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Answer the same moments from several views.
+
+        Args:
+            asked: Views, each with its keys; views by the same entity may share one sequence, which is encoded once.
+            t_us: As for ``read``.
+            limits: As for ``read``.
+            by: As for ``read``.
+
+        Returns:
+            Of each view what ``read`` returns.
+        """
+        moments = _moments(np.asarray(t_us, np.int64), limits)
+        late = moments[k.M_T] < self.clock_us - GRACE_US
+        any_late = bool(late.any())
+        encoded: dict[int, list[bytes | None]] = {}
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        for view, keys in asked:
+            layout = compile_view(view)
+            state = self._root.views.get(f"{view.name}@{view.version}")
+            if state is None or state.offset != self.offset:
+                shape = len(keys), layout.width
+                found.append((np.full(shape, np.nan), np.full(shape, k.UNAVAILABLE, np.uint8)))
+                continue
+            named = encoded.get(id(keys))
+            if named is None:
+                named = encoded[id(keys)] = [None if parts is None else encode_key(parts) for parts in keys]
+            out, status = self._read(layout, state, named, moments, by)
+            if any_late:
+                out[:, late], status[:, late] = np.nan, k.UNAVAILABLE
+            found.append((out.T, status.T))
+        return found
 
     def read_known(
         self, layout: Layout, state: ViewState, keys: Sequence[bytes | None], t_us: np.ndarray, limits: np.ndarray
@@ -134,7 +162,7 @@ class Snapshot:
         Returns:
             Values float64[n, S], NaN for null, and status uint8[n, S].
         """
-        out, status = self._read(layout, state, keys, t_us, limits, "known_at")
+        out, status = self._read(layout, state, keys, _moments(t_us, limits), "known_at")
         return out.T, status.T
 
     def texts(self, words: np.ndarray) -> list[str | None]:
@@ -146,37 +174,25 @@ class Snapshot:
         return found
 
     def _read(
-        self,
-        layout: Layout,
-        state: ViewState,
-        keys: Sequence[bytes | None],
-        t_us: np.ndarray,
-        limits: np.ndarray | None,
-        by: str,
+        self, layout: Layout, state: ViewState, keys: Sequence[bytes | None], moments: np.ndarray, by: str
     ) -> tuple[np.ndarray, np.ndarray]:
+        """Answer ``moments``, whose keys are filled in here."""
         n = len(keys)
         out, status = np.empty((layout.width, n)), np.empty((layout.width, n), np.uint8)
         out[:], status[:] = layout.null[:, None], layout.null_status[:, None]
-        numbers: dict[bytes, int] = {}  # of the keys that have state, −1 for others
+        numbers: dict[bytes | None, int] = {None: -1}  # of the keys that have state, −1 for others
         places: list[bytes] = []
         raws: list[Any] = []
-        key_of_row = [-1] * n
-        for row, key in enumerate(keys):
-            if key is None:
-                continue
-            number = numbers.get(key)
-            if number is None:
-                place = head_key(state, key)
-                raw = self._txn.get(place, db=self._reader.store.heads)
-                number = numbers[key] = -1 if raw is None else len(raws)
+        get, heads = self._txn.get, self._reader.store.heads
+        for key, place in zip(keys, head_keys(state, keys), strict=True):
+            if key not in numbers:
+                raw = get(place, db=heads)
+                numbers[key] = -1 if raw is None else len(raws)
                 if raw is not None:
                     places.append(place)
                     raws.append(raw)
-            key_of_row[row] = number
         if raws:
-            moments = np.empty((4, n), np.int64)
-            moments[k.M_KEY], moments[k.M_T], moments[k.M_ROW] = key_of_row, t_us, np.arange(n)
-            moments[k.M_LIMIT] = EVERYTHING if limits is None else limits
+            moments[k.M_KEY] = [numbers[key] for key in keys]
             if len(raws) < n:
                 known = np.flatnonzero(moments[k.M_KEY] >= 0)
                 order = known[np.lexsort((moments[k.M_T][known], moments[k.M_KEY][known]))]
@@ -195,21 +211,23 @@ class Snapshot:
         status: np.ndarray,
     ) -> None:
         words = np.frombuffer(bytearray().join(raws), np.int64)
-        at = np.zeros(len(raws) + 1, np.int64)
-        np.cumsum([len(raw) >> 3 for raw in raws], out=at[1:])
+        at, some = survey(layout, words, len(raws))
         row = 2 if by == "offset" else 1
-        behind = (words[at[:-1] + H_KEPT] > 0) | (words[at[:-1] + H_FORMAT] & HAS_PAST << 8 > 0)
-        some = np.flatnonzero(behind).tolist()
         bodies: dict[int, Body] = {}
         for whole in (False, True):
             if some:
                 asked = _asked(layout, moments, by, whole=whole)
                 bodies = {i: self._body(layout, places[i], words[at[i] : at[i] + HEAD], asked) for i in some}
-            arena = arena_of(layout, words, at, row, bodies)
             have_hops = any(body.hops for body in bodies.values())
-            self._run(layout, arena, moments, out, status, scans_too=not have_hops)
+            are_whole = not have_hops and not any(len(body.hollow) for body in bodies.values())
+            if layout.scans and not have_hops:
+                self._run(layout, arena_of(layout, words, at, row, bodies), moments, out, status)
+            else:
+                answer(layout, words, at, row, bodies, moments, out, status)
             if have_hops:
                 scan_with_hops(layout, words, at, row, bodies, moments, out, status)
+            if are_whole:
+                return
             partial = (status[:, moments[k.M_ROW]] == k.PARTIAL).any(axis=0)
             if not partial.any():
                 return
@@ -223,35 +241,37 @@ class Snapshot:
 
     @staticmethod
     def _run(
-        layout: Layout,
-        arena: tuple[np.ndarray, ...],
-        moments: np.ndarray,
-        out: np.ndarray,
-        status: np.ndarray,
-        *,
-        scans_too: bool,
+        layout: Layout, arena: tuple[np.ndarray, ...], moments: np.ndarray, out: np.ndarray, status: np.ndarray
     ) -> None:
+        """Answer by both plans of a view."""
         *laid_out, kept, kept_starts = arena
         which = moments, 0, moments.shape[1]
         k.read(*laid_out, *which, layout.plan, layout.parameters, layout.windows, layout.hop, out, status)
-        if layout.scans and scans_too:
-            times, stamps, untils, values, keys = *laid_out[:4], laid_out[-1]
-            scans.answer(times, stamps, untils, values, keys, *which, *layout.scanned, kept, kept_starts, out, status)
+        times, stamps, untils, values, keys = *laid_out[:4], laid_out[-1]
+        scans.answer(times, stamps, untils, values, keys, *which, *layout.scanned, kept, kept_starts, out, status)
+
+
+def _moments(t_us: np.ndarray, limits: np.ndarray | None) -> np.ndarray:
+    """Moments as ``kernels.read`` takes them, one a row, their keys not filled in."""
+    moments = np.empty((4, len(t_us)), np.int64)
+    np.minimum(np.maximum(t_us, -LONGEST_US), LONGEST_US, out=moments[k.M_T])
+    moments[k.M_LIMIT] = EVERYTHING if limits is None else limits
+    moments[k.M_ROW] = np.arange(len(t_us))
+    return moments
 
 
 def _asked(layout: Layout, moments: np.ndarray, by: str, *, whole: bool) -> Asked:
     """What moments need to see the events of; with ``whole``, all that their windows hold."""
-    t, limit = np.unique(moments[k.M_T]), int(moments[k.M_LIMIT].min())
-    windows = layout.windows[layout.windows != k.UNBOUNDED]
-    lefts = (t[:, None] - windows) // layout.hop * layout.hop
-    reaches = [k.UNBOUNDED if len(windows) < len(layout.windows) else int(windows.max(initial=0)) + layout.hop - 1]
-    if layout.scans:
-        reaches.append(layout.scan_reach_us)
-    since_us = LONG_AGO if k.UNBOUNDED in reaches else int(t[0]) - max(reaches)
+    t, limit = moments[k.M_T], int(moments[k.M_LIMIT].min())
+    lefts = (t[:, None] - layout.bounded_windows) // layout.hop * layout.hop
+    edges = np.concatenate((t, lefts.ravel()))
+    edges.sort()
+    first = int(t.min())
+    since_us = LONG_AGO if layout.reach_us == k.UNBOUNDED else first - layout.reach_us
     fine_us = NEVER
     if whole:
         fine_us = since_us
     elif layout.scans:
-        fine_us = LONG_AGO if layout.scan_reach_us == k.UNBOUNDED else int(t[0]) - layout.scan_reach_us
+        fine_us = LONG_AGO if layout.scan_reach_us == k.UNBOUNDED else first - layout.scan_reach_us
     known, offset = (EVERYTHING, limit) if by == "offset" else (limit, EVERYTHING)
-    return Asked(np.unique(np.concatenate((t, lefts.ravel()))), since_us, fine_us, known, offset)
+    return Asked(edges, since_us, fine_us, known, offset)

@@ -285,10 +285,10 @@ def head_key(state: ViewState, key: bytes) -> bytes:
     return state.shelf + key + _VIEW.pack(state.id)
 
 
-def head_keys(state: ViewState, keys: Iterable[bytes]) -> list[bytes]:
-    """Where the heads of keys are."""
+def head_keys(state: ViewState, keys: Iterable[bytes | None]) -> list[bytes]:
+    """Where the heads of keys are; of None, where none is."""
     shelf, view = state.shelf, _VIEW.pack(state.id)
-    return [shelf + key + view for key in keys]
+    return [shelf + key + view if key is not None else shelf for key in keys]
 
 
 def view_of(place: Any, after: int = 0) -> int:

@@ -221,7 +221,8 @@ def gather(
     try:
         if views:
             with reader.snapshot() as snapshot:
-                blocks = [snapshot.read(view, _keys(rows, places), t_us) for view, places in views]
+                keys = {places: _keys(rows, places) for _, places in views}
+                blocks = snapshot.read_views([(view, keys[places]) for view, places in views], t_us)
                 for number, (view, _) in enumerate(views):
                     for slot in _text_slots(view):
                         texts[number, slot] = snapshot.texts(blocks[number][0][:, slot])
