@@ -15,6 +15,8 @@ from mainspring.definitions.values import Constraint, Field, SourceDef
 from mainspring.events.columnar import Columnar
 from mainspring.events.contract import Contract
 
+from drawn import BOUNDS, sources  # isort: skip
+
 T = "2013-03-01T12:00:00Z"
 T_US = 1_362_139_200_000_000
 GOOD = {"flight_id": "a", "carrier": "UA", "delay_min": 1.5, "seats": 3, "arrived_at": T}
@@ -248,14 +250,6 @@ def test_a_vector_is_taken_or_refused_alike_as_json_and_as_values(value):
 
 # --- the quick way and the exact one ----------------------------------------------------------------------------------
 
-BOUNDS = {
-    "str": (("one_of", ("a", "bb", "é")), ("length", (1, 2)), ("pattern", ("[a-zé]+",))),
-    "int": (("between", (-3, 9)), ("between", (-(2**70), 2.5)), ("one_of", (1, 7, 2**62))),
-    "float": (("between", (-1, 1.5)), ("between", (0, 2**60 + 1))),
-    "datetime": (("between", (10, T_US)),),
-    "bool": (),
-    "vector": (),
-}
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
@@ -269,25 +263,6 @@ VALUES = st.one_of(
     st.sampled_from(["0001-01-01T00:00:00+10:00", "1913-01-01T00:00:00Z", "2013-03-01T12:00:00.123456789+05:30"]),
     st.lists(st.sampled_from([1, 1.5, math.nan, math.inf, 1e308, None, True, "x"]), max_size=3),
 )
-
-
-@st.composite
-def sources(draw):
-    """A source with a column or two of every kind, some with checks, defaults and earlier names."""
-    fields = []
-    for kind, bounds in BOUNDS.items():
-        for number in range(draw(st.integers(1, 2))):
-            chosen = [Constraint(*c) for c in draw(st.lists(st.sampled_from(bounds), max_size=2))] if bounds else []
-            if kind == "vector":
-                chosen = [Constraint("dim", (2,))]
-            nullable = draw(st.booleans())
-            default, has_default = None, kind != "vector" and draw(st.booleans())
-            if has_default and not (nullable and draw(st.booleans())):
-                default = {"str": "zz", "int": 4, "float": 9.5, "bool": True, "datetime": datetime(2013, 3, 1)}[kind]  # noqa: DTZ001
-            name = f"{kind}_{number}"
-            aliases = (f"old_{name}",) if draw(st.booleans()) else ()
-            fields.append(Field(name, kind, nullable, tuple(chosen), default, has_default, aliases))
-    return SourceDef("s", (*fields, Field("at", "datetime")), time="at")
 
 
 def said_by(check):

@@ -44,7 +44,7 @@ class Client(Endpoint):
     def send(self, source: str, events: Event | Sequence[Event]) -> Delivery:
         """Queue an event of a source, or a list of them; returns before they are sent.
 
-        Values are what JSON can say, ``datetime``, and NumPy's scalars; NaN becomes null.
+        Values are what JSON can say, ``datetime``, and NumPy's scalars; NaN becomes null, infinity is refused.
 
         Returns:
             What ``outcomes()`` can be asked of; it may be thrown away.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -315,6 +316,18 @@ def _scalar(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be sent")
 
 
+def _refuse_infinite(row: Any) -> None:
+    """JSON has no word for infinity, and null is something else.
+
+    Raises:
+        ValueError: A column is infinite.
+    """
+    for name, value in row.items() if isinstance(row, Mapping) else ():
+        number = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+        if isinstance(number, float) and math.isinf(number):
+            raise ValueError(f"{name} is {number}")
+
+
 _to_json = msgspec.json.Encoder(enc_hook=_scalar).encode
 
 
@@ -325,7 +338,11 @@ def json_of(value: Any) -> bytes:
         ContractError: It holds what no JSON can say (MS-E505).
     """
     try:
-        return _to_json(value)
+        raw = _to_json(value)
+        if b"null" in raw:
+            for row in value if isinstance(value, (list, tuple)) else (value,):
+                _refuse_infinite(row)
+        return raw
     except (TypeError, ValueError, RecursionError, UnicodeEncodeError) as error:
         raise ContractError("MS-E505", f"this cannot be sent: {error}") from None
 
@@ -333,6 +350,8 @@ def json_of(value: Any) -> bytes:
 def _json(row: Any, place: int) -> bytes:
     try:
         raw = _to_json(row)
+        if b"null" in raw:
+            _refuse_infinite(row)
     except (TypeError, ValueError, RecursionError, UnicodeEncodeError) as error:
         raise ContractError("MS-E505", f"this cannot be sent: {error}", where=f"event {place}") from None
     if not raw.startswith(b"{"):

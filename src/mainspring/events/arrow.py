@@ -14,9 +14,8 @@ from typing import Any
 
 from mainspring.core.errors import ContractError, MainspringError, TooLargeError
 from mainspring.definitions.values import SourceDef
+from mainspring.events.ticks import microseconds
 
-_TICKS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": -1_000}
-_DAY_US = 86_400_000_000
 # Of the flatbuffer tables in Arrow's Message.fbs: places of their fields, and the union's number for a dictionary.
 _HEADER_TYPE, _HEADER, _COMPRESSION, _DICTIONARY_DATA = 1, 2, 3, 1
 _BODY_BYTES = 3
@@ -204,9 +203,9 @@ def _values(column: Any, name: str, source: SourceDef, pa: Any) -> list[Any]:
     kind = column.type
     types = pa.types
     if types.is_timestamp(kind):
-        return _times(column.cast(pa.int64()).to_pylist(), _TICKS[kind.unit])
+        return microseconds(column.cast(pa.int64()).to_pylist(), kind.unit)
     if types.is_date32(kind):
-        return _times(column.cast(pa.int32()).to_pylist(), _DAY_US)
+        return microseconds(column.cast(pa.int32()).to_pylist(), "d")
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         if not (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
             raise _not_taken(kind)
@@ -228,9 +227,3 @@ def _values(column: Any, name: str, source: SourceDef, pa: Any) -> list[Any]:
     if field is not None and field.kind == "datetime" and types.is_integer(kind):
         return [None if v is None else str(v) for v in values]  # of which unit? refused as the text that it is
     return values
-
-
-def _times(ticks: list[int | None], scale: int) -> list[int | None]:
-    if scale < 0:
-        return [None if t is None else t // -scale for t in ticks]
-    return [None if t is None else t * scale for t in ticks]

@@ -13,6 +13,7 @@ import msgspec
 from mainspring.core.errors import UnavailableError
 from mainspring.core.exchange import KINDS, Exchange
 from mainspring.events.internal import CheckedRows
+from mainspring.events.packing import packed
 from mainspring.events.progress import MovedError
 
 _KINDS = {**KINDS, 409: MovedError}
@@ -76,7 +77,7 @@ class IntakeClient:
         query |= {"sender": sender} if sender else {}
         query |= {"first_wins": "1"} if first_wins else {}
         path = "/internal/events" + (f"?{urllib.parse.urlencode(query)}" if query else "")
-        return self._post(path, msgspec.msgpack.encode(events), "application/msgpack")
+        return self._post(path, packed(events), "application/msgpack")
 
     def post_rows(self, found: CheckedRows) -> dict[str, Any]:
         """Send rows that this process has checked by their contracts; of an id that came before the first one stays.
@@ -103,7 +104,7 @@ class IntakeClient:
         """
         query = ({"history": "1"} if history else {}) | ({"backfill": "1"} if backfill else {})
         path = f"/internal/connectors/{connector}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
-        body = msgspec.msgpack.encode({"before": before, "cursor": cursor, "rows": rows})
+        body = packed({"before": before, "cursor": cursor, "rows": rows})
         return self._post(path, body, "application/msgpack")
 
     def post_json(self, path: str, obj: Any) -> dict[str, Any]:

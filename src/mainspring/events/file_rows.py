@@ -7,6 +7,7 @@ A row that breaks goes to quarantine with its line number and the rest goes on. 
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
@@ -19,9 +20,11 @@ from mainspring.core.errors import ContractError, NotFoundError
 from mainspring.core.names import did_you_mean
 from mainspring.core.times import from_datetime
 from mainspring.definitions.values import Field, Kind, SourceDef
+from mainspring.events.ticks import microseconds
 
 _MOST_LINES = 1_000  # that a quoted text of a CSV row may run over
 _NAME_CHARACTERS = 40  # of a column's name that a message quotes
+_INFINITE = frozenset({math.inf, -math.inf})
 _csv_field_bytes = 16_777_216
 
 
@@ -236,9 +239,12 @@ def _converter(kind: str, *, nullable: bool) -> Callable[[str], Any]:
 
 def _number(kind: type[int | float]) -> Callable[[str], Any]:
     def convert(text: str) -> Any:
-        if "_" in text:  # Python's own digits separator, in nobody's data
+        if "_" in text or not text.isascii():  # Python's own digits separator, and digits of other scripts
             raise ValueError(text)
-        return kind(text)
+        number = kind(text)
+        if number in _INFINITE and "n" not in text.lower():  # "1e999": a number, but none of a float
+            raise ValueError(text)
+        return number
 
     return convert
 
@@ -250,12 +256,20 @@ def _flag(text: str) -> bool:
     return known
 
 
+def _moment(text: str) -> int:
+    """A time as JSON has it, or in another form of ISO 8601: a date alone, without seconds."""
+    try:
+        return from_datetime(msgspec.convert(text, datetime))
+    except msgspec.ValidationError:
+        return from_datetime(datetime.fromisoformat(text))
+
+
 _CONVERTERS: dict[str, Callable[[str], Any]] = {
     "str": str,
     "int": _number(int),
     "float": _number(float),
     "bool": _flag,
-    "datetime": lambda text: from_datetime(datetime.fromisoformat(text)),
+    "datetime": _moment,
 }
 
 
@@ -272,8 +286,6 @@ def _json_rows(path: Path, _source: SourceDef) -> Iterator[FileRow]:
 def _parquet_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
     import polars as pl
 
-    from mainspring.definitions.expressions import UTC_US
-
     try:
         frame = pl.scan_parquet(path, glob=False)
         schema = frame.collect_schema()
@@ -283,6 +295,7 @@ def _parquet_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
         ) from None
     _check_columns(schema.names(), path, source)
     columns: list[pl.Expr] = []
+    units: dict[str, str] = {}
     for name, dtype in schema.items():
         field, column = source.names[name], pl.col(name)
         kind = _kind_in_file(dtype, field)
@@ -292,10 +305,8 @@ def _parquet_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
                 "MS-E402", f"column {name!r} holds {dtype}, {source.name} declares {field.kind}", where=str(path)
             )
         if field.kind == "datetime" and dtype != pl.Null:
-            if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
-                column = column.cast(UTC_US).dt.timestamp("us")
-            else:
-                column = column.cast(pl.Datetime("us")).dt.timestamp("us")
+            column = column.to_physical()  # counts: of a time that it cannot show, polars makes no error but its end
+            units[name] = dtype.time_unit if isinstance(dtype, pl.Datetime) else "d"
         elif kind == "str":
             column = column.cast(pl.String)
         elif kind == "vector":
@@ -309,9 +320,10 @@ def _parquet_rows(path: Path, source: SourceDef) -> Iterator[FileRow]:
         ) from None
     number = 0
     for part in rows.iter_slices(5_000):
-        for fields in part.to_dicts():
+        times = {name: microseconds(part[name].to_list(), unit) for name, unit in units.items()}
+        for place, fields in enumerate(part.to_dicts()):
             number += 1
-            yield FileRow(number, fields)
+            yield FileRow(number, fields | {name: moments[place] for name, moments in times.items()})
 
 
 def _kind_in_file(dtype: Any, field: Field) -> Kind | None:

@@ -39,6 +39,7 @@ from mainspring.events.contract import Contract
 from mainspring.events.internal import CheckedRows, Entries, InternalRow, Step, checked_entries, entries_of
 from mainspring.events.log import Ack, Log
 from mainspring.events.openapi import document
+from mainspring.events.packing import unpack
 from mainspring.events.progress import Advance, Position
 from mainspring.events.quarantine import chosen, parse_discard, parse_mend, replayed
 from mainspring.events.scopes import scopes_of
@@ -52,9 +53,9 @@ _DRAIN_S = 10.0
 _REPLAY_ROWS = 5_000
 _READS = ("GET", "HEAD")
 
-_read_rows = msgspec.msgpack.Decoder(list[InternalRow]).decode
+_read_rows = msgspec.msgpack.Decoder(list[InternalRow], ext_hook=unpack).decode
 _read_checked = msgspec.msgpack.Decoder(CheckedRows).decode
-_read_step = msgspec.msgpack.Decoder(Step).decode
+_read_step = msgspec.msgpack.Decoder(Step, ext_hook=unpack).decode
 
 Answer = Response | Deferred | Awaitable[Response]
 
@@ -200,7 +201,7 @@ class Intake:
         options = {key: values[-1] for key, values in parse_qs(request.query).items()}
         try:
             rows = _read_rows(request.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             what = f"the body is no msgpack array of [source, fields]: {error}"
             raise BadRequestError("MS-E202", what, where="body") from None
         if len(rows) > self._config.intake.max_rows:
@@ -240,7 +241,7 @@ class Intake:
         try:
             check_name(name, "connector")
             step = _read_step(request.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise BadRequestError("MS-E202", f"the body is no step of a connector: {error}", where="body") from None
         if len(step.rows) > self._config.intake.max_rows:
             raise too_many(len(step.rows), self._config.intake.max_rows)

@@ -11,6 +11,8 @@ again counts nothing twice.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Literal
 
@@ -181,18 +183,31 @@ def replayed(entries: Iterable[Held], mend: Mend, contract: Contract) -> list[Dr
 
 
 def fields_json(source: SourceDef | None, fields: Any) -> bytes:
-    """The JSON of a record that came in another form, so that it can be mended: times become ISO 8601 texts."""
+    """The JSON of a record that came in another form, so that it can be mended.
+
+    Times become ISO 8601 texts, and floats that are not finite texts: null would be taken when the record is replayed.
+    A text that is no UTF-8 stays what it is, which makes the record no JSON.
+    """
     if isinstance(fields, dict):
         columns = source.names if source is not None else {}
         fields = {str(name): _shown(columns, name, value) for name, value in fields.items()}
-    return _encode(fields)
+    try:
+        return _encode(fields)
+    except UnicodeEncodeError:
+        text = json.dumps(fields, ensure_ascii=False, default=repr)
+        return text.encode("utf-8", "surrogatepass" if _has_halves(text) else "surrogateescape")
+
+
+def _has_halves(text: str) -> bool:
+    """Whether it holds half a character, which no bytes of a file are read as."""
+    return any("\ud800" <= c < "\udc80" or "\udcff" < c <= "\udfff" for c in text)
 
 
 def _shown(columns: dict[str, Any], name: Any, value: Any) -> Any:
     field = columns.get(name)
     if field is not None and field.kind == "datetime" and type(value) is int and MIN_TIME_US <= value <= MAX_TIME_US:
         return to_iso(value)
-    return value
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cast(value: Any, kind: str, name: str) -> Any:
@@ -200,7 +215,9 @@ def _cast(value: Any, kind: str, name: str) -> Any:
         return None
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
         try:
-            return _CASTS[kind](value)
+            made = _CASTS[kind](value)
+            if not isinstance(made, float) or math.isfinite(made):
+                return made
         except (ValueError, OverflowError):
             pass
     raise ContractError("MS-E133", f"{value!r} is no `{kind}`", where=f"$.{name}")
