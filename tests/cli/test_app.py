@@ -65,6 +65,7 @@ def test_every_command_has_examples_json_and_a_project(cli, name):
         "connect": "list",
         "dataset": "build",
         "features": "list",
+        "lake": "check",
         "quarantine": "list",
         "keys": "list",
     }.get(name)

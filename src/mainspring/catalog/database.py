@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +17,18 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, create_engine, event, insert, select, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 
-from mainspring.core.errors import ConfigError, FormatError, UnavailableError
+from mainspring.core.errors import ConfigError, FormatError, MainspringError, UnavailableError
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_MS = 30_000
+MEND = "stop what runs, then: mainspring catalog rebuild"
 METADATA = MetaData()
 META = Table("meta", METADATA, Column("key", String, primary_key=True), Column("value", String, nullable=False))
 _WRITES = "mainspring_writes"
+_DAMAGE = (DatabaseError, sqlite3.DatabaseError)  # of a statement, and of what is said to a new connection
+_OF_BYTES = re.compile("disk I/O error|no such table|malformed")
 
 
 class Database:
@@ -39,7 +44,8 @@ class Database:
         Raises:
             ConfigError: Another database than SQLite (MS-C005).
             FormatError: A schema of another version (MS-C041).
-            UnavailableError: The file cannot be opened (MS-C042).
+            FormatError: The file is damaged (MS-C043).
+            UnavailableError: The file cannot be opened, or another process holds it (MS-C042).
         """
         parts = make_url(url)
         if parts.get_backend_name() != "sqlite" or not parts.database:
@@ -53,11 +59,9 @@ class Database:
         event.listen(engine, "begin", _on_begin)
         try:
             _prepare(engine, Path(parts.database))
-        except OperationalError as error:
+        except _DAMAGE as error:
             engine.dispose()
-            raise UnavailableError(
-                "MS-C042", f"the catalog cannot be opened: {error.orig}", where=parts.database
-            ) from error
+            raise _said(error, parts.database) from error
         except BaseException:
             engine.dispose()
             raise
@@ -66,28 +70,51 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent view of the catalog."""
-        with self._engine.begin() as connection:
+        with self._telling(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """The one writer; commits at the end, or takes everything back when an error leaves the block."""
-        with self._engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+        with (
+            self._telling(),
+            self._engine.connect().execution_options(**{_WRITES: True}) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     @contextmanager
     def rehearse(self) -> Iterator[Connection]:
         """Like `write`, and everything is taken back at the end: what would come of it?"""
-        with self._engine.connect().execution_options(**{_WRITES: True}) as connection:
+        with self._telling(), self._engine.connect().execution_options(**{_WRITES: True}) as connection:
             transaction = connection.begin()
             try:
                 yield connection
             finally:
                 transaction.rollback()
 
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except (IntegrityError, ProgrammingError):  # a fault of ours
+            raise
+        except _DAMAGE as error:
+            raise _said(error, self._engine.url.database or "") from error
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+
+def _said(error: Exception, path: str) -> MainspringError:
+    """An error of SQLite as ours: a file that is damaged, or one that cannot be used now."""
+    cause = error.orig if isinstance(error, DatabaseError) else error
+    why = str(cause)
+    if isinstance(cause, sqlite3.OperationalError) and not _OF_BYTES.search(why):
+        hint = "another process holds it for more than 30 s: stop that one, or try again" if "locked" in why else ""
+        return UnavailableError("MS-C042", f"the catalog cannot be used: {why}", where=path, hint=hint)
+    return FormatError("MS-C043", "the catalog's file is damaged", where=path, why=why, hint=MEND)
 
 
 def get_number(connection: Connection, key: str) -> int:

@@ -61,6 +61,7 @@ app.command(
 app.command("mainspring.cli.features:app", name="features", help="Feature views: list, show, compare, build.")
 app.command("mainspring.cli.checks:app", name="checks", help="Checks of sources: list, run, history, accept.")
 app.command("mainspring.cli.catalog:app", name="catalog", help="Find what there is: owners, lineage, who reads what.")
+app.command("mainspring.cli.lake:app", name="lake", help="Check the lake's tables, and mend a damaged one.")
 app.command("mainspring.cli.sql:app", name="sql", help="Ask a question of all events, in SQL.")
 app.command("mainspring.cli.parity:app", name="parity", help="Compare served features with their replay.")
 app.command("mainspring.cli.explain:app", name="explain", help="Walk from a prediction to all that it came from.")

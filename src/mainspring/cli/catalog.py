@@ -29,7 +29,8 @@ Examples:
   mainspring catalog search delay           in names, docs, tags, expressions
   mainspring catalog search --pii           what tells of a person
   mainspring catalog show arrived.tailnum   a column, and what is made of it
-  mainspring catalog show late_flight@3f2a  a release, up to its columns""",
+  mainspring catalog show late_flight@3f2a  a release, up to its columns
+  mainspring catalog rebuild                when its file is damaged""",
 )
 MOST = 200
 
@@ -96,6 +97,24 @@ def show(name: str, /, *, kind: str | None = None, options: Options = DEFAULT) -
     found = assets.named(name, kind)
     data = {"assets": [_whole(one, assets) for one in found]}
     terminal.answer(options, data, *(part for one in found for part in _page(one, assets)))
+
+
+@app.command
+def rebuild(*, options: Options = DEFAULT) -> None:
+    """Make the catalog anew from every decision in log and lake; refused while a process has it open.
+
+    The earlier file is kept beside it.
+
+    Args:
+        options: Where the project is, and how to answer.
+    """
+    from mainspring.loop.recatalog import rebuild_catalog
+
+    workspace = Workspace(options.project)
+    done = rebuild_catalog(workspace.config, workspace.project, workspace.clock.now_us())
+    kept = f"; the earlier file is {done.aside}" if done.aside else ""
+    data = {"decisions": done.decisions, "aside": done.aside}
+    terminal.answer(options, data, terminal.text(f"{done.decisions:,} decisions are in the new catalog{kept}"))
 
 
 def _assets(options: Options) -> Assets:

@@ -6,6 +6,7 @@ calls ``flush``; one that only reads never does.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from mainspring.core.errors import NotFoundError
+from mainspring.core.errors import FormatError, NotFoundError
 from mainspring.core.names import did_you_mean
 from mainspring.definitions.expressions import UTC_US, polars_type
 from mainspring.definitions.values import Field, Project, SourceDef
@@ -23,9 +24,11 @@ from mainspring.events.record import Record, Shape, known_length, stored_default
 from mainspring.events.system import all_sources
 from mainspring.events.versions import UNTIL_SCHEMA, with_untils
 
-_MARK = "_flushed"
+MARK = "_flushed"
+"""A file in the lake's folder: the offset up to which everything is in the lake."""
 _PAGE = 20_000
 _MOST_FRAMES = 32
+_log = logging.getLogger(__name__)
 _COMPACT_AFTER = 64
 
 
@@ -125,7 +128,7 @@ class History:
     def __init__(self, project: Project, log: Log, lake: Lake) -> None:
         self._log = log
         self._lake = lake
-        self._mark = lake.path / _MARK
+        self._mark = lake.path / MARK
         self._sources = all_sources(project.sources)
         self._buffers: dict[str, _Buffer] = {}
         self._offset = self._flushed = 0
@@ -232,12 +235,19 @@ class History:
             buffer.flushed(self._offset)
             buffer.commits += 1
             if buffer.commits % _COMPACT_AFTER == 0:
-                self._lake.compact(name)
+                self.compact(name)
         reached = min(waiting, default=self._offset)
         if reached > self._flushed:
             self._flushed = reached
             self._write_mark(reached)
         return written
+
+    def compact(self, source_name: str) -> None:
+        """Join small files of a table: only the process that owns the lake. A damaged one is told of, and left."""
+        try:
+            self._lake.compact(source_name)
+        except FormatError as error:
+            _log.error("files of the lake are not joined: %s", error)
 
     def retain(self, source_name: str, since_us: int, pins: Sequence[Pin] = ()) -> int:
         """Delete what is older from the lake and from here: only the process that owns the lake.

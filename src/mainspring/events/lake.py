@@ -7,16 +7,18 @@ rows. Whoever is killed between a commit and anything else finds out from the ta
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from polars.exceptions import PolarsError
 
-from mainspring.core.errors import ConfigError, UnavailableError
+from mainspring.core.errors import ConfigError, FormatError, UnavailableError
 from mainspring.core.names import check_name
 from mainspring.definitions.expressions import UTC_US
 
@@ -33,6 +35,8 @@ META_SCHEMA: dict[str, Any] = {
 }
 Fill = tuple[Sequence[str], pl.Expr]
 _ATTEMPTS = 3
+_CHECKPOINT = 100
+"""Commits from before a checkpoint are not read any more; the library makes one after as many."""
 _ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 _WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 
@@ -60,6 +64,7 @@ class Lake:
 
     Raises:
         ConfigError: The folder's path holds a percent escape, which Delta's library would decode (MS-E309).
+        FormatError: A file of a table cannot be read, in whatever looks at it (MS-E903).
     """
 
     def __init__(self, path: Path) -> None:
@@ -144,7 +149,10 @@ class Lake:
         """See what another process has written since."""
         table = self._table(source)
         if table.delta is not None:
-            table.delta.update_incremental()
+            known = table.delta.version()
+            with _reading(table.path):
+                table.delta.update_incremental()
+                _refuse_empty(table.path, known, table.delta.version())
 
     def frame(
         self, source: str, columns: Sequence[str] | None = None, since_us: int | None = None
@@ -160,7 +168,10 @@ class Lake:
         if not files:
             return None
         wanted = None if columns is None else {*columns, "_offset", *(("_time",) if since_us is not None else ())}
-        frames = [_read(path, wanted) for path in files]
+        frames = []
+        for path in files:
+            with _reading(path):
+                frames.append(_read(path, wanted))
         frames.sort(key=lambda f: f["_offset"].min() or 0)
         frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed", rechunk=False)
         if not frame["_offset"].is_sorted():  # compaction does not keep the order
@@ -225,7 +236,8 @@ class Lake:
         ]
         predicate = " AND ".join([f"_time < {_moment(since_us)}", *kept])
         before = self.count(source)[0]
-        delta.delete(predicate, writer_properties=_WRITER)
+        with _reading(self.path / source):
+            delta.delete(predicate, writer_properties=_WRITER)
         return before - self.count(source)[0]
 
     def compact(self, source: str) -> int:
@@ -239,7 +251,8 @@ class Lake:
         table = self._table(source)
         if table.delta is None:
             return 0
-        joined = int(table.delta.optimize.compact(writer_properties=_WRITER)["numFilesRemoved"])
+        with _reading(table.path):
+            joined = int(table.delta.optimize.compact(writer_properties=_WRITER)["numFilesRemoved"])
         table.delta.vacuum(dry_run=False)
         return joined
 
@@ -247,12 +260,46 @@ class Lake:
         found = self._tables.get(source)
         if found is None or found.delta is None:
             path = self.path / check_name(source, "source")
-            try:
-                delta: DeltaTable | None = DeltaTable(str(path)) if (path / "_delta_log").is_dir() else None
-            except TableNotFoundError:  # killed before the first commit
-                delta = None
+            delta: DeltaTable | None = None
+            with _reading(path):
+                with suppress(TableNotFoundError):  # killed before the first commit
+                    delta = DeltaTable(str(path)) if (path / "_delta_log").is_dir() else None
+                if delta is not None:
+                    _refuse_empty(path, delta.version() - _CHECKPOINT, delta.version())
             found = self._tables[source] = _Table(path, delta)
         return found
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say of what cannot be read where it is and what mends it (MS-E903)."""
+    try:
+        yield
+    except CommitFailedError:
+        raise
+    except (PolarsError, DeltaError, FileNotFoundError) as error:
+        if isinstance(error, DeltaError) and "No space left" in str(error):
+            raise
+        raise damaged(path, str(error).strip().splitlines()[0]) from error
+
+
+def damaged(path: Path, why: str) -> FormatError:
+    """The error of a table whose files are not what was written; its folder is the path, or holds it."""
+    return FormatError(
+        "MS-E903",
+        "a table of the lake is damaged",
+        where=str(path),
+        why=why,
+        hint="mainspring lake check says what of it, mainspring lake rebuild SOURCE mends it",
+    )
+
+
+def _refuse_empty(path: Path, first: int, last: int) -> None:
+    """Refuse commits whose bytes a power cut took: the library passes over them, and over their rows."""
+    for version in range(max(first, 0), last + 2):
+        commit = path / "_delta_log" / f"{version:020d}.json"
+        if commit.is_file() and commit.stat().st_size == 0:
+            raise damaged(commit, "the commit is empty")
 
 
 def _is_int(kind: str) -> bool:

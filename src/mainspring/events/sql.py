@@ -18,7 +18,7 @@ from mainspring.core.names import did_you_mean
 from mainspring.core.spans import format_span
 from mainspring.definitions.values import Project
 from mainspring.events.history import History
-from mainspring.events.lake import Lake
+from mainspring.events.lake import Lake, damaged
 from mainspring.events.log import Log
 from mainspring.events.tables import AsOf, create_views, quoted
 
@@ -29,6 +29,7 @@ MEMORY = "1GB"
 TIME_US = 60_000_000
 BATCH_ROWS = 10_000
 NOW = AsOf()
+_OF_FILES = re.compile(r"reading the stream registered as.*(IOError|Parquet|Invalid: )", re.DOTALL)
 _KIND = re.compile(r"^\w+( \w+)? Error: ")
 
 
@@ -70,6 +71,7 @@ class Sql:
 
         self._time_us = time_us
         self._memory = memory
+        self._lake = lake
         self._stack = ExitStack()
         history = History(project, log, lake)
         self.offset = history.catch_up() if as_of.offset is None else min(as_of.offset, history.catch_up())
@@ -197,6 +199,8 @@ class Sql:
         if found.get("exception_type") == "Out of Memory" or "Out of Memory" in text:
             what = f"the query takes more than {self._memory} of memory and what it may spill"
             return UnavailableError("MS-E454", what, why=message, hint="ask for less, or --memory 4GB")
+        if _OF_FILES.search(text):
+            return damaged(self._lake.path, _first_line(message))
         return ConfigError(
             "MS-E450",
             f"the query cannot be run: {_first_line(message)}",

@@ -52,7 +52,7 @@ class Upkeep:
                     gone[source.name] = n
                     _log.info("%s: %d events are older than it keeps them, and were deleted", source.name, n)
         for name in history.lake.sources():
-            history.lake.compact(name)
+            history.compact(name)
         return gone
 
 
