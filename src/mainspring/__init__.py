@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from mainspring.client import AsyncClient, Client
     from mainspring.definitions import (
+        Cache,
         Dataset,
         Latency,
         Monitor,
@@ -76,6 +77,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncClient",
+    "Cache",
     "Client",
     "Dataset",
     "Latency",

@@ -572,6 +572,10 @@ CASES = [
         "otherwise(value=…) gives str, but a prediction is a number",
         "0.0 for no, 1.0 for yes: a client reads it as it reads the model's probability",
     ),
+    ("MS-D159", MODEL.format(more=', cache="10s"'), "cache= is '10s'", 'ms.Cache(ttl="10s")'),
+    ("MS-D159", MODEL.format(more=', cache=ms.Cache(ttl="0s")'), "Cache(ttl='0s')", 'ms.Cache(ttl="10s")'),
+    ("MS-D159", 'ms.Cache(ttl="10s", max_bytes=1e6)  # <-', "Cache(max_bytes=1000000.0)", "max_bytes=64_000_000"),
+    ("MS-D001", 'ms.Cache(ttl="soon")  # <-', "ttl='soon' is not a span", "3h"),
     ("MS-D110", COMPOSED + 'ms.cascade("Fast one", a, b)  # <-', "is no name for a cascade", "ms.cascade("),
     (
         "MS-D158",

@@ -2,13 +2,16 @@
 
 import asyncio
 import json
-import threading
 
 import pytest
 
+from mainspring.core.errors import NotFoundError
+from mainspring.definitions.composition import combined
+from mainspring.features.parity import check
+from mainspring.loop.lineage import trace
 from mainspring.serving.shared import LaneLimits
 
-from rides import Client, metric, ride, until  # isort: skip
+from rides import Client, columns_of, held, metric, ride, until  # isort: skip
 
 QUICK = """
 @ms.model(request=Ride, label=late, task="binary_classification", monitor=MONITOR, rollout=ROLLOUT,
@@ -261,37 +264,6 @@ def test_output_rules_of_a_member_act_within_a_composite_and_are_named(world):
     assert rows[1]["output"] == rows[3]["output"] != 0.0
 
 
-class Held:
-    """A runtime that answers when it is let go: how long a model takes is the test's to say."""
-
-    def __init__(self, scorer):
-        self.runtime, self.go, self.asked = scorer.runtime, threading.Event(), 0
-        object.__setattr__(scorer, "runtime", self)
-
-    def predict_matrix(self, numbers, texts):
-        self.asked += 1
-        assert self.go.wait(30)
-        return self.runtime.predict_matrix(numbers, texts)
-
-
-def columns_of(*rows):
-    """Rides as the inputs of the Open Inference Protocol."""
-    kinds = {"distance_km": "FP64", "passengers": "INT64"}
-    return [
-        {"name": n, "datatype": kinds.get(n, "BYTES"), "shape": [len(rows)], "data": [r[n] for r in rows]}
-        for n in rows[0]
-        if n != "asked_at"
-    ]
-
-
-def held(scorer, expects_us=50_000):
-    """Hold a model that is known to take so long, until it is let go."""
-    for rows in (1, 32):
-        for _ in range(60):
-            scorer.pace.observe(rows, expects_us)
-    return Held(scorer)
-
-
 def test_a_quick_estimate_is_refined_where_there_is_time_and_nobody_waits_for_another_ones_refinement(world):
     sure = between(world)
     add(world, f'fast = ms.cascade("fast", quick, late_ride, sure={sure!r})')
@@ -404,3 +376,38 @@ def test_a_request_of_many_batches_keeps_its_order_whoever_is_slow(world):
         assert outputs["prediction"] == [r["prediction"] for r in careful]
 
     world.run(story, LaneLimits(batch_rows=8))
+
+
+def test_a_composites_prediction_is_replayed_from_the_parts_that_its_log_entry_names(world):
+    compose(
+        world,
+        'both = ms.ensemble("both", quick, late_ride)',
+        'fast = ms.cascade("fast", quick, late_ride)',
+        'poll = ms.ensemble("poll", quick, late_ride, how="vote")',
+    )
+    both_live(world)
+    world.arrive(("ann", 7.0, 10), ("bob", 1.0, 20), ("ann", 2.0, 3))
+
+    async def story(gateway, client):
+        for name in ("both", "fast", "poll"):
+            await client.predict(RIDES, name)
+
+    rows = logged(world, story)
+    whole = [row for row in rows if row["members"]]
+    assert len(whole) == 12
+    for row in whole:
+        parts = [part for part in rows if part["part_of"] == row["prediction_id"]]
+        assert json.loads(row["members"]) == [[p["model"], p["version"], p["variant"], p["output"]] for p in parts]
+        composite = world.project.composites[row["model"]]
+        assert row["version"] == composite.version
+        assert row["output"] == combined(composite.how, [p["output"] for p in parts])
+        assert {(p["request_id"], p["folded"]) for p in parts} == {(row["request_id"], row["folded"])}
+    with world.history() as history:
+        predictions = history.frame("_prediction")
+        for name in ("quick", "late_ride"):
+            report = check(world.project.models[name], predictions, history)
+            assert (report.predictions, report.unlinked, report.different) == (12, 0, 0)
+            assert report.exact == report.values > 0
+        with pytest.raises(NotFoundError, match="is of a composite") as refused:
+            trace(world.catalog, history, whole[0]["prediction_id"])
+    assert all(p["prediction_id"] in refused.value.hint for p in rows if p["part_of"] == whole[0]["prediction_id"])

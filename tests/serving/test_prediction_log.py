@@ -70,7 +70,7 @@ def test_an_answer_becomes_the_requests_event_and_a_prediction_after_it(world):
         "other_output": 0.25, "features": '[7.5,"north"]', "status": "[0,1]", "latency_us": 123, "fallback": None,
         "error": None, "rollout": "d9", "other_latency_us": 150, "other_error": None, "drawn": None,
         "answered": None, "rules": None, "member": None, "members": None, "spread": None, "part_of": None,
-        "selected": None,
+        "selected": None, "cached": None,
     }  # fmt: skip
     assert (second["output"], second["error"], second["request_id"]) == (None, "model", None)
     assert [row["ride_id"] for row in world.logged("ride")] == ["r1"]

@@ -34,11 +34,23 @@ from mainspring.definitions.marks import PII, alias, deprecated, describe, pii
 from mainspring.definitions.model import model
 from mainspring.definitions.otherwise import otherwise
 from mainspring.definitions.project import collect, load_project
-from mainspring.definitions.release import LOSSES, METRICS, Latency, Monitor, Rollout, every, gate, guard, when_worse
+from mainspring.definitions.release import (
+    LOSSES,
+    METRICS,
+    Cache,
+    Latency,
+    Monitor,
+    Rollout,
+    every,
+    gate,
+    guard,
+    when_worse,
+)
 from mainspring.definitions.rules import at_least, at_most, override
 from mainspring.definitions.source import Source, Table
 from mainspring.definitions.values import (
     COMPATIBLE,
+    CacheDef,
     Constraint,
     Exclude,
     Expression,
@@ -67,6 +79,8 @@ __all__ = [
     "SOURCE",
     "About",
     "Aggregate",
+    "Cache",
+    "CacheDef",
     "CheckDef",
     "CompositeDef",
     "Constraint",

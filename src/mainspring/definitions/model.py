@@ -19,6 +19,7 @@ from mainspring.definitions.rules import Rule, bound_rules
 from mainspring.definitions.source import Source, place_of_caller
 from mainspring.definitions.values import (
     TASKS,
+    CacheDef,
     Expression,
     Gate,
     LabelDef,
@@ -45,6 +46,7 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
     otherwise: Otherwise | None = None,
     rules: Sequence[Rule] = (),
     latency: LatencyDef | None = None,
+    cache: Any = None,
     seed: int = 1,
 ) -> Callable[[Callable[[Any], Any]], ModelDef]:
     """Make a function ``train(dataset) -> fitted estimator`` a model.
@@ -52,10 +54,10 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
     A feature is a feature view (all of it), a column of the request, or an expression over columns of the request and
     of views, such as ``(Card.col("sum_1h") / Card.col("sum_24h")).alias("share")``. Views that only expressions read
     are named in ``using=``. ``otherwise=`` says what is answered when the model cannot, ``rules=`` what is made of
-    its output, ``latency=`` how quickly it shall answer.
+    its output, ``latency=`` how quickly it shall answer, ``cache=`` whether it may say again what it said before.
 
     Raises:
-        DefinitionError: Anything that does not fit together (MS-D102, MS-D150 to MS-D157).
+        DefinitionError: Anything that does not fit together (MS-D102, MS-D150 to MS-D157, MS-D159).
     """
     place = place_of_caller()
     where = str(place)
@@ -96,6 +98,9 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
     check_metrics(task, gates, rollout, monitor, where)
     if otherwise is not None and not isinstance(otherwise, Otherwise):
         raise DefinitionError("MS-D155", f"otherwise= is {otherwise!r}", where=where, hint="ms.otherwise(value=…)")
+    if cache is not None and not isinstance(cache, CacheDef):
+        hint = 'ms.Cache(ttl="10s")'
+        raise DefinitionError("MS-D159", f"cache= is {mention(cache)}", where=where, hint=hint)
     acting = bound_rules(rules, origin, task, where)
     instead = otherwise.bound(origin, task) if otherwise is not None else None
 
@@ -127,6 +132,7 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
             otherwise=instead,
             rules=acting,
             latency=latency,
+            cache=cache,
         )
 
     return build

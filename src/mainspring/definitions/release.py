@@ -9,13 +9,14 @@ from mainspring.core.errors import DefinitionError
 from mainspring.core.names import did_you_mean
 from mainspring.core.spans import parse_span
 from mainspring.definitions.source import place_of_caller
-from mainspring.definitions.values import Gate, Guard, LatencyDef, MonitorDef, RetrainRule, RolloutDef
+from mainspring.definitions.values import CacheDef, Gate, Guard, LatencyDef, MonitorDef, RetrainRule, RolloutDef
 
 LOSSES = {"binary_classification": ("log_loss", "brier", "zero_one"), "regression": ("absolute_error",)}
 METRICS = {
     "binary_classification": {"roc_auc": 1, "log_loss": -1, "brier": -1, "accuracy": 1},
     "regression": {"absolute_error": -1, "rmse": -1, "r2": 1},
 }
+LEAST_CACHE_BYTES = 100_000
 VETOES = ("errors", "fallbacks", "p50_ms", "p95_ms", "p99_ms")
 
 
@@ -102,6 +103,27 @@ def Latency(  # noqa: N802  reads as the value it makes
         hint = 'ms.Latency(p50="5ms", p99="20ms")'
         raise DefinitionError("MS-D157", "a latency budget rises from p50 to p99", where=where, hint=hint)
     return LatencyDef(limits)
+
+
+def Cache(*, ttl: str, max_bytes: int = 64_000_000) -> CacheDef:  # noqa: N802  reads as the value it makes
+    """Answers are kept, and given again to whoever asks the same: opt-in, for models whose inputs repeat.
+
+    Args:
+        ttl: The greatest age of an answer, such as ``"10s"``: so long nobody sees what happened since.
+        max_bytes: In each worker of the gateway, about; what was not asked for the longest goes first.
+
+    Raises:
+        DefinitionError: No such cache can be (MS-D159, MS-D001).
+    """
+    where = str(place_of_caller())
+    ttl_us = parse_span(ttl, said=f"ttl={ttl!r}", where=where)
+    if not ttl_us:
+        why = "an answer that is never given again need not be kept"
+        raise DefinitionError("MS-D159", f"Cache(ttl={ttl!r})", where=where, why=why, hint='ms.Cache(ttl="10s")')
+    if type(max_bytes) is not int or max_bytes < LEAST_CACHE_BYTES:
+        what = f"Cache(max_bytes={max_bytes!r}) is no whole number of at least {LEAST_CACHE_BYTES}"
+        raise DefinitionError("MS-D159", what, where=where, hint="max_bytes=64_000_000")
+    return CacheDef(ttl_us, max_bytes)
 
 
 def vetoes_of(rollout: RolloutDef, latency: LatencyDef | None) -> RolloutDef:

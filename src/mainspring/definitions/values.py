@@ -346,6 +346,23 @@ class LatencyDef:
 
 
 @dataclass(frozen=True)
+class CacheDef:
+    """How long an answer of a model may be given again, and how much may be kept.
+
+    Attributes:
+        ttl_us: The greatest age of an answer.
+        max_bytes: In each worker of the gateway; what was not asked for the longest goes first.
+    """
+
+    ttl_us: int
+    max_bytes: int
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"ttl_us": self.ttl_us, "max_bytes": self.max_bytes}
+
+
+@dataclass(frozen=True)
 class ModelDef:
     """A model: what is asked, what is predicted, from what, and how releases are gated, rolled out and watched."""
 
@@ -366,6 +383,7 @@ class ModelDef:
     otherwise: OtherwiseDef | None = None
     rules: tuple[RuleDef, ...] = ()
     latency: LatencyDef | None = None
+    cache: CacheDef | None = None
 
     @cached_property
     def views(self) -> tuple[ViewDef, ...]:
@@ -422,6 +440,8 @@ class ModelDef:
             out["rules"] = [rule.describe() for rule in self.rules]
         if self.latency is not None:
             out["latency"] = self.latency.describe()
+        if self.cache is not None:
+            out["cache"] = self.cache.describe()
         return out
 
 

@@ -41,6 +41,7 @@ PREDICTION = SourceDef(
         Field("spread", "float", nullable=True),
         Field("part_of", "str", nullable=True),
         Field("selected", "bool", nullable=True),
+        Field("cached", "str", nullable=True),
     ),
     time="predicted_at",
     id="prediction_id",
@@ -53,7 +54,8 @@ PREDICTION = SourceDef(
     assigned, where a fallback answered. answered: what output rules made of the output, where they acted; rules: which.
     Of a composite's answer: member: of a cascade, who answered; members: JSON array of [name, version, variant, output]
     of each that was asked, in order; spread: of an ensemble's outputs. Of a member's own: part_of: the composite's
-    prediction; selected: whether it was asked only because an earlier member was not sure.
+    prediction; selected: whether it was asked only because an earlier member was not sure. cached: the prediction whose
+    answer was given again; features and folded are that one's.
     """,
 )
 

@@ -30,7 +30,7 @@ _NOT_COMPARED = (Status.UNAVAILABLE, Status.DEFAULT, Status.ERASED)
 _LIST = msgspec.json.Decoder(list[Any]).decode
 _INSTANT = pl.Datetime("us")
 _LOGGED = ("prediction_id", "predicted_at", "request_id", "folded", "features", "status")
-READ = (*_LOGGED, "_offset", "_time", "model", "version", "unit")
+READ = (*_LOGGED, "_offset", "_time", "model", "version", "unit", "cached")
 """Columns of ``_prediction`` that a check and its sampling read."""
 
 
@@ -175,14 +175,15 @@ def check(model: ModelDef, predictions: pl.DataFrame, history: Columns) -> Parit
     """Replay logged predictions at their own moments and compare.
 
     Compared is every feature that a view or an expression makes; a plain column of the request has nothing to differ
-    in. A prediction whose request is not the one that is stored under its id (the first wins) is left out.
+    in; nor has an answer that a cache gave again, whose features are those of the first. A prediction whose request is
+    not the one that is stored under its id (the first wins) is left out.
 
     Args:
         model: Whose predictions, and whose features in the order in which they were logged.
         predictions: Rows of the ``_prediction`` source, of any models; a sample will do.
         history: Of the request's source and of the views' sources.
     """
-    asked = predictions.filter(pl.col("model") == model.name)
+    asked = predictions.filter((pl.col("model") == model.name) & pl.col("cached").is_null())
     needed = Needed(model, history)
     linked, served, codes = _linked(model, asked, needed)
     left_out = asked.height - linked.height

@@ -103,14 +103,21 @@ def trace(catalog: Catalog, history: History, prediction_id: str) -> Lineage:
         prediction_id: As the gateway answered it.
 
     Raises:
-        NotFoundError: No such prediction (MS-L150), the catalog lacks its definitions (MS-L151), or no model answered
-            it (MS-L152).
+        NotFoundError: No such prediction (MS-L150), the catalog lacks its definitions (MS-L151), no model answered
+            it (MS-L152), or its answer is that of others (MS-L153).
     """
     found = history.frame(PREDICTION.name).filter(pl.col("prediction_id") == prediction_id)
     if found.is_empty():
         hint = "predictions are in the log some milliseconds after their answer; ids look like k3f9-7"
         raise NotFoundError("MS-L150", f"no prediction {prediction_id!r} is logged", hint=hint)
     prediction = found.to_dicts()[0]
+    if prediction["cached"] is not None:
+        what = f"prediction {prediction_id} is an answer that was given again"
+        raise NotFoundError("MS-L153", what, hint=f"mainspring explain {prediction['cached']}, the first one")
+    if prediction["members"] is not None:
+        what = f"prediction {prediction_id} is of a composite, made of what its members said: {prediction['members']}"
+        hint = f"mainspring explain one of {', '.join(_parts_of(history, prediction_id)) or 'their predictions'}"
+        raise NotFoundError("MS-L153", what, hint=hint)
     if prediction["version"] == OTHERWISE:
         what = (
             f"prediction {prediction_id} is {prediction['output']}, what {prediction['model']} declares as otherwise="
@@ -144,6 +151,12 @@ def trace(catalog: Catalog, history: History, prediction_id: str) -> Lineage:
         request,
         tuple(lines),
     )
+
+
+def _parts_of(history: History, prediction_id: str) -> list[str]:
+    """The predictions of a composite's members."""
+    found = history.frame(PREDICTION.name, ("prediction_id", "part_of")).filter(pl.col("part_of") == prediction_id)
+    return found["prediction_id"].to_list()
 
 
 def _request(history: History, source: str, request_id: str | None) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from mainspring.events.contract import Contract
 from mainspring.serving.composed import Composed
 from mainspring.serving.inference import NOT_LOADED, Choice, Scored, other_of
 from mainspring.serving.layout import Gathered
+from mainspring.serving.panel import Part
 from mainspring.serving.prediction_log import Answered
 from mainspring.serving.served import Served
 
@@ -36,6 +37,30 @@ class Batch:
     latencies_us: Sequence[int]
     part_of: Sequence[str] | None = None
     is_selected: bool | None = None
+
+
+def batch_of(part: Part, ids: Sequence[str], whole: Batch) -> Batch:
+    """What a member of a composite was asked, as predictions of its own; none where the client was told else.
+
+    Args:
+        part: Of the composite's batch.
+        ids: Of these predictions.
+        whole: The composite's batch, answered.
+    """
+    places, verdict = part.places, part.verdict
+    return Batch(
+        part.served,
+        part.gathered,
+        part.times_us,
+        ids,
+        [None if whole.choices[i] is None else one for i, one in zip(places, verdict.choices, strict=True)],
+        [p for _, p in verdict.assigned],
+        verdict.units,
+        [whole.before_us[i] for i in places],
+        [whole.latencies_us[i] for i in places],
+        [whole.ids[i] for i in places],
+        part.is_selected,
+    )
 
 
 def answers_of(batch: Batch, contract: Contract, shadow: Scored | None) -> list[Answered]:
@@ -70,12 +95,12 @@ def answers_of(batch: Batch, contract: Contract, shadow: Scored | None) -> list[
                 probability=batch.probabilities[i],
                 unit=batch.units[i],
                 request_id=request_id,
-                folded=batch.gathered.folded,
+                folded=batch.gathered.folded if choice.repeats is None else choice.repeats.folded,
                 output=choice.output,
                 other_version=version,
                 other_output=output,
                 inputs=choice.inputs,
-                row=i,
+                row=i if choice.repeats is None else 0,
                 latency_us=batch.latencies_us[i],
                 fallback=choice.fallback,
                 error=choice.error,
@@ -89,6 +114,7 @@ def answers_of(batch: Batch, contract: Contract, shadow: Scored | None) -> list[
                 composition=choice.composition,
                 part_of=None if batch.part_of is None else batch.part_of[i],
                 is_selected=batch.is_selected,
+                cached=None if choice.repeats is None else choice.repeats.id,
             )
         )
     return out

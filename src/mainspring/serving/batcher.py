@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from time import perf_counter
 from typing import Any
 
@@ -29,7 +30,7 @@ class Job:
         received_s: When the request was whole, on ``time.perf_counter``: a loop's own clock stands still within a tick.
         deadline_s: When the client no longer wants the answer, on the same clock.
         taken: Rows that are in a batch already.
-        left: Rows without an outcome.
+        answered: Which rows have an outcome, one byte each.
         timer: Rings at the deadline, where the event loop is free to hear it.
         is_over: Whether the client has been told; what is found out later is too late.
     """
@@ -40,12 +41,17 @@ class Job:
     received_s: float
     deadline_s: float
     taken: int = 0
-    left: int = 0
+    answered: bytearray = field(default_factory=bytearray)
     timer: asyncio.TimerHandle | None = None
     is_over: bool = False
 
     def __post_init__(self) -> None:
-        self.left = len(self.rows)
+        self.answered = bytearray(len(self.rows))
+
+    @property
+    def left(self) -> int:
+        """Rows without an outcome."""
+        return self.answered.count(0)
 
     def close(self) -> None:
         """The client has been told."""
@@ -61,6 +67,26 @@ class Slice:
     job: Job
     start: int
     stop: int
+
+
+def runs(job: Job, wanted: Sequence[bool], start: int = 0) -> list[Slice]:
+    """The rows of a job that are wanted, from ``start`` on, as slices."""
+    found: list[Slice] = []
+    for is_wanted, run in groupby(range(len(wanted)), key=wanted.__getitem__):
+        if is_wanted:
+            places = list(run)
+            found.append(Slice(job, start + places[0], start + places[-1] + 1))
+    return found
+
+
+def rows_of(slices: Iterable[Slice]) -> tuple[list[tuple[Any, ...]], list[int]]:
+    """The rows of slices, and the moment of each."""
+    rows: list[tuple[Any, ...]] = []
+    times_us: list[int] = []
+    for one in slices:
+        rows += one.job.rows[one.start : one.stop]
+        times_us += one.job.times_us[one.start : one.stop]
+    return rows, times_us
 
 
 class Batcher:

@@ -57,6 +57,7 @@ class Composed:
     is_shadow = False
     rollout = None
     absent = None
+    keeps = None
 
     @property
     def roles(self) -> Iterator[tuple[str, Scorer]]:
@@ -73,6 +74,11 @@ class Composed:
     def answering(self) -> list[str]:
         """The versions that answer requests."""
         return [self.model.version]
+
+    def until_s(self, received_s: float, deadline_s: float) -> float:
+        """Until when a further member of a cascade may answer a request, on its own clock."""
+        within_us = self.model.within_us
+        return deadline_s if within_us is None else min(deadline_s, received_s + within_us * 1e-6)
 
     def drawn(self, unit: str) -> tuple[Variant, float]:
         """Its members are drawn for, each by its own rollout."""

@@ -147,14 +147,7 @@ class Hearing:
             self._said[i] += ((name, choice),)
 
 
-def expects_us(panel: Panel, composed: Composed, rows: int, *, is_whole: bool = False) -> float:
-    """How long a composite takes until it has an answer: all members of an ensemble, the first one of a cascade.
-
-    Args:
-        panel: Knows how quick each is.
-        composed: Whose members.
-        rows: Of the batch.
-        is_whole: Until the last answer it could have, rather.
-    """
+def expects_us(panel: Panel, composed: Composed, rows: int) -> float:
+    """How long a composite takes until it has an answer: all members of an ensemble, the first one of a cascade."""
     each = [panel.expects_us(member, rows) for member in composed.members.values()]
-    return each[0] if composed.model.how == "cascade" and not is_whole else sum(each)
+    return each[0] if composed.model.how == "cascade" else sum(each)

@@ -81,6 +81,19 @@ Scored = tuple[Scorer, Outputs]
 
 
 @dataclass(frozen=True, slots=True)
+class Repeated:
+    """The prediction whose answer is given again.
+
+    Attributes:
+        id: Of it.
+        folded: Offset of the log folded into the features that it was made of.
+    """
+
+    id: str
+    folded: int
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """Which model's output answers a row.
 
@@ -96,6 +109,7 @@ class Choice:
         answered: What output rules made of the output, where they acted.
         rules: Those that acted.
         composition: What a composite's answer is made of.
+        repeats: The prediction that a cache gives again; ``inputs`` are then of this row alone.
     """
 
     variant: str
@@ -112,6 +126,7 @@ class Choice:
     answered: float | None = None
     rules: tuple[str, ...] = ()
     composition: Composition | None = None
+    repeats: Repeated | None = None
 
     @property
     def answer(self) -> float | None:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, wait
+from dataclasses import replace
 from math import inf
 from time import perf_counter
 
@@ -19,16 +20,17 @@ import numpy as np
 from mainspring.core.errors import DeadlineError, MainspringError, UnavailableError
 from mainspring.events.system import OTHERWISE
 from mainspring.features.status import Status
-from mainspring.serving.answers import Batch, answers_of
-from mainspring.serving.batcher import Batcher, Job, Slice
+from mainspring.serving.answers import Batch, answers_of, batch_of
+from mainspring.serving.batcher import Batcher, Job, Slice, rows_of, runs
 from mainspring.serving.beside import Beside
+from mainspring.serving.cache import Cache
 from mainspring.serving.composed import Composed
 from mainspring.serving.council import Hearing, expects_us
 from mainspring.serving.inference import DEADLINE, SHED, VALUE, Choice, Scored, gather
 from mainspring.serving.layout import Gathered, Row
 from mainspring.serving.metrics import ModelMetrics
 from mainspring.serving.pace import SLOW_US
-from mainspring.serving.panel import Panel, Part, Verdict
+from mainspring.serving.panel import Panel, Verdict
 from mainspring.serving.refiner import Refiner
 from mainspring.serving.reply import Reply
 from mainspring.serving.request import RequestReader
@@ -65,6 +67,8 @@ class Lane:
         self._reader = shared.reader
         self._log = shared.log
         self._numbers = shared.numbers
+        self._clock = shared.clock
+        self._cache: Cache | None = None
         self._trouble = shared.trouble
         self.requests = RequestReader(served.model.request, shared.clock, shared.max_rows)
         self._batcher = Batcher(
@@ -140,12 +144,14 @@ class Lane:
 
     def _score(self, slices: Sequence[Slice]) -> None:
         served = self.served
-        rows: list[Row] = []
-        times_us: list[int] = []
         started_s = perf_counter()
+        cache = self._cache_of(served)
+        if cache is not None:
+            slices = self._answer_known(cache, slices)
+            if not slices:
+                return
+        rows, times_us = rows_of(slices)
         for one in slices:
-            rows += one.job.rows[one.start : one.stop]
-            times_us += one.job.times_us[one.start : one.stop]
             self.metrics.latency["queue"].observe(started_s - one.job.received_s, one.stop - one.start)
         gathered, error = gather(rows, times_us, served.views, served.expressions, self._reader)
         if error is not None:
@@ -168,9 +174,7 @@ class Lane:
         served, rows = work.served, len(work.times_us)
         if not isinstance(served, Composed):
             return self._panel.expects_us(served, rows)
-        # A request that is cut over several batches is answered in its order: none of it can be refined for itself.
-        is_cut = any(one.stop - one.start < len(one.job.rows) for one in work.slices)
-        return expects_us(self._panel, served, rows, is_whole=is_cut)
+        return expects_us(self._panel, served, rows)
 
     def _ask(self, work: Work) -> Verdict:
         """Who answers each row; in a thread."""
@@ -181,7 +185,8 @@ class Lane:
         return hearing.verdict()
 
     def _hearing(self, composed: Composed, work: Work) -> Hearing:
-        until_s = [self._until_s(composed, one.job) for one in work.slices for _ in range(one.start, one.stop)]
+        jobs = [one.job for one in work.slices for _ in range(one.start, one.stop)]
+        until_s = [composed.until_s(job.received_s, job.deadline_s) for job in jobs]
         return Hearing(self._panel, composed, work.gathered, work.times_us, until_s)
 
     def _hear_members(self, work: Work, hearing: Hearing) -> None:
@@ -199,11 +204,6 @@ class Lane:
         if done:
             self._answer_batch(work.part(done), hearing.verdict().part(work.places(done)))
         self._refiner.put(refined, rest, takes_us)
-
-    def _until_s(self, composed: Composed, job: Job) -> float:
-        """Until when a further member of a cascade may answer."""
-        within_us = composed.model.within_us
-        return job.deadline_s if within_us is None else min(job.deadline_s, job.received_s + within_us * 1e-6)
 
     def _back(self, work: Work) -> None:
         """A batch that was scored in a thread is there."""
@@ -227,40 +227,22 @@ class Lane:
         ids = [self._numbers.take() for _ in work.times_us]
         choices: list[Choice | None] = [*self._ruled(served, verdict.choices, gathered.rows, work.times_us)]
         latencies = self._answer(slices, choices, ids)
+        if self._cache is not None and self._cache.is_of(served):
+            for i, choice in enumerate(choices):
+                if choice is not None:
+                    self._cache.keep(gathered.rows[i], work.times_us[i], verdict.choices[i], ids[i], i, gathered.folded)
+            self.metrics.cache_bytes = self._cache.size_bytes
         before = [int((work.read_s - s.job.received_s) * 1e6) for s in slices for _ in range(s.start, s.stop)]
         shares = [p for _, p in verdict.assigned]
-        self._record(Batch(served, gathered, work.times_us, ids, choices, shares, verdict.units, before, latencies))
+        batch = Batch(served, gathered, work.times_us, ids, choices, shares, verdict.units, before, latencies)
+        self._record(batch)
         for part in verdict.parts:
-            self._record(self._part_of(part, ids, choices, before, latencies))
+            self._record(batch_of(part, [self._numbers.take() for _ in part.places], batch))
 
     def _hear(self, asked: Sequence[tuple[str, Scored]]) -> None:
         now_s = perf_counter()
         for variant, scored in asked:
             self._panel.heard(variant, scored, now_s)
-
-    def _part_of(
-        self,
-        part: Part,
-        whole: Sequence[str],
-        answered: Sequence[Choice | None],
-        before_us: Sequence[int],
-        latencies_us: Sequence[int],
-    ) -> Batch:
-        """What a member of a composite was asked, as predictions of its own; none where the client was told else."""
-        verdict, places = part.verdict, part.places
-        return Batch(
-            part.served,
-            part.gathered,
-            part.times_us,
-            [self._numbers.take() for _ in places],
-            [None if answered[i] is None else choice for i, choice in zip(places, verdict.choices, strict=True)],
-            [p for _, p in verdict.assigned],
-            verdict.units,
-            [before_us[i] for i in places],
-            [latencies_us[i] for i in places],
-            [whole[i] for i in places],
-            part.is_selected,
-        )
 
     def _ruled(
         self, served: Served | Composed, choices: list[Choice], rows: Sequence[Row], times_us: Sequence[int]
@@ -275,6 +257,23 @@ class Lane:
         """The deadline of a job has come while it waits for a model that is slow."""
         if not job.is_over and not job.reply.cancelled:
             self._expire(job)
+
+    def _cache_of(self, served: Served | Composed) -> Cache | None:
+        """The answers of who serves now; another one's are let go."""
+        if self._cache is not None and not self._cache.is_of(served):
+            self._cache, self.metrics.cache_bytes = None, 0
+        if self._cache is None and isinstance(served, Served) and served.keeps is not None:
+            self._cache = Cache(served, served.keeps, self._clock)
+        return self._cache
+
+    def _answer_known(self, cache: Cache, slices: Sequence[Slice]) -> Sequence[Slice]:
+        """Answer the rows that the cache knows; the others are returned."""
+        known, choices, other = cache.split(slices)
+        self.metrics.cache_hits += len(choices)
+        self.metrics.cache_misses += sum(one.stop - one.start for one in other)
+        if known:
+            self._answer_unasked(known, choices)
+        return other
 
     # --- answers --------------------------------------------------------------------------------------------------
 
@@ -309,7 +308,7 @@ class Lane:
                     if choice.composition is not None:
                         self.metrics.composed(choice.composition)
                 at += 1
-            job.left -= one.stop - one.start
+            job.answered[one.start : one.stop] = b"\1" * (one.stop - one.start)
             if not job.left:
                 finished.append(job)
             taken_us = int((perf_counter() - job.received_s) * 1e6)
@@ -339,8 +338,9 @@ class Lane:
 
     def _answer_without(self, job: Job, reason: str) -> bool:
         """Answer the rows of a job that have no outcome yet with the declared value; whether it could be."""
-        served, start = self.served, len(job.rows) - job.left
-        rows, times_us = job.rows[start:], job.times_us[start:]
+        served = self.served
+        slices = runs(job, [not answered for answered in job.answered])
+        rows, times_us = rows_of(slices)
         try:
             values = served.value.of(rows, times_us) if served.value is not None else []
         except Exception:  # noqa: BLE001  a rule's bug leaves what would be without a rule: the request is told no
@@ -348,19 +348,26 @@ class Lane:
             return False
         if all(value is None for value in values):
             return False
+        whole = Choice("fallback", OTHERWISE, None, None, fallback=VALUE, error=reason)
+        self._answer_unasked(slices, [replace(whole, output=value) for value in values])
+        return True
+
+    def _answer_unasked(self, slices: Sequence[Slice], chosen: Sequence[Choice]) -> None:
+        """Answer rows that no model was asked about, and log them."""
+        served = self.served
+        rows, times_us = rows_of(slices)
         units = ["" if row[served.unit] is None else str(row[served.unit]) for row in rows]
         assigned = [served.drawn(unit) for unit in units]
-        chosen = [
-            Choice("fallback", OTHERWISE, None, value, fallback=VALUE, error=reason, drawn=to)
-            for (to, _), value in zip(assigned, values, strict=True)
+        drawn = [
+            replace(choice, drawn=to) if choice.fallback is not None else choice
+            for choice, (to, _) in zip(chosen, assigned, strict=True)
         ]
-        choices: list[Choice | None] = [*self._ruled(served, chosen, rows, times_us)]
+        choices: list[Choice | None] = [*self._ruled(served, drawn, rows, times_us)]
         ids = [self._numbers.take() for _ in rows]
-        latencies = self._answer([Slice(job, start, len(job.rows))], choices, ids)
+        latencies = self._answer(slices, choices, ids)
         nothing = Gathered(rows, (), {}, (), (), {}, 0)
         probabilities = [p for _, p in assigned]
         self._write(Batch(served, nothing, times_us, ids, choices, probabilities, units, latencies, latencies), None)
-        return True
 
     def _expire(self, job: Job) -> None:
         self.metrics.reject(DEADLINE, job.left)

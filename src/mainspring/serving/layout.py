@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from sys import getsizeof
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ Codes = npt.NDArray[np.uint8]
 
 STATUS = ("present", "missing", "expired", "default", "unavailable", "erased")
 PRESENT, MISSING, EXPIRED, DEFAULT, UNAVAILABLE, ERASED = range(6)
+_NO_NUMBERS, _NO_TEXTS = np.empty((1, 0), np.float32), np.empty((1, 0), np.object_)
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -102,6 +104,18 @@ class Inputs:
                 shown[place] = texts[row]
         codes = status[row]
         return _ENCODE(shown).decode(), _ENCODE(codes).decode() if any(codes) else ""
+
+    def alone(self, row: int) -> Inputs:
+        """One row, as far as it is logged and shown; it keeps nothing of the others."""
+        part = slice(row, row + 1)
+        written = {place: [texts[row]] for place, texts in self.written.items()}
+        values, status = self.values[part].copy(), self.status[part].copy()
+        return Inputs(self.names, values, status, _NO_NUMBERS, _NO_TEXTS, written)
+
+    @property
+    def text_bytes(self) -> int:
+        """Size of the texts that are logged."""
+        return sum(getsizeof(text) for texts in self.written.values() for text in texts)
 
     def shown_status(self, row: int) -> dict[str, str]:
         """The row's status by feature, in words."""

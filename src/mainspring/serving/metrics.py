@@ -86,6 +86,9 @@ class ModelMetrics:
         self.rejected: dict[str, int] = {}
         self.fallbacks: dict[tuple[str, str], int] = {}
         self.rules: dict[str, int] = {}
+        self.cache_hits = 0
+        self.cache_misses = 0
+        self.cache_bytes = 0
         self.members: dict[tuple[str, str], int] = {}
         self.latency = {part: Histogram() for part in PARTS}
         self.served: dict[str, list[int]] = {}
@@ -122,6 +125,9 @@ _HELP = (
     ("fallbacks_total", "counter", "Rows answered by what was fallen back to, by what that was and why."),
     ("rules_total", "counter", "Rows whose answer an output rule changed, by rule."),
     ("members_total", "counter", "Rows of a composite that a member was asked about, and of a cascade answered."),
+    ("cache_hits_total", "counter", "Rows answered again from the cache that the model declares."),
+    ("cache_misses_total", "counter", "Rows that the cache did not know."),
+    ("cache_bytes", "gauge", "What the cache keeps, about."),
     ("rejected_total", "counter", "Rows that no model was asked about, by reason."),
     ("features_served_total", "counter", "Feature values read, by view and status."),
     ("shadow_skipped_total", "counter", "Rows that a shadow did not score because it was behind."),

@@ -26,6 +26,7 @@ _PREDICTION: Schema = {
         "variant": {"enum": ["champion", "challenger", "fallback"]},
         "fallback": {**_TEXT, "description": "what was fallen back to, if so"},
         "reason": {**_TEXT, "description": "with a fallback: why the assigned model did not answer"},
+        "cached": {**_TEXT, "description": "the prediction whose answer is given again, from a cache"},
         "member": {**_TEXT, "description": "of a cascade: the member that answered"},
         "members": {"type": "object", "description": "of a composite: what each member that was asked said"},
         "spread": {"type": "number", "description": "of an ensemble: standard deviation of its members' outputs"},

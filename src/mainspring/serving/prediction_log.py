@@ -54,6 +54,7 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
         composition: What a composite's answer is made of.
         part_of: The composite's prediction that this member's answer is a part of.
         is_selected: Of a part: whether an earlier member was not sure of the row.
+        cached: The prediction whose answer was given again.
     """
 
     prediction_id: str
@@ -83,6 +84,7 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     composition: Composition | None = None
     part_of: str | None = None
     is_selected: bool | None = None
+    cached: str | None = None
 
 
 class Intake(Protocol):
@@ -338,6 +340,7 @@ def _prediction(answer: Answered) -> tuple[Any, ...]:
         whole.spread if whole is not None else None,
         answer.part_of,
         answer.is_selected,
+        answer.cached,
     )
 
 

@@ -96,12 +96,14 @@ def _answer_json(choice: Choice, id: str, at: int, *, shows_status: bool) -> byt
     )
     if choice.fallback is not None:
         text += f',"fallback":"{choice.fallback}","reason":"{choice.error}"'
+    if choice.repeats is not None:
+        text += f',"cached":"{choice.repeats.id}"'
     if choice.rules:
         text += f',"rules":{msgspec.json.encode(choice.rules).decode()}'
     if choice.composition is not None:
         text += f",{_composition_json(choice.composition)}"
     if shows_status:
-        status = choice.inputs.shown_status(at) if choice.inputs is not None else {}
+        status = choice.inputs.shown_status(at if choice.repeats is None else 0) if choice.inputs is not None else {}
         return text.encode() + b',"status":' + msgspec.json.encode(status) + b"}"
     return (text + "}").encode()
 

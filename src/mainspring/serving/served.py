@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mainspring.catalog import Route
 from mainspring.definitions import ModelDef, OtherwiseDef, ViewDef
+from mainspring.definitions.values import CacheDef
 from mainspring.models.package import Package
 from mainspring.serving.fallback import Value
 from mainspring.serving.inference import Expressions, Scorer
@@ -29,6 +30,7 @@ class Served:
         rules: What is made of outputs; None when the definition declares nothing.
         weight: The challenger's share of the traffic; 0 in shadow.
         is_shadow: Whether the challenger is scored after the answer.
+        reads: Places in a request row of all columns that decide an answer, but for the request's time.
     """
 
     model: ModelDef
@@ -44,6 +46,7 @@ class Served:
     rules: Rules | None
     weight: float
     is_shadow: bool
+    reads: tuple[int, ...]
 
     @property
     def roles(self) -> Iterator[tuple[str, Scorer]]:
@@ -75,6 +78,11 @@ class Served:
     def absent(self) -> str | None:
         """A challenger that the route names and that could not be loaded."""
         return self.route.challenger if self.challenger is None else None
+
+    @property
+    def keeps(self) -> CacheDef | None:
+        """How answers are kept; not during a rollout, each request of which asks two versions."""
+        return self.model.cache if self.rollout is None and self.challenger is None else None
 
     def drawn(self, unit: str) -> tuple[Variant, float]:
         """The variant that a unit is assigned to, with the probability of that."""

@@ -189,7 +189,21 @@ def _serve(
         rules=Rules(model.rules, model.request) if model.rules else None,
         weight=route.weight if challenger is not None else 0.0,
         is_shadow=challenger is not None and route.weight == 0.0,
+        reads=_reads(model.request, [package for _, package in loaded.values()]),
     )
+
+
+def _reads(source: SourceDef, loaded: Iterable[Package]) -> tuple[int, ...]:
+    """Places of the columns that any of the packages reads: as they are, in expressions, or as the key of a view."""
+    from mainspring.definitions.expressions import parse
+
+    names: set[str] = set()
+    for package in loaded:
+        for view in package.meta.views:
+            names.update(view_from(view).entity)
+        for feature in package.meta.features:
+            names.update(parse(feature.expression).meta.root_names() if feature.expression else [feature.column])
+    return tuple(sorted({source.places[name] for name in names & source.places.keys()} - {source.places[source.time]}))
 
 
 def _compose(composite: CompositeDef, members: Sequence[Served]) -> Composed:

@@ -37,6 +37,7 @@ OUTPUTS = {
     "member": "BYTES",
     "members": "BYTES",
     "spread": "FP64",
+    "cached": "BYTES",
     "error": "BYTES",
 }
 """Datatype of every output; those that are not always there are answered when asked for, or when a row has one."""
@@ -111,7 +112,15 @@ class Outcome:
     member: list[str] = field(default_factory=list)
     members: list[str] = field(default_factory=list)
     spread: list[float] = field(default_factory=list)
+    cached: list[str] = field(default_factory=list)
     error: list[str] = field(default_factory=list)
+
+    def in_order(self, places: Sequence[int]) -> Outcome:
+        """The rows by their place in the request, where they came in another order."""
+        order = sorted(range(len(places)), key=places.__getitem__)
+        if order == list(range(len(places))):
+            return self
+        return Outcome(**{name: [getattr(self, name)[i] for i in order] for name in OUTPUTS})
 
     def tensors(self, wanted: Sequence[str]) -> list[Tensor]:
         """The outputs by name, or those that are always there and those that have something to say."""
@@ -148,13 +157,14 @@ class V2Reply:
         waiting: The client.
     """
 
-    __slots__ = ("_failure", "_is_told", "_outcome", "_tell", "_waiting")
+    __slots__ = ("_failure", "_is_told", "_outcome", "_places", "_tell", "_waiting")
 
     def __init__(self, tell: Told, waiting: Waiting) -> None:
         self._tell = tell
         self._waiting = waiting
         self._is_told = False
         self._outcome = Outcome()
+        self._places: list[int] = []
         self._failure: MainspringError | None = None
 
     @property
@@ -163,7 +173,7 @@ class V2Reply:
         return self._waiting.cancelled
 
     def row(self, place: int, choice: Choice, id: str, at: int) -> None:
-        """Take the outcome of a row; they come in the order of the request, as none of its rows was bad."""
+        """Take the outcome of a row; what is known already comes first."""
         outcome = self._outcome
         output, error = choice.answer, ""
         if output is None:
@@ -180,14 +190,16 @@ class V2Reply:
         outcome.member.append((whole.member or "") if whole is not None else "")
         outcome.members.append(members_json(whole) if whole is not None else "")
         outcome.spread.append(float("nan") if whole is None or whole.spread is None else whole.spread)
+        outcome.cached.append(choice.repeats.id if choice.repeats is not None else "")
         outcome.error.append(error)
+        self._places.append(place)
 
     def finish(self) -> None:
         """Tell the outcome; if no row could be answered, why."""
         if self._failure is not None and all(self._outcome.error):
             self.fail(self._failure)
         elif not self._is_told:
-            self._tell(self._outcome)
+            self._tell(self._outcome.in_order(self._places))
             self._is_told = True  # not before: if the outcome cannot be told, the failure is
 
     def fail(self, error: MainspringError) -> None:

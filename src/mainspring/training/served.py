@@ -94,6 +94,7 @@ def logged(
     since_us, until_us = between_us
     of_model = served.predictions.filter(
         pl.col("model") == model.name,
+        pl.col("cached").is_null(),  # an answer that was given again was made of another moment's values
         at < now_us,
         at >= (since_us if since_us is not None else at),
         at < (until_us if until_us is not None else now_us),
