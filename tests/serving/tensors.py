@@ -66,12 +66,12 @@ def output(answer, name):
     for one in json.loads(answer.body[:length])["outputs"]:
         size = one.get("parameters", {}).get("binary_data_size")
         if one["name"] == name:
-            return one["data"] if size is None else _unpacked(one["datatype"], answer.body[at : at + size])
+            return one["data"] if size is None else unpacked(one["datatype"], answer.body[at : at + size])
         at += size or 0
     raise AssertionError(f"no output {name}")
 
 
-def _unpacked(datatype, raw):
+def unpacked(datatype, raw):
     if datatype != "BYTES":
         return np.frombuffer(raw, NUMPY[datatype]).tolist()
     found = []

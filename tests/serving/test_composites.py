@@ -411,3 +411,72 @@ def test_a_composites_prediction_is_replayed_from_the_parts_that_its_log_entry_n
         with pytest.raises(NotFoundError, match="is of a composite") as refused:
             trace(world.catalog, history, whole[0]["prediction_id"])
     assert all(p["prediction_id"] in refused.value.hint for p in rows if p["part_of"] == whole[0]["prediction_id"])
+
+
+class Broken:
+    """A runtime that fails from now on."""
+
+    def __init__(self, scorer):
+        object.__setattr__(scorer, "runtime", self)
+
+    def predict_matrix(self, numbers, texts):
+        raise RuntimeError("broken")
+
+
+def test_a_member_that_is_swapped_paused_or_broken_under_load_fails_no_request_of_its_composites(world):
+    compose(
+        world,
+        'both = ms.ensemble("both", quick, late_ride)',
+        'fast = ms.cascade("fast", quick, late_ride)',
+    )
+    first, careful = both_live(world)
+    second = world.train("quick", 5)
+    answers, epoch, is_done = [], 0, False
+
+    async def load(url, name):
+        async with Client(url) as one:
+            while not is_done:
+                began = epoch
+                answer = await one.predict(RIDES, name, X_Deadline_Ms="30000")
+                answers.append((began, answer.status, answer.json))
+
+    async def more():
+        """The rows of some requests that begin from now on."""
+        nonlocal epoch
+        epoch += 1
+        await until(lambda: sum(began == epoch for began, _, _ in answers) >= 6)
+        return [row for began, _, rows in answers if began == epoch for row in rows]
+
+    async def story(gateway, client):
+        nonlocal is_done
+        loaders = [asyncio.ensure_future(load(gateway.url, name)) for name in ("both", "fast")]
+        try:
+            for i in range(6):
+                world.decide("release", "quick", version=(second, first)[i % 2])
+                world.decide("promote", "quick")
+                await gateway.reload()
+                assert {r["members"]["quick"]["model_version"] for r in await more()} == {(second, first)[i % 2]}
+            world.decide("release", "quick", version=second)
+            world.decide("stage", "quick", stage="ramp_1", weight=1.0, version=second)
+            await gateway.reload()
+            assert {r["members"]["quick"]["variant"] for r in await more()} == {"challenger"}
+            world.decide("pause", "quick")
+            await gateway.reload()
+            assert {r["members"]["quick"]["model_version"] for r in await more()} == {first}
+            broken = world.train("late_ride", 8)
+            world.damage("late_ride", broken)
+            world.decide("release", "late_ride", version=broken)
+            await gateway.reload()
+            assert {r["members"]["late_ride"]["model_version"] for r in await more()} == {careful}
+            for name in ("both", "fast"):
+                Broken(gateway.lanes[name].served.members["late_ride"].champion)
+            fell = await more()
+            assert {(r["fallback"], r["reason"]) for r in fell} <= {("member", "model"), ("member", "breaker")}
+            assert {r["members"]["late_ride"].get("prediction") for r in fell} == {None}
+        finally:
+            is_done = True
+            await asyncio.gather(*loaders)
+
+    world.run(story, seconds=240)
+    assert {status for _, status, _ in answers} == {200}
+    assert all("prediction" in row for _, _, rows in answers for row in rows)

@@ -13,7 +13,7 @@ from mainspring.serving.grpc_messages import MESSAGES, SERVICE
 from mainspring.serving.shared import LaneLimits
 
 from rides import World, ride  # isort: skip
-from tensors import DATATYPES, columns, packed  # isort: skip
+from tensors import DATATYPES, columns, packed, unpacked  # isort: skip
 
 CONTENTS = {"BYTES": "bytes_contents", "FP64": "fp64_contents", "FP32": "fp32_contents", "INT64": "int64_contents"}
 
@@ -186,6 +186,107 @@ def test_deadlines_and_a_full_queue_are_said_by_their_codes(standing):
             assert (await refusal(stub.ModelInfer(late)))[0] == grpc.StatusCode.DEADLINE_EXCEEDED
 
     standing.run(story, LaneLimits(batch_rows=8, queued_rows=100))
+
+
+@pytest.fixture
+def degrading(world):
+    """A world with a gRPC door whose model declares a value and keeps its answers."""
+    end = '["distance_km", "passengers"])'
+    more = 'otherwise=ms.otherwise(value=12.5), cache=ms.Cache(ttl="1h"), rules=[ms.at_most(1000)]'
+    world.redefine(end, f"{end[:-1]}, {more})")
+    gateway = msgspec.structs.replace(world.config.gateway, grpc=0)
+    world.config = msgspec.structs.replace(world.config, gateway=gateway)
+    return world
+
+
+def texts(response, *, raw):
+    """Outputs of texts by name."""
+    found = {}
+    for i, one in enumerate(response.outputs):
+        if one.datatype == "BYTES" and raw:
+            found[one.name] = unpacked("BYTES", response.raw_output_contents[i])
+        elif one.datatype == "BYTES":
+            found[one.name] = [value.decode() for value in one.contents.bytes_contents]
+    return found
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_what_was_fallen_back_to_and_why_is_said_in_raw_and_in_typed_contents(degrading, raw):
+    first = degrading.live("minutes")
+    degrading.decide("release", "minutes", version=degrading.straight(seed=2))  # no finite answer without passengers
+    degrading.decide("promote", "minutes")
+
+    async def story(gateway, client):
+        async with Stub(gateway) as stub:
+            inputs = columns(1, 2)
+            del inputs["passengers"]
+            found = texts(await stub.ModelInfer(asked(inputs, raw=raw, model="minutes")), raw=raw)
+            assert found["variant"] == ["fallback"] * 2
+            assert (found["fallback"], found["reason"]) == (["last_good"] * 2, ["output"] * 2)
+            assert found["model_version"] == [first] * 2
+            assert "cached" not in found  # what is fallen back to is not kept
+
+    degrading.run(story)
+
+
+def test_a_call_that_is_late_or_shed_is_answered_by_the_declared_value_and_not_by_a_status(degrading):
+    degrading.live("minutes")
+
+    async def story(gateway, client):
+        async with Stub(gateway) as stub:
+            late = asked(columns(1), raw=False, model="minutes")
+            late.parameters["timeout"].int64_param = 1
+            response = await stub.ModelInfer(late)
+            assert texts(response, raw=False)["reason"] == ["deadline"]
+            assert texts(response, raw=False)["model_version"] == ["otherwise"]
+            assert list(response.outputs[0].contents.fp64_contents) == [12.5]
+            calls = [stub.ModelInfer(asked(columns(*range(9)), raw=False, model="minutes")) for _ in range(4)]
+            reasons = [texts(one, raw=False).get("reason", [""]) for one in await asyncio.gather(*calls)]
+            assert {reason for found in reasons for reason in found} <= {"", "shed"}
+
+    degrading.run(story, LaneLimits(queued_rows=10))
+
+
+def test_a_repeated_answer_says_so_in_either_contents(degrading):
+    degrading.live("minutes")
+
+    async def story(gateway, client):
+        async with Stub(gateway) as stub:
+            first = texts(await stub.ModelInfer(asked(columns(1), model="minutes")), raw=True)
+            for raw in (True, False):
+                again = texts(await stub.ModelInfer(asked(columns(1), raw=raw, model="minutes")), raw=raw)
+                assert again["cached"] == first["prediction_id"] != again["prediction_id"]
+
+    degrading.run(story)
+
+
+def test_a_composite_says_its_members_and_its_spread(degrading):
+    degrading.redefine(
+        "def minutes(train): ...",
+        "def minutes(train): ...\n"
+        '@ms.model(request=Ride, label=minutes_late, task="regression", features=["distance_km"],\n'
+        "          rollout=ms.Rollout())\n"
+        "def near(train): ...\n"
+        'both = ms.ensemble("both", minutes, near)\n',
+    )
+    gateway = msgspec.structs.replace(degrading.config.gateway, grpc=0)
+    degrading.config = msgspec.structs.replace(degrading.config, gateway=gateway)
+    degrading.live("minutes")
+    degrading.live("near")
+
+    async def story(gateway, client):
+        plain = (await client.predict([ride(i, asked_at=...) for i in (1, 2)], "both")).json
+        async with Stub(gateway) as stub:
+            model = await stub.ModelMetadata(MESSAGES["ModelMetadataRequest"](name="both"))
+            assert list(model.versions) == [degrading.project.composites["both"].version]
+            response = await stub.ModelInfer(asked(columns(1, 2), raw=False, model="both"))
+            numbers = {o.name: list(o.contents.fp64_contents) for o in response.outputs if o.datatype == "FP64"}
+            assert numbers["prediction"] == [r["prediction"] for r in plain]
+            assert numbers["spread"] == [r["spread"] for r in plain]
+            said = [msgspec.json.decode(text) for text in texts(response, raw=False)["members"]]
+            assert said == [r["members"] for r in plain]
+
+    degrading.run(story)
 
 
 def test_a_cancelled_call_leaves_its_batch_and_its_neighbours_are_answered(standing):
