@@ -16,12 +16,20 @@ from hypothesis import strategies as st
 from mainspring.core.errors import BackPressureError
 from mainspring.events.contract import Contract
 from mainspring.events.log import Log
-from mainspring.events.pieces import ArrowBatches, Lines, Packed
+from mainspring.events.pieces import ArrowBatches, Lines
+from mainspring.events.unpacking import Gzip, Plain, Zstd
 
 NDJSON = "application/x-ndjson"
 HEAD = b"POST /events/arrived HTTP/1.1\r\nHost: localhost\r\n"
 HEAD += b"Content-Type: application/x-ndjson\r\nContent-Length: 90000000\r\n\r\n"
 ARROW = "application/vnd.apache.arrow.stream"
+
+
+def zstd(body):
+    return pa.Codec("zstd").compress(body, asbytes=True)
+
+
+PACK = {"gzip": lambda body: gzip.compress(body, 1), "zstd": zstd}
 
 
 def lines(n, start=0):
@@ -111,18 +119,20 @@ def test_an_arrow_stream_is_taken_batch_by_batch_with_its_dictionaries(running, 
     assert (status, said["accepted"], said["quarantined"]) == (200, 12_000, 0)
 
 
-def test_a_gzip_body_is_unpacked_on_the_way_and_may_hold_more_than_a_kept_one(running):
+@pytest.mark.parametrize("name", ["gzip", "zstd"])
+def test_a_packed_body_is_unpacked_on_the_way_and_may_hold_more_than_a_kept_one(running, name):
     for n, start in ((90_000, 0), (20_000, 100_000)):  # larger than is kept on the way, and only once unpacked
-        body = gzip.compress(lines(n, start), 1) + gzip.compress(lines(10, start + n))
-        assert (len(body) > running.config.intake.max_body_bytes) == (n == 90_000)
-        status, said = post(running, body, content_encoding="gzip")
+        body = PACK[name](lines(n, start)) + PACK[name](lines(10, start + n))
+        if name == "gzip":
+            assert (len(body) > running.config.intake.max_body_bytes) == (n == 90_000)
+        status, said = post(running, iter([body]), content_encoding=name)
         assert (status, said["accepted"]) == (200, n + 10)
 
 
 def test_what_is_taken_only_whole_is_refused_as_before(running):
     body = b"[" + lines(5_000).rstrip().replace(b"\n", b",") + b"]"
     assert post(running, body, "application/json")[1]["code"] == "MS-S004"
-    assert post(running, lines(5_000), content_encoding="zstd")[1]["code"] == "MS-S004"
+    assert post(running, lines(5_000), content_encoding="br")[1]["code"] == "MS-S004"
     assert post(running, lines(5_000), path="/quarantine/arrived/replay")[1]["code"] == "MS-S004"
     assert post(running, lines(5_000), path="/events/nothing")[1]["code"] == "MS-E201"
     assert stored(running.config) == []
@@ -134,11 +144,24 @@ def test_what_is_taken_only_whole_is_refused_as_before(running):
         (lambda body: body + b"x" * 300_000, NDJSON, "", "MS-E213"),
         (lambda body: gzip.compress(body * 6, 0)[:-1_000], NDJSON, "gzip", "MS-E210"),
         (lambda body: gzip.compress(body * 6, 0) + b"no gzip", NDJSON, "gzip", "MS-E210"),
+        (lambda _: zstd(lines(30_000))[:-1_000], NDJSON, "zstd", "MS-E210"),
+        (lambda _: zstd(lines(30_000)) + b"no zstd, and more of it", NDJSON, "zstd", "MS-E210"),
+        (lambda body: body, NDJSON, "zstd", "MS-E210"),
         (lambda _: arrow(12_000, 1_500)[:-100], ARROW, "", "MS-E211"),
         (lambda _: arrow(12_000, 1_500)[:-8] + b"garbage!" * 9, ARROW, "", "MS-E211"),
         (lambda _: arrow(30_000, 30_000), ARROW, "", "MS-E213"),
     ],
-    ids=["a long line", "gzip ends early", "no gzip after gzip", "arrow ends early", "no arrow after arrow", "batch"],
+    ids=[
+        "a long line",
+        "gzip ends early",
+        "no gzip after gzip",
+        "zstd ends early",
+        "no zstd after zstd",
+        "no zstd",
+        "arrow ends early",
+        "no arrow after arrow",
+        "batch",
+    ],
 )
 def test_a_body_that_breaks_on_the_way_says_what_was_taken_before(running, spoil, kind, packed, code):
     headers = {"content_encoding": packed} if packed else {}
@@ -149,20 +172,33 @@ def test_a_body_that_breaks_on_the_way_says_what_was_taken_before(running, spoil
     assert post(running, lines(1, 10**6))[1]["accepted"] == 1
 
 
-def test_a_bomb_costs_no_more_than_the_limit(start, config):
+@pytest.mark.parametrize("name", ["gzip", "zstd"])
+def test_a_bomb_costs_no_more_than_the_limit(start, config, name):
     import msgspec
 
     small = msgspec.structs.replace(config, intake=msgspec.structs.replace(config.intake, max_stream_bytes=30_000_000))
-    bomb = gzip.compress(b" " * 400_000_000, 9)
-    assert len(bomb) > config.intake.max_body_bytes
+    bomb = gzip.compress(b" " * 400_000_000, 9) if name == "gzip" else zstd(b" " * 400_000_000)
+    if name == "gzip":
+        assert len(bomb) > config.intake.max_body_bytes
     with start(small) as running:
         tracemalloc.start()
-        status, said = post(running, bomb, content_encoding="gzip")
+        status, said = post(running, bomb, content_encoding=name)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert status == 413
         assert said["code"] in ("MS-E208", "MS-E213")
         assert peak < 20_000_000
+
+
+def test_threads_that_unpack_are_gone_when_their_clients_are(running):
+    head = HEAD.replace(b"Content-Length", b"Content-Encoding: zstd\r\nContent-Length")
+    for turn in range(3):
+        with socket.create_connection(address(running)) as client:
+            client.sendall(head + zstd(lines(200_000, turn * 200_000))[:400_000])
+    deadline = time.monotonic() + 20
+    while running.intake._streams._running or any(one.name == "zstd" for one in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_memory_does_not_grow_with_the_body(running):
@@ -257,16 +293,21 @@ def test_the_records_do_not_depend_on_how_the_body_is_cut(arrived, data):
         else b"".join(data.draw(st.lists(st.sampled_from([lines(1), b"\n", b"x\n", b"{}\n", b" \r\n"]), max_size=30)))
         + data.draw(st.sampled_from([b"", b"tail", lines(1).rstrip()]))
     )
-    packed = gzip.compress(body)
+    pack, unpacker = data.draw(st.sampled_from([(bytes, Plain), (gzip.compress, Gzip), (zstd, Zstd)]))
+    packed = pack(body)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(packed)), max_size=12)))
-    unpack = Packed()
+    unpack = unpacker()
     records = (ArrowBatches if is_arrow else Lines)(Contract(arrived), "t", 100_000)
     found = []
     for start, stop in zip([0, *cuts], [*cuts, len(packed)], strict=True):
         unpack.add(packed[start:stop])
+        if stop == len(packed):
+            unpack.end()
         while (piece := unpack.piece()) is not None:
             found += [entry for entries, _ in records.feed(piece) for entry in entries]
+    assert not unpack.waits
     unpack.check_end()
+    unpack.close()
     found += [entry for entries, _ in records.end() for entry in entries]
     if is_arrow:
         assert [entry.row[0] for entry in found] == [f"f{i}" for i in range(40)]

@@ -1,21 +1,18 @@
-"""A large body piece by piece: unpacked, and cut into records, with no more in memory than one of them and a piece."""
+"""A large body cut into records, with no more in memory than one of them and a piece."""
 
 from __future__ import annotations
 
 import struct
-import zlib
-from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from mainspring.core.errors import ContractError, TooLargeError
+from mainspring.core.errors import TooLargeError
 from mainspring.events.arrow import ArrowError, bytes_after, is_rows
 from mainspring.events.bodies import UNPACKED, arrow_entries, entry_of
 from mainspring.events.contract import Contract
 from mainspring.events.internal import Entries
 
 _ARROW_ROWS = 65_536
-_PIECE_BYTES = 65_536
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
@@ -27,75 +24,6 @@ class Records(Protocol):
 
     def end(self) -> Iterator[tuple[Entries, int]]:
         """Those that the end makes whole."""
-
-
-class Plain:
-    """Pieces as they come."""
-
-    def __init__(self) -> None:
-        self._parts: deque[bytes] = deque()
-
-    @property
-    def waits(self) -> bool:
-        """Whether a piece is there."""
-        return bool(self._parts)
-
-    def add(self, part: bytes) -> None:
-        """The next piece."""
-        self._parts.append(part)
-
-    def piece(self) -> bytes | None:
-        """The oldest piece that was not given."""
-        return self._parts.popleft() if self._parts else None
-
-    def check_end(self) -> None:
-        """Nothing is missing."""
-
-
-class Packed:
-    """Pieces of a gzip body, unpacked no further than they are asked for."""
-
-    def __init__(self) -> None:
-        self._member = zlib.decompressobj(wbits=31)
-        self._rest = b""
-        self._has_begun = False
-
-    @property
-    def waits(self) -> bool:
-        """Whether there is something to unpack."""
-        return bool(self._rest)
-
-    def add(self, part: bytes) -> None:
-        """The next piece, packed."""
-        self._rest += part
-        self._has_begun = True
-
-    def piece(self) -> bytes | None:
-        """The next piece, unpacked.
-
-        Raises:
-            ContractError: This is no gzip (MS-E210).
-        """
-        while self._rest:
-            if self._member.eof:  # members may follow one another
-                self._member = zlib.decompressobj(wbits=31)
-            try:
-                piece = self._member.decompress(self._rest, _PIECE_BYTES)
-            except zlib.error as error:
-                raise _packed_wrongly(f"the body is no gzip: {error}") from None
-            self._rest = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
-            if piece:
-                return piece
-        return None
-
-    def check_end(self) -> None:
-        """Whether the last member is whole.
-
-        Raises:
-            ContractError: It is not (MS-E210).
-        """
-        if not self._member.eof:
-            raise _packed_wrongly("the gzip body ends early")
 
 
 class Lines:
@@ -174,7 +102,3 @@ class ArrowBatches:
 def _large(what: str, most: int) -> TooLargeError:
     hint = "shorter lines, or smaller record batches: max_chunksize= of pyarrow"
     return TooLargeError("MS-E213", f"{what} of a large body has more than {most} bytes", where="body", hint=hint)
-
-
-def _packed_wrongly(what: str) -> ContractError:
-    return ContractError("MS-E210", what, where="$")

@@ -1,8 +1,8 @@
 """Bodies larger than are kept: their records are checked and committed as they come, with bounded memory.
 
-``POST /events/{source}`` as NDJSON or an Arrow stream, plain or gzip. The answer comes at the end and counts all of it;
-``errors`` and ``duplicates`` list the first thousand. When something goes wrong on the way the answer is the error, and
-``taken`` in it says what became of the records before: they stay, and with ids may be sent again.
+``POST /events/{source}`` as NDJSON or an Arrow stream, plain, gzip or zstd. The answer comes at the end and counts all
+of it; ``errors`` and ``duplicates`` list the first thousand. When something goes wrong on the way the answer is the
+error, and ``taken`` in it says what became of the records before: they stay, and with ids may be sent again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from mainspring.events.committer import Committer
 from mainspring.events.contract import Contract
 from mainspring.events.internal import Entries
 from mainspring.events.log import Ack
-from mainspring.events.pieces import ArrowBatches, Lines, Packed, Plain, Records
+from mainspring.events.pieces import ArrowBatches, Lines, Records
+from mainspring.events.unpacking import UNPACKERS, Plain
 
 _MOST_STREAMS = 16
 _MOST_PENDING = 4
@@ -40,7 +41,7 @@ class Stream:
 
     def __init__(
         self,
-        source: Packed | Plain,
+        source: Plain,
         records: Records,
         committer: Committer,
         max_stream_bytes: int,
@@ -73,11 +74,11 @@ class Stream:
     def end(self) -> None:
         """The body is whole."""
         self._is_ending = True
+        self._input.end()
         self._advance()
 
     def abort(self) -> None:
         """The client is gone: what is committed stays, what is not is forgotten."""
-        self._input = Plain()
         self._finish()
 
     def _advance(self) -> None:
@@ -141,6 +142,8 @@ class Stream:
         self.deferred.answer(response)
 
     def _finish(self) -> None:
+        self._input.close()
+        self._input = Plain()
         done, self._done = self._done, lambda: None
         done()
 
@@ -200,8 +203,7 @@ class Streams:
             raise BackPressureError("MS-E311", f"{_MOST_STREAMS} large bodies are under way; nothing of this was taken")
         self._running += 1
         records = (ArrowBatches if kind_of(headers) == ARROW else Lines)(contract, sender, self._max_bytes)
-        source = Packed() if headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip") else Plain()
-        return Stream(source, records, self._committer, self._max_stream_bytes, self._ended)
+        return Stream(UNPACKERS[_encoding(headers)](), records, self._committer, self._max_stream_bytes, self._ended)
 
     def _ended(self) -> None:
         self._running -= 1
@@ -209,8 +211,11 @@ class Streams:
 
 def _can(headers: Mapping[str, str]) -> bool:
     """Whether a large body with these headers can be taken piece by piece."""
-    encoding = headers.get("content-encoding", "").strip().lower()
-    return kind_of(headers) in (ARROW, *NDJSON) and encoding in ("", "identity", "gzip", "x-gzip")
+    return kind_of(headers) in (ARROW, *NDJSON) and _encoding(headers) in UNPACKERS
+
+
+def _encoding(headers: Mapping[str, str]) -> str:
+    return headers.get("content-encoding", "").strip().lower()
 
 
 def _said(response: Response) -> MainspringError:
