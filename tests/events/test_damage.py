@@ -55,10 +55,37 @@ def test_a_log_file_that_was_cut_or_overwritten_is_refused_and_never_ends_its_re
     for cut in (100, 4_096, 8_192, len(whole) // 3, len(whole) // 2):
         file.write_bytes(whole[:cut])
         assert read_in_a_process(tmp_path / "log") == "MS-E902", cut
+    file.write_bytes(b"")
+    assert read_in_a_process(tmp_path / "log") == "MS-E902"
+    assert file.stat().st_size == 0
+    file.unlink()
+    assert read_in_a_process(tmp_path / "log") == "MS-E902"
     file.write_bytes(b"garbage!" * 4_096)
     assert read_in_a_process(tmp_path / "log") == "MS-E902"
     file.write_bytes(whole)
     assert read_in_a_process(tmp_path / "log") == "10000"
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_log_that_was_emptied_is_not_begun_anew_and_the_error_says_what_to_do(tmp_path, arrived, is_gone):
+    with Log.open(tmp_path / "log", MAP, writable=True) as log:
+        log.append(drafts(arrived, 0, 5), ManualClock(NOON_US))
+    file = tmp_path / "log" / "data.mdb"
+    file.unlink() if is_gone else file.write_bytes(b"")
+    for writable in (True, False):
+        with pytest.raises(FormatError, match="it is gone" if is_gone else "now it is empty") as caught:
+            Log.open(tmp_path / "log", MAP, writable=writable)
+        assert caught.value.code == "MS-E902"
+        assert "restore it from a copy" in caught.value.hint
+    assert not file.exists() or file.stat().st_size == 0
+
+
+def test_a_log_whose_maker_died_before_its_first_page_is_made_by_the_next(tmp_path, arrived):
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "data.mdb").write_bytes(b"")
+    with Log.open(tmp_path / "log", MAP, writable=True) as log:
+        log.append(drafts(arrived, 0, 5), ManualClock(NOON_US))
+    assert ids(tmp_path / "log") == [f"f{i}" for i in range(5)]
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ _READERS = 512
 _MINIMUM_RESERVE_BYTES = 262_144
 _FULL_BYTES = 1_048_576
 _OVERFLOW_BYTES = 1_024  # about from this size on a value has pages of its own
+_CREATED = "create.lock"
 _guard = threading.Lock()
 _open: dict[tuple[int, str], Environment] = {}
 
@@ -44,6 +45,7 @@ class Environment:
         self._pid = os.getpid()
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         refuse_network(path)
+        self._check_there()
         try:
             self.env = lmdb.open(
                 str(path),
@@ -62,6 +64,18 @@ class Environment:
         except BaseException:
             self.env.close()
             raise
+
+    def _check_there(self) -> None:
+        """Refuse a folder whose file was emptied or taken away: LMDB would begin a new one without a word.
+
+        The lock of ``_open_dbs`` is made once the file has its first pages, and stays.
+
+        Raises:
+            FormatError: There was a file, and there is none, or nothing in it (MS-E902).
+        """
+        file = self.path / "data.mdb"
+        if (self.path / _CREATED).exists() and not (file.exists() and file.stat().st_size):
+            raise damaged(self.path, "it was made here, and now it is empty" if file.exists() else "it is gone")
 
     def _check_length(self) -> None:
         """Refuse a file that was cut: a read beyond its end would not be an error but the end of the process.
@@ -87,7 +101,7 @@ class Environment:
 
     def _open_dbs(self, names: tuple[str, ...]) -> dict[str, lmdb._Database]:
         # In a write transaction: handles opened in one that only reads are gone when it is put back for reuse.
-        with Lease(self.path / "create.lock"), self.env.begin(write=True) as txn:
+        with Lease(self.path / _CREATED), self.env.begin(write=True) as txn:
             return {n: self.env.open_db(n.encode(), txn=txn) for n in names}
 
     @contextmanager
