@@ -1,7 +1,8 @@
 """``kill -9`` at random moments under load, and what is left, compared by ids. Ends with code 1 if anything is amiss.
 
-Three parts, each a share of the kills, with the drivers of the tests. *Log and lake* appends, flushes and trims. *Fold*
-folds. *System* runs the real intake, worker and connector: tests/loop/crash_system.py says what must hold.
+Four parts, each a share of the kills, with the drivers of the tests. *Log and lake* appends, flushes and trims. *Fold*
+folds. *System* runs the real intake, worker and connector: tests/loop/crash_system.py says what must hold. *Gateway*
+runs the real gateway and intake, and three clients who ask: tests/serving/crash_gateway.py.
 """
 
 from __future__ import annotations
@@ -34,6 +35,23 @@ def system_part(bench: Bench, root: Path, kills: int, dice: random.Random) -> No
     bench.add("system: acknowledged, with ids", left.acknowledged, "events")
     bench.add("system: lines of files, without ids", left.lines, "events")
     bench.add("system: posts that had to be sent again", left.sent_again, "posts")
+
+
+def gateway_part(bench: Bench, root: Path, kills: int, dice: random.Random) -> None:
+    """Gateway and intake: tests/serving/crash_gateway.py."""
+    sys.path.insert(0, str(ROOT / "tests" / "serving"))
+    import crash_gateway  # type: ignore[import-not-found]
+    from rides import World  # type: ignore[import-not-found]
+
+    with World(root) as world:
+        world.live()
+        left = crash_gateway.run(world, kills, dice)
+    bench.require(f"answers in the log once, but for the end of a killed epoch: {left.amiss}", holds=not left.amiss)
+    for name, n in left.kills.items():
+        bench.add(f"gateway: kills of {name}", n, "kills")
+    bench.add("gateway: answers that clients got", left.answered, "answers")
+    bench.add("gateway: answers in the log", left.logged, "answers")
+    bench.add("gateway: got, and lost with the memory of a killed one", left.missing, "answers")
 
 
 # --- the tests' drivers -----------------------------------------------------------------------------------------------
@@ -93,14 +111,16 @@ def main() -> None:
     kills, seed = bench.options.kills or (15 if bench.quick else 300), bench.options.seed or time.time_ns() % 10**6
     bench.say(f"{kills} kills, --seed {seed}")
     dice = random.Random(seed)
-    shares = (kills // 2, kills // 4, kills - kills // 2 - kills // 4)
+    shares = (kills // 2, kills // 5, kills // 6)
+    shares = (*shares, kills - sum(shares))
     with tempfile.TemporaryDirectory(prefix="mainspring-bench-") as folder:
-        roots = [Path(folder, name) for name in ("log", "fold", "system")]
+        roots = [Path(folder, name) for name in ("log", "fold", "system", "gateway")]
         for root in roots:
             root.mkdir()
         log_part(bench, roots[0], shares[0], seed)
         fold_part(bench, roots[1], shares[1], dice)
         system_part(bench, roots[2], shares[2], dice)
+        gateway_part(bench, roots[3], shares[3], dice)
     bench.finish()
 
 
