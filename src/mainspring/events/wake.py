@@ -9,6 +9,7 @@ import contextlib
 import os
 import select
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from typing import Self
 
 from mainspring.core.names import check_name
 
+_TICK_NS = 1_000_000_000
 _MAX_PATH = 100  # bytes that a socket's address holds, nearly everywhere
 
 
@@ -64,24 +66,23 @@ class Wake:
 
 
 class Bell:
-    """Wakes everybody who waits under ``run``. Sockets that nobody reads any more are removed."""
+    """Wakes everybody who waits under ``run``. Sockets that nobody reads any more are removed.
+
+    Who waits is read from the folder, and again once the folder has changed: it rings after each commit, before it is
+    acknowledged.
+    """
 
     def __init__(self, run: Path) -> None:
         self._folder = run / "wake"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
+        self._paths: tuple[Path, ...] = ()
+        self._changed_ns = -1
 
     def ring(self) -> int:
         """Send one byte to each; who is full already has one waiting. Returns how many there are."""
         told = 0
-        try:
-            entries = list(os.scandir(self._folder))
-        except FileNotFoundError:
-            return 0
-        for entry in entries:
-            path = Path(entry.path)
-            if path.suffix != ".sock":
-                continue
+        for path in self._waiting():
             try:
                 with _short(path) as address:
                     self._socket.sendto(b"\0", address)
@@ -93,6 +94,18 @@ class Bell:
             except FileNotFoundError:
                 continue  # closed meanwhile
         return told
+
+    def _waiting(self) -> tuple[Path, ...]:
+        """The sockets in the folder."""
+        try:
+            changed_ns = self._folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            return ()
+        if changed_ns != self._changed_ns:
+            self._paths = tuple(Path(one.path) for one in os.scandir(self._folder) if one.name.endswith(".sock"))
+            # A change within the same tick of the file system's clock would leave no trace.
+            self._changed_ns = changed_ns if time.time_ns() - changed_ns > _TICK_NS else -1
+        return self._paths
 
     def close(self) -> None:
         """Let go of the socket."""
