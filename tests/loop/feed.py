@@ -42,6 +42,8 @@ class Feed:
         wind = np.round(self.rng.normal(10.0, 4.0, n), 1)
         if fault == "units":
             delay = delay * 60.0
+        if fault == "shift":
+            wind = wind + 1.0
         if fault == "nulls":
             is_null |= self.rng.random(n) < 0.5
         if fault == "frozen":

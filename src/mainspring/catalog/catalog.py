@@ -185,6 +185,11 @@ class Catalog:
         with self._database.read() as connection:
             return decisions.listed(connection, kinds, model, limit)
 
+    def decision(self, decision_id: str) -> Decision | None:
+        """One decision by its id, or None."""
+        with self._database.read() as connection:
+            return decisions.find(connection, decision_id)
+
     def knows(self, decision_id: str) -> bool:
         """Whether a decision has been projected."""
         with self._database.read() as connection:

@@ -92,6 +92,12 @@ def from_event(offset: int, row: Mapping[str, Any]) -> Decision:
     )
 
 
+def find(connection: Connection, decision_id: str) -> Decision | None:
+    """One decision, or None."""
+    rows = _read(connection, select(DECISIONS).where(DECISIONS.c.decision_id == decision_id))
+    return rows[0] if rows else None
+
+
 def known(connection: Connection, decision_id: str) -> bool:
     """Whether a decision has been projected."""
     query = select(DECISIONS.c.decision_id).where(DECISIONS.c.decision_id == decision_id)
@@ -116,7 +122,10 @@ def listed(
         query = query.where(DECISIONS.c.model == model)
     if limit is not None:
         query = query.limit(limit)
-    rows = connection.execute(query).all()
+    return _read(connection, query)[::-1]
+
+
+def _read(connection: Connection, query: Any) -> tuple[Decision, ...]:
     return tuple(
         Decision(
             r.decision_id,
@@ -130,7 +139,7 @@ def listed(
             json.loads(r.numbers),
             r.note,
         )
-        for r in reversed(rows)
+        for r in connection.execute(query)
     )
 
 

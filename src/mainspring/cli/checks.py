@@ -111,7 +111,7 @@ def accept(incident: str, /, *, reason: Annotated[str, Parameter()], options: Op
     workspace = Workspace(options.project)
     now_us = workspace.now_us()
     with open_desk(workspace.config, workspace.project) as desk:
-        known = [one.incident_id for one in desk.catalog.incidents() if one.kind == "check"]
+        known = [one.incident_id for one in desk.catalog.incidents() if one.kind in ("check", "shift")]
         if incident not in known:
             hint = did_you_mean(incident, known) or "mainspring status"
             raise NotFoundError("MS-C110", f"there is no incident {incident!r} of a check", hint=hint)

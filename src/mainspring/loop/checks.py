@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from mainspring.catalog import Catalog, Incident
+from mainspring.catalog import Catalog, Decision, Incident
 from mainspring.core import Config, MainspringError, to_iso
 from mainspring.definitions import CheckDef, Project
 from mainspring.definitions.expressions import UTC_US
@@ -22,8 +22,9 @@ from mainspring.loop.incidents import Change
 from mainspring.loop.ledger import Ledger
 from mainspring.loop.schedule import boundaries
 from mainspring.monitoring.checks import Finding, Sent, Window, decide, evaluate, look_back_us
+from mainspring.monitoring.shifts import Evidence, gathered
 
-KIND = "check"
+KIND, SHIFT = "check", "shift"
 
 
 class Checker:
@@ -52,7 +53,13 @@ class Checker:
             self._columns[check.source.name] |= {"_time", "_known_at"} | named
             if check.target is not None:
                 self._columns[check.target.name] |= {check.limit("to_column"), "_known_at"}
-        self._done_us = {every: self._last(every, now_us) for every in {c.every_us for c in project.checks.values()}}
+        self._events: dict[tuple[str, int], pl.DataFrame] = {}
+        spans = {c.every_us for c in project.checks.values()}
+        self._said = {every: self._last(every) for every in spans}
+        self._done_us = {
+            every: said.at_us if said is not None else (now_us - 1) // every * every
+            for every, said in self._said.items()
+        }
 
     def run_due(self, ledger: Ledger, now_us: int) -> None:
         """Look at every window that has ended, in the order of their ends, and say what was found."""
@@ -64,12 +71,12 @@ class Checker:
         for at_us, every in due:
             checks = [c for c in self._project.checks.values() if c.every_us == every]
             findings = self.look(checks, at_us)
-            counts = {name: [n.accepted, n.duplicate] for name, n in self._log.counts().items()}
-            self._say(ledger, checks, findings, at_us, counts)
+            self._say(ledger, checks, findings, at_us)
             self._done_us[every] = at_us
 
     def look(self, checks: Iterable[CheckDef], at_us: int) -> dict[str, Finding]:
         """What checks say of their windows that end at ``at_us``; nothing is written."""
+        self._events.clear()
         found = {}
         for check in checks:
             why = self._explained(check, at_us) if check.kind == "volume" else None
@@ -95,16 +102,17 @@ class Checker:
                 return one.incident_id
         return None
 
-    def _last(self, every_us: int, now_us: int) -> int:
-        said = self._catalog.decisions("checks")
-        done = [d.at_us for d in said if d.numbers.get("every_us") == every_us]
-        return done[-1] if done else (now_us - 1) // every_us * every_us
+    def _last(self, every_us: int) -> Decision | None:
+        """What was said last of the windows of a length: each window has a decision, which is found by its id."""
+        checks = [c for c in self._project.checks.values() if c.every_us == every_us]
+        ends = [one.at_us for check in checks for one in self._catalog.check_results(check.name, 1)]
+        return self._catalog.decision(_decision_id(every_us, max(ends))) if ends else None
 
     def _window(self, check: CheckDef, at_us: int) -> Window:
-        frame = self._history.frame(check.source.name, self._columns[check.source.name])
         known = pl.col("_known_at")
-        events = frame.filter((known < _instant(at_us)) & (known >= _instant(at_us - look_back_us(check))))
+        events = self._events_since(check.source.name, at_us, look_back_us(check))
         if check.kind == "freshness" and events.is_empty():
+            frame = self._history.frame(check.source.name, self._columns[check.source.name])
             events = frame.filter(known < _instant(at_us))
         targets = None
         if check.target is not None:
@@ -112,12 +120,21 @@ class Checker:
             targets = other.filter(known < _instant(at_us))[check.limit("to_column")]
         return Window(at_us, check.every_us, events, targets, self._sent(check), self._bad(check))
 
+    def _events_since(self, source: str, at_us: int, back_us: int) -> pl.DataFrame:
+        """Events that became known within a span; one frame for all the checks of a look that read as far."""
+        if (source, back_us) not in self._events:
+            known = pl.col("_known_at")
+            frame = self._history.frame(source, self._columns[source])
+            within = (known < _instant(at_us)) & (known >= _instant(at_us - back_us))
+            self._events[source, back_us] = frame.filter(within)
+        return self._events[source, back_us]
+
     def _sent(self, check: CheckDef) -> Sent | None:
         """What the door has counted since the last look."""
-        said = [d for d in self._catalog.decisions("checks") if d.numbers.get("every_us") == check.every_us]
-        if check.kind != "duplicates" or not said:
+        said = self._said.get(check.every_us)
+        if check.kind != "duplicates" or said is None:
             return None
-        accepted, duplicate = said[-1].numbers["counts"].get(check.source.name, (0, 0))
+        accepted, duplicate = said.numbers["counts"].get(check.source.name, (0, 0))
         now = self._log.counts().get(check.source.name, Counts(0, 0, 0, 0))
         return Sent(now.accepted - accepted, now.duplicate - duplicate)
 
@@ -150,39 +167,39 @@ class Checker:
         said = f"{check.limit('title')}: {number:,} found"
         return Finding("fail" if number else "pass", said, value=float(number))
 
-    def _say(
-        self,
-        ledger: Ledger,
-        checks: Sequence[CheckDef],
-        findings: Mapping[str, Finding],
-        at_us: int,
-        counts: Mapping[str, Any],
-    ) -> None:
+    def _say(self, ledger: Ledger, checks: Sequence[CheckDef], findings: Mapping[str, Finding], at_us: int) -> None:
+        every_us = checks[0].every_us
+        said = self._said[every_us]
+        evidence = gathered(said.numbers.get("evidence", {}) if said is not None else {}, findings)
         open_now = self._catalog.incidents(is_open=True)
-        for change in changes(checks, findings, open_now, at_us):
-            numbers = dict(change.numbers)
+        for change in (
+            *changes(checks, findings, open_now, at_us),
+            *shift_changes(checks, findings, evidence, open_now, at_us),
+        ):
             ledger.decide(
                 change.kind,
                 f"{change.kind}-{change.incident_id}",
                 at_us,
                 subject=change.incident_id,
                 reason=change.reason,
-                numbers=numbers,
+                numbers=dict(change.numbers),
             )
         failed = [name for name, one in findings.items() if one.state == "fail"]
-        every_us = checks[0].every_us
         results = [
             {"check": name, "state": f.state, "reason": f.reason, "p": f.p, "value": f.value}
             for name, f in findings.items()
         ]
+        numbers = {
+            "every_us": every_us,
+            "results": results,
+            "counts": {name: [n.accepted, n.duplicate] for name, n in self._log.counts().items()},
+            "evidence": {name: one.m for name, one in evidence.items()},
+        }
         # Last, because it says that this boundary is done.
-        ledger.decide(
-            "checks",
-            f"checks-{every_us}-{at_us}",
-            at_us,
-            reason=f"{len(failed)} of {len(findings)} fail" + (f": {', '.join(failed)}" if failed else ""),
-            numbers={"every_us": every_us, "results": results, "counts": counts},
-        )
+        said_id = _decision_id(every_us, at_us)
+        reason = f"{len(failed)} of {len(findings)} fail" + (f": {', '.join(failed)}" if failed else "")
+        ledger.decide("checks", said_id, at_us, reason=reason, numbers=numbers)
+        self._said[every_us] = self._catalog.decision(said_id)
 
 
 def changes(
@@ -228,6 +245,39 @@ def changes(
                 reason = f"{place} passed the window until {to_iso(at_us)}"
                 out.append(Change("incident_close", one.incident_id, source, reason, numbers))
     return out
+
+
+def shift_changes(
+    checks: Sequence[CheckDef],
+    findings: Mapping[str, Finding],
+    evidence: Mapping[str, Evidence],
+    open_incidents: Sequence[Incident],
+    at_us: int,
+) -> list[Change]:
+    """Which incidents of lasting shifts open or close: they warn, and hold nothing.
+
+    One is closed by the first window that leaves no evidence.
+    """
+    known = {(one.source, one.column): one for one in open_incidents if one.kind in (KIND, SHIFT)}
+    out = []
+    for check in checks:
+        found, source, column = evidence.get(check.name), check.source.name, check.column
+        one = known.get((source, column))
+        numbers: dict[str, Any] = {"kind": SHIFT, "source": source, "column": column}
+        if found is not None and found.is_alarm and one is None:
+            said = f"{source}.{column}: small, and lasting: {check.kind}: {findings[check.name].reason}"
+            incident_id = f"{SHIFT}-{source}-{column}-{at_us}"
+            opened = numbers | {"checks": [check.name], "blocking": False}
+            out.append(Change("incident_open", incident_id, source, said, opened))
+        is_own = one is not None and one.kind == SHIFT and one.numbers["checks"] == [check.name]
+        if one is not None and is_own and (found is None or (found.m < 1.0 and not found.is_alarm)):
+            said = f"{source}.{column} is as it was in the weeks before the last four, or they have become the same"
+            out.append(Change("incident_close", one.incident_id, source, said, numbers))
+    return out
+
+
+def _decision_id(every_us: int, at_us: int) -> str:
+    return f"checks-{every_us}-{at_us}"
 
 
 def blocked(catalog: Catalog, sources: Iterable[str]) -> Incident | None:

@@ -18,7 +18,7 @@ from mainspring.core.spans import format_span
 from mainspring.definitions.check import CheckDef
 from mainspring.monitoring.drift import FeatureDrift, window_test
 from mainspring.monitoring.references import Reference, reference
-from mainspring.monitoring.scatter import of_shares, of_values
+from mainspring.monitoring.scatter import Scatter, of_shares, of_values
 
 State = Literal["pass", "fail", "unknown"]
 LEVEL = 0.001
@@ -27,6 +27,9 @@ WEEK_US = 604_800_000_000
 DAY_US = 86_400_000_000
 LOOK_BACK = 28
 """So many windows are looked back at, and four weeks at least; a volume at eight weeks."""
+LAG = 28
+"""The detector over time compares with the windows before these: a small shift must not become its own reference before
+it is seen."""
 MIN_WINDOWS = 5
 MIN_SLOTS = 4
 MIN_ROWS = 30
@@ -43,12 +46,14 @@ class Finding:
         reason: In words, with the numbers.
         p: p-value of a statistical check; None of a plain one.
         value: What was measured; None where nothing was.
+        slow_p: p-value for the detector over time: never less than the window's rank among those before it.
     """
 
     state: State
     reason: str
     p: float | None = None
     value: float | None = None
+    slow_p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,13 @@ def look_back_us(check: CheckDef) -> int:
     if check.kind in ("freshness", "unique", "references", "duplicates", "sql"):
         return WEEK_US * 52 if check.kind == "freshness" else check.every_us
     weeks = 8 if check.kind == "volume" else 4
-    return max(LOOK_BACK * check.every_us, weeks * WEEK_US) + check.every_us
+    span_us = max(LOOK_BACK * check.every_us, weeks * WEEK_US) + check.every_us
+    return span_us + LAG * check.every_us if is_slow(check) else span_us
+
+
+def is_slow(check: CheckDef) -> bool:
+    """Whether the detector over time follows a check."""
+    return check.kind in ("distribution", "nulls") and check.limit("at_most") is None
 
 
 def evaluate(check: CheckDef, window: Window) -> Finding:
@@ -231,9 +242,11 @@ class _Compared:
     drift: FeatureDrift
 
 
-def _compared(check: CheckDef, window: Window) -> _Compared | Finding:
-    """A column against good windows before; why not, where there is too little."""
+def _compared(check: CheckDef, window: Window, lag: int = 0) -> _Compared | Finding:
+    """A column against good windows before, the latest ``lag`` left out; why not, where there is too little."""
     now, before = window.split()
+    most = max(LOOK_BACK, 4 * WEEK_US // check.every_us)
+    before = before.filter((pl.col("_window") > lag) & (pl.col("_window") <= lag + most))
     windows = before["_window"].n_unique()
     if now.height < MIN_ROWS:
         return Finding("unknown", f"{now.height} events, {MIN_ROWS} are needed")
@@ -257,7 +270,7 @@ def _distribution(check: CheckDef, window: Window) -> Finding:
     said = "" if one.now.dtype == pl.String else f"; the middle is {_number(one.now)}, it was {_number(one.before)}"
     said = f"distributed otherwise than before (PSI {drift.psi:.2f}){said}"
     p = 1.0 if far.is_ordinary else min(1.0, drift.p_distribution / 0.9)
-    return Finding("pass", said, p=p, value=drift.psi)
+    return Finding("pass", said, p=p, value=drift.psi, slow_p=_slow_p(check, window))
 
 
 def _nulls(check: CheckDef, window: Window) -> Finding:
@@ -272,10 +285,28 @@ def _nulls(check: CheckDef, window: Window) -> Finding:
         return one
     was = one.before.null_count() / len(one.before)
     said = f"{one.drift.missing_share:.1%} are null, {was:.1%} were before"
-    found = pl.DataFrame({"w": one.windows, "x": one.before}).group_by("w").agg(pl.col("x").null_count(), pl.len())
-    far = of_shares(found["x"].to_numpy(), found["len"].to_numpy(), one.now.null_count(), len(one.now))
+    far = _of_nulls(one)
     p = 1.0 if far.is_ordinary else one.drift.p_missing
-    return Finding("pass", said, p=p, value=one.drift.missing_share)
+    return Finding("pass", said, p=p, value=one.drift.missing_share, slow_p=_slow_p(check, window))
+
+
+def _of_nulls(one: _Compared) -> Scatter:
+    found = pl.DataFrame({"w": one.windows, "x": one.before}).group_by("w").agg(pl.col("x").null_count(), pl.len())
+    return of_shares(found["x"].to_numpy(), found["len"].to_numpy(), one.now.null_count(), len(one.now))
+
+
+def _slow_p(check: CheckDef, window: Window) -> float | None:
+    """Against windows that lie some way back, and never less than the window's rank among them.
+
+    The test alone would take one storm for a thousand windows of evidence; of k windows a rank says 1 / (k + 1).
+    """
+    one = _compared(check, window, lag=LAG)
+    if isinstance(one, Finding):
+        return None
+    if check.kind == "nulls":
+        return max(one.drift.p_missing, _of_nulls(one).rank_p)
+    far = of_values(one.reference, _values(one.before), one.windows, _values(one.now))
+    return max(one.drift.p_distribution, far.rank_p)
 
 
 def _frozen(check: CheckDef, window: Window) -> Finding:
