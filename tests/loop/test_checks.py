@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,49 @@ def test_a_look_reads_the_last_decision_and_no_others(world, monkeypatch):
     assert world.day() == []
     last = world.catalog.check_results("arrived_duplicates", 1)[0]
     assert (last.state, last.value) == ("pass", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("query", "state", "said"),
+    [
+        ("select null", "pass", "0 found"),
+        ("select sum(case when air_min < 0 then 1 else 0 end) from recent", "pass", "0 found"),
+        ("select sum(flight_id = flight_id) from recent", "fail", " found"),
+        ("select 'nan'::double", "unknown", "answers no number"),
+        ("select -0.0", "pass", "0 found"),
+        ("select 'something'", "fail", "1 found"),
+        ("from range(3000000)", "fail", "3e+06 found"),
+        ("select 1, 2", "fail", "1 found"),
+        ("from recent where false", "pass", "0 found"),
+        ("select timestamp '290000-01-01'", "unknown", "cannot be evaluated"),
+        ("drop table recent", "unknown", "one SELECT"),
+        ("select 1; select 0", "unknown", "one SELECT"),
+        ("", "unknown", ""),
+        ("select error('no')", "unknown", "no"),
+        ("select 1/0 / 'x'", "unknown", ""),
+        ("select count(*) from range(100000000000) a, range(100000) b", "unknown", "takes longer"),
+    ],
+)
+def test_a_query_may_answer_nonsense_fail_or_never_end_and_all_other_checks_are_looked_at(
+    config, world, monkeypatch, query, state, said
+):
+    monkeypatch.setattr("mainspring.loop.checks.SQL_US", 1_000_000)
+    world.load(1)
+    check = ms.check.sql("odd", world.module.Arrived, "select 0")
+    odd = replace(check, limits=(("query", query), ("title", "odd")))
+    last = world.project.checks["arrived_freshness"]
+    found = world.checker.look([odd, last], world.clock.now_us())
+    assert found["arrived_freshness"].state == "pass"
+    assert found["arrived_odd"].state == state, found["arrived_odd"].reason
+    assert said in found["arrived_odd"].reason
+
+
+def test_a_check_that_cannot_be_evaluated_says_so_and_stops_nothing(world, monkeypatch):
+    def broken(check, window):
+        raise ArithmeticError("one in a million")
+
+    world.load(1)
+    monkeypatch.setattr("mainspring.loop.checks.evaluate", broken)
+    assert world.day() == []
+    (result,) = world.catalog.check_results("arrived_volume", 1)
+    assert (result.state, result.reason) == ("unknown", "it cannot be evaluated: ArithmeticError: one in a million")

@@ -79,8 +79,10 @@ def freshness(source: type[Source], within: str, *, every: str | None = None, bl
     Raises:
         DefinitionError: No source (MS-D120), no span (MS-D001).
     """
-    limits = {"within_us": parse_span(within)}
-    return _check("freshness", source, None, every or within, place_of_caller(), blocking=blocking, limits=limits)
+    place = place_of_caller()
+    limits = {"within_us": parse_span(within, where=str(place))}
+    every = within if every is None else every
+    return _check("freshness", source, None, every, place, blocking=blocking, limits=limits)
 
 
 def volume(source: type[Source], *, tolerance: float = 0.5, every: str = "1d", blocking: bool = False) -> CheckDef:
@@ -153,14 +155,18 @@ def references(
         blocking: Hold labels, trainings and promotions that depend on the source while it fails.
 
     Raises:
-        DefinitionError: No source (MS-D120), no such column (MS-D102), ``to`` has no id (MS-D180).
+        DefinitionError: No source (MS-D120), no such column (MS-D102), ``to`` has no id or one of
+            another kind (MS-D180).
     """
     place = place_of_caller()
     other = source_of(to, "to= of references", str(place))
-    named = to_column or other.id
+    own = _column(source_of(source, "the first argument of references", str(place)), column, place)
+    named = other.id if to_column is None else to_column
     if named is None:
         raise DefinitionError("MS-D180", f"source {other.name} has no id", where=str(place), hint="to_column=")
-    _column(other, named, place)
+    if (theirs := _column(other, named, place).kind) != own.kind:
+        what = f"{column!r} is a {own.kind} and {named!r} of {other.name} a {theirs}: it can be none of them"
+        raise DefinitionError("MS-D180", what, where=str(place))
     limits = {"to": other.name, "to_column": named, "at_most": _share("at_most", at_most)}
     return _check("references", source, column, every, place, blocking=blocking, limits=limits, target=other)
 
@@ -186,8 +192,10 @@ def nulls(
     Raises:
         DefinitionError: No source (MS-D120), no such column (MS-D102), no share (MS-D180).
     """
+    place = place_of_caller()
+    _column(source_of(source, "the first argument of nulls", str(place)), column, place)
     limits = {} if at_most is None else {"at_most": _share("at_most", at_most)}
-    return _check("nulls", source, column, every, place_of_caller(), blocking=blocking, limits=limits)
+    return _check("nulls", source, column, every, place, blocking=blocking, limits=limits)
 
 
 def frozen(
@@ -203,11 +211,14 @@ def frozen(
         blocking: Hold labels, trainings and promotions that depend on the source while it fails.
 
     Raises:
-        DefinitionError: No source (MS-D120), no such column (MS-D102).
+        DefinitionError: No source (MS-D120), no such column (MS-D102), one of no numbers (MS-D180).
     """
     place = place_of_caller()
-    if by is not None:
-        _column(source_of(source, "the first argument of frozen", str(place)), by, place)
+    own = source_of(source, "the first argument of frozen", str(place))
+    for one in (column, *(() if by is None else (by,))):
+        _column(own, one, place)
+    if own.columns[column].kind not in NUMBERS:
+        raise DefinitionError("MS-D180", f"{column!r} of {own.name} is no number", where=str(place))
     limits = {} if by is None else {"by": by}
     return _check("frozen", source, column, every, place, blocking=blocking, limits=limits)
 
@@ -223,9 +234,14 @@ def sql(title: str, source: type[Source], query: str, *, every: str = "1d", bloc
         blocking: Hold labels, trainings and promotions that depend on the source while it fails.
 
     Raises:
-        DefinitionError: No source (MS-D120), a title without a letter (MS-D180).
+        DefinitionError: No source (MS-D120), a title without a letter or no query (MS-D180).
     """
     place = place_of_caller()
+    texts: dict[str, Any] = {"title": title, "query": query}
+    for name, text in texts.items():
+        if not isinstance(text, str) or not text.strip():
+            hint = 'sql("no negative fares", Ride, "select count(*) from recent where fare < 0")'
+            raise DefinitionError("MS-D180", f"the {name} of sql is {mention(text)}", where=str(place), hint=hint)
     slug = "_".join(part for part in snake_case(title).replace("-", " ").split() if is_name(part))[:80]
     if not slug:
         raise DefinitionError("MS-D180", f"{title!r} is no title of a check", where=str(place), hint="in words")
@@ -276,9 +292,9 @@ def _check(  # noqa: PLR0913  every kind of check is made here
     slug: str = "",
 ) -> CheckDef:
     own = source_of(source, f"the first argument of {kind}", str(place))
-    if column is not None:
-        _column(own, column, place)
-    every_us = parse_span(every)
+    if not isinstance(blocking, bool):
+        raise DefinitionError("MS-D180", f"blocking= is {mention(blocking)}", where=str(place), hint="True or False")
+    every_us = parse_span(every, where=str(place))
     if every_us < 60_000_000:
         why = "the worker looks once a minute"
         raise DefinitionError("MS-D180", f"a window of {every} is too short", where=str(place), why=why, hint='"1m"')
@@ -288,15 +304,17 @@ def _check(  # noqa: PLR0913  every kind of check is made here
 
 
 def _column(source: SourceDef, column: Any, place: Place) -> Any:
-    if column not in source.columns:
+    if not isinstance(column, str) or column not in source.columns:
         shown = repr(column) if isinstance(column, str) else mention(column)
         hint = did_you_mean(str(column), source.columns)
         raise DefinitionError("MS-D102", f"source {source.name} has no column {shown}", where=str(place), hint=hint)
     return source.columns[column]
 
 
-def _share(name: str, value: float) -> float:
-    if not 0.0 <= value < 1.0:
-        place = place_of_caller()
-        raise DefinitionError("MS-D180", f"{name}={value!r} is no share from 0 to 1", where=str(place))
+def _share(name: str, value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0.0 <= value < 1.0:
+        shown = repr(value) if is_number else mention(value)
+        where = str(place_of_caller())
+        raise DefinitionError("MS-D180", f"{name}={shown} is no share from 0 to 1", where=where)
     return float(value)

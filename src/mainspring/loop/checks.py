@@ -5,8 +5,11 @@ One incident a source and column, however many checks fail on it: it names what 
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
@@ -25,6 +28,9 @@ from mainspring.monitoring.checks import Finding, Sent, Window, decide, evaluate
 from mainspring.monitoring.shifts import Evidence, gathered
 
 KIND, SHIFT = "check", "shift"
+_log = logging.getLogger(__name__)
+SQL_US = 10_000_000
+"""How long a check's query may take: others wait for it."""
 
 
 class Checker:
@@ -82,10 +88,15 @@ class Checker:
             why = self._explained(check, at_us) if check.kind == "volume" else None
             if why is not None:
                 found[check.name] = Finding("unknown", f"events are missing or late: incident {why} says why")
-            elif check.kind == "sql":
-                found[check.name] = self._query(check, at_us)
-            else:
-                found[check.name] = evaluate(check, self._window(check, at_us))
+                continue
+            try:
+                found[check.name] = (
+                    self._query(check, at_us) if check.kind == "sql" else evaluate(check, self._window(check, at_us))
+                )
+            except Exception as error:  # noqa: BLE001  one check must not end the worker, again and again
+                _log.exception("check %s cannot be evaluated", check.name)
+                said = f"it cannot be evaluated: {type(error).__name__}: {str(error)[:200]}"
+                found[check.name] = Finding("unknown", said)
         return decide(found)
 
     def _explained(self, check: CheckDef, at_us: int) -> str | None:
@@ -151,21 +162,21 @@ class Checker:
         ]
 
     def _query(self, check: CheckDef, at_us: int) -> Finding:
-        """A check in SQL: 0 or no row passes."""
+        """A check in SQL: 0, null or no row passes. What goes wrong within it says nothing of the data."""
         from mainspring.events.sql import Sql
         from mainspring.events.tables import AsOf
 
+        title = check.limit("title")
         lake = Lake(self._config.lake_path)
         try:
-            with Sql(self._project, self._log, lake, AsOf(before_us=at_us)) as session:
+            with Sql(self._project, self._log, lake, AsOf(before_us=at_us), time_us=SQL_US) as session:
                 session.recent(check.source.name, at_us - check.every_us)
-                rows = [row for batch in session.run(check.limit("query")).batches for row in batch.to_pylist()]
-        except MainspringError as error:  # a query that cannot be run says nothing of the data, and stops nothing else
-            return Finding("unknown", f"{check.limit('title')}: {error.what}")
-        only = next(iter(rows[0].values())) if len(rows) == 1 and len(rows[0]) == 1 else None
-        number = only if isinstance(only, int | float) else len(rows)
-        said = f"{check.limit('title')}: {number:,} found"
-        return Finding("fail" if number else "pass", said, value=float(number))
+                found = _found(session.run(check.limit("query")).batches)
+        except MainspringError as error:
+            return Finding("unknown", f"{title}: {error.what}")
+        if found is None:
+            return Finding("unknown", f"{title}: the query answers no number")
+        return Finding("fail" if found else "pass", f"{title}: {found:,g} found", value=found)
 
     def _say(self, ledger: Ledger, checks: Sequence[CheckDef], findings: Mapping[str, Finding], at_us: int) -> None:
         every_us = checks[0].every_us
@@ -200,6 +211,23 @@ class Checker:
         reason = f"{len(failed)} of {len(findings)} fail" + (f": {', '.join(failed)}" if failed else "")
         ledger.decide("checks", said_id, at_us, reason=reason, numbers=numbers)
         self._said[every_us] = self._catalog.decision(said_id)
+
+
+def _found(batches: Iterable[Any]) -> float | None:
+    """What a check's query found: its one number, or its number of rows; None where that number is none."""
+    rows, first = 0, None
+    for batch in batches:  # not kept: a query may answer the whole history
+        if first is None and batch.num_rows:
+            first = batch.slice(0, 1)
+        rows += batch.num_rows
+    if first is None:
+        return 0.0
+    only = first.column(0)[0].as_py() if rows == 1 and first.num_columns == 1 else rows
+    if only is None:
+        return 0.0
+    if not isinstance(only, int | float | Decimal):
+        return float(rows)
+    return float(only) if math.isfinite(only) else None
 
 
 def changes(
