@@ -218,3 +218,50 @@ def test_a_plan_names_the_checks_in_sql_that_name_a_column_which_goes(cli, relea
     found = [text for text in warnings(cli, released) if text.startswith("check")]
     assert len(found) == 1
     assert "names minutes, which SQL no longer knows" in found[0]
+
+
+def sql(cli, project, query, *argv):
+    return cli("sql", query, *argv, at=project)
+
+
+def test_rows_leave_only_for_a_consumer_that_declares_their_columns(cli, released):
+    query, out = "select sum(minutes) as total from done where minutes > 3", released / "total.csv"
+    unnamed = sql(cli, released, query, "--json")
+    assert (unnamed.code, unnamed.error["code"]) == (5, "MS-L112")
+    assert (unnamed.error["hint"], unnamed.out) == ("--for one of finance, audit", "")
+    wrong = sql(cli, released, query, "--out", out, "--for", "finanse", "--json")
+    assert (wrong.code, wrong.error["hint"], out.exists()) == (5, "did you mean 'finance'?", False)
+    more = sql(cli, released, "select minutes, ride from done", "--csv", "--for", "finance")
+    assert (more.code, "finance declares other columns of done than ride" in " ".join(more.err.split())) == (5, True)
+    unknown = sql(cli, released, query, "--json", "--for", "marketing")
+    assert unknown.error["hint"] == "consumers={\"marketing\": ['minutes']} on done, then mainspring apply"
+    assert sql(cli, released, query, "--out", out, "--for", "finance").code == 0
+    assert sql(cli, released, "from done", "--csv", "--for", "audit").code == 0
+
+
+def test_a_look_at_a_screen_is_told_that_it_is_undeclared_and_recorded_once_a_day(cli, released):
+    for _ in range(2):
+        looked = sql(cli, released, "select count(*) from done where city = 'graz'")
+        assert looked.code == 0
+        assert "an undeclared reader: done names who reads it, and nobody is named" in " ".join(looked.err.split())
+    (read,) = [
+        one for one in cli("status", "--json", "--last", "9", at=released).json["decisions"] if one["kind"] == "read"
+    ]
+    assert read["subject"] == "done"
+    assert f"consumer {read['actor']}" in far(show(cli, released, "done.city")["read_by"])
+    assert show(cli, released, read["actor"])["facts"]["declared"] == "no"
+
+
+def test_who_was_named_is_seen_to_read(cli, released):
+    assert sql(cli, released, "select max(minutes) from done", "--csv", "--for", "finance").code == 0
+    facts = show(cli, released, "finance")["facts"]
+    assert (facts["declared"], facts["as"]) == ("yes", "csv")
+
+
+def test_a_source_that_names_nobody_is_free_to_read(cli, released):
+    assert sql(cli, released, "select km from asked").code == 0
+    assert sql(cli, released, "select 1", "--json").code == 0
+    assert cli("status", "--json", at=released).json["decisions"][-1]["kind"] == "release"
+    free = sql(cli, released, "select km from asked", "--json")
+    assert (free.code, free.err) == (0, "")
+    assert show(cli, released, "asked.km")["read_by"][-1]["kind"] == "consumer"

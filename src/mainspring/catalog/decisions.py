@@ -36,6 +36,7 @@ KINDS = (
     "key_create",
     "key_revoke",
     "checks",
+    "read",
 )
 
 DECISIONS = Table(

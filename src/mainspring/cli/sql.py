@@ -18,7 +18,7 @@ from cyclopts import App, Parameter
 from mainspring.cli import terminal
 from mainspring.cli.options import DEFAULT, Options
 from mainspring.cli.workspace import Workspace
-from mainspring.core.errors import ConfigError, RefusedError
+from mainspring.core.errors import ConfigError, MainspringError, RefusedError
 from mainspring.core.names import did_you_mean
 from mainspring.core.spans import parse_span
 from mainspring.core.times import from_datetime, to_iso
@@ -37,7 +37,8 @@ Examples:
   mainspring sql "select carrier, count(*) from arrived group by all"
   mainspring sql "from arrived limit 5" --as-of 2024-03-01
   mainspring sql "from predictions" --as-of 120000 --out p.parquet
-  mainspring sql --file report.sql --csv""",
+  mainspring sql --file report.sql --csv
+  mainspring sql "select sum(amount) from paid" --for finance --out sum.csv""",
 )
 
 _OFFSET = re.compile(r"\d+")
@@ -54,6 +55,7 @@ def sql(  # noqa: PLR0913  the options of one command
     csv: Annotated[bool, Parameter(negative="")] = False,
     out: Path | None = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
+    for_: Annotated[str | None, Parameter(name="--for")] = None,
     rows: int = 100,
     timeout: str = "60s",
     memory: str = "1GB",
@@ -68,6 +70,7 @@ def sql(  # noqa: PLR0913  the options of one command
         csv: All rows as CSV on standard output.
         out: All rows into a file: .parquet, .csv or .jsonl.
         overwrite: Replace the file if there is one.
+        for_: Who outside of the project the rows are for, as consumers= of a source names it.
         rows: How many rows to show at most; --csv, --out and --json have all.
         timeout: How long the query may take.
         memory: How much memory it may take before it spills to the disk.
@@ -95,6 +98,8 @@ def sql(  # noqa: PLR0913  the options of one command
             _list(session, options)
             return
         found = session.run(text)
+        way = out.suffix.lstrip(".") if out is not None else "csv" if csv else "json" if options.json else "screen"
+        _note_reads(workspace, session, text, for_, way, options)
         if out is not None:
             n = _write(found, out)
             terminal.answer(
@@ -108,6 +113,26 @@ def sql(  # noqa: PLR0913  the options of one command
             _to_json(found, sys.stdout)
         else:
             _show(found, rows, options)
+
+
+def _note_reads(
+    workspace: Workspace, session: Sql, text: str, consumer: str | None, way: str, options: Options
+) -> None:
+    """Refuse rows to somebody who is not declared, and record who reads what."""
+    from mainspring.cli.people import actor
+    from mainspring.events.sql_reads import reads_of
+    from mainspring.loop.reads import check_export, reads_by, record, undeclared
+
+    columns = {name: session.columns(name) for name in session.tables}
+    reads = reads_by(reads_of(text, columns), workspace.project, consumer, way)
+    check_export(reads, workspace.project)
+    for read in reads:
+        if why := undeclared(read, workspace.project):
+            terminal.say(options, f"an undeclared reader: {why} (it is recorded)")
+    try:
+        record(workspace.config, workspace.project, reads, actor(), workspace.clock.now_us())
+    except MainspringError as error:  # a full disk is looked into by SQL, too
+        terminal.say(options, f"that this was read could not be recorded: {error.what}")
 
 
 def _text(query: str | None, file: Path | None) -> str | None:

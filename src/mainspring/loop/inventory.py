@@ -43,7 +43,23 @@ def inventory(project: Project, catalog: Catalog) -> Assets:
             assets.append(Asset(key, facts={"rows": one.rows, "built": to_iso(one.at_us), "folder": one.path}))
             edges.append((key, Key("model", model_name)))
             edges += [(key, Key("source", name)) for name in one.numbers.get("sources", {})]
-    return Assets(assets, edges)
+    read_assets, read_edges = _recorded(project, catalog)
+    return Assets([*assets, *read_assets], [*edges, *read_edges])
+
+
+def _recorded(project: Project, catalog: Catalog) -> tuple[list[Asset], list[Edge]]:
+    """Who was seen to read what from outside: consumers that were named, and else the people."""
+    declared = {who for source in project.sources.values() for who, _ in source.about.consumers}
+    seen: dict[Key, dict[str, str]] = {}
+    edges: list[Edge] = []
+    for one in catalog.decisions("read"):
+        key = Key("consumer", str(one.numbers["consumer"] or one.actor))
+        is_declared = "yes" if key.name in declared else "no"
+        facts = {"declared": is_declared, "last read": to_iso(one.at_us), "by": one.actor, "as": one.numbers["way"]}
+        seen[key] = facts
+        columns = [column_key(str(one.subject), name, project) for name in one.numbers["columns"]]
+        edges += [(key, column) for column in columns or [Key("source", str(one.subject))]]
+    return [Asset(key, facts=facts) for key, facts in seen.items()], edges
 
 
 def column_key(source: str, name: str, project: Project) -> Key:
