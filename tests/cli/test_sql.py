@@ -5,6 +5,12 @@ import json
 import polars as pl
 import pytest
 
+from mainspring.core import load_config
+from mainspring.definitions import load_project
+from mainspring.events.history import History
+from mainspring.events.lake import Lake
+from mainspring.events.log import Log
+
 
 @pytest.fixture
 def asked(cli, project, rides, lines):
@@ -80,3 +86,42 @@ def test_errors_are_errors(cli, asked):
     assert cli("sql", "drop view asked", "--json", at=asked).code == 5
     assert cli("sql", "select 1", "--out", "x.xlsx", "--json", at=asked).error["code"] == "MS-C092"
     assert json.loads(cli("sql", "select 1", "--memory", "lots", "--json", at=asked).err)["code"] == "MS-E452"
+
+
+def test_a_renamed_column_is_one_column_over_the_lake_and_the_tail_of_the_log(cli, project, rides, lines, monkeypatch):
+    """Under the earlier name in the lake and in the tail, under the new one in the tail, then all in the lake."""
+    monkeypatch.setattr("mainspring.training.tracking.Tracking.create_schema", lambda _: None)
+    done = rides(40)[1]
+    later = [{name.replace("minutes", "took"): value for name, value in row.items()} for row in done[20:30]]
+    query = "select ride, took from done where took > 10 order by ride"
+    expected = sorted((row["ride"], row["minutes"]) for row in done if row["minutes"] > 10)
+
+    def load(name, rows):
+        assert cli("ingest", lines(name, rows), "--source", "done", at=project).code == 0
+
+    def flush():
+        config = load_config(project)
+        with Log.open(config.log_path, config.limits.log_map_bytes) as log:
+            history = History(load_project(config.definitions), log, Lake(config.lake_path))
+            history.catch_up()
+            history.flush()
+            history.lake.compact("done")
+
+    def ask():
+        return [(row["ride"], row["took"]) for row in cli("sql", query, "--json", at=project).json["rows"]]
+
+    assert cli("apply", at=project).code == 0
+    load("lake.jsonl", done[:10])
+    flush()
+    load("tail.jsonl", done[10:20])
+    text = (project / "definitions.py").read_text().replace('"minutes"', '"took"')
+    text = text.replace("    minutes: float", '    took: Annotated[float, ms.alias("minutes")]')
+    (project / "definitions.py").write_text("from typing import Annotated\n" + text)
+    assert cli("apply", at=project).code == 0
+    load("renamed.jsonl", later)
+    load("as_before.jsonl", done[30:])
+    assert ask() == expected
+    flush()
+    assert ask() == expected
+    gone = cli("sql", "select minutes from done", "--json", at=project)
+    assert (gone.code, gone.error["code"]) == (3, "MS-E450")

@@ -65,7 +65,6 @@ def test_another_reader_sees_what_is_written_after_a_refresh(tmp_path):
     lake.append("s", frame(3, 4), 4)
     reader.refresh("s")
     assert reader.frame("s", columns=["_offset"])["_offset"].to_list() == [1, 2, 3, 4]
-    assert reader.frame("s", since_us=2_999_995)["_offset"].to_list() == [3, 4]
 
 
 def test_a_writer_that_missed_a_commit_of_another_writes_no_row_twice(tmp_path):

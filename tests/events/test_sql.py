@@ -256,3 +256,19 @@ def test_a_sort_beyond_the_memory_spills_to_the_disk(ask):
 def test_a_size_of_memory_that_is_none_is_an_error(ask):
     with pytest.raises(ConfigError, match="MS-E452: 'much' is no size of memory"):
         ask("select 1", memory="much")
+
+
+@pytest.mark.parametrize("column", ["_known_at", "_time", "arrived_at", "_offset"])
+def test_a_query_that_names_its_time_reads_only_the_files_of_that_time(add, flush, ask, clock, tmp_path, column):
+    """A file that it does not have to read may be anything: there are no partitions, and none are needed."""
+    for _ in range(3):
+        add(2)
+        flush()
+        clock.set(clock.now_us() + 86_400_000_000)
+    (newest,) = ask(f"select max({column}) from arrived")[0]
+    bound = newest if column == "_offset" else f"timestamptz '{newest.isoformat()}'"
+    for older in sorted((tmp_path / "lake" / "arrived").glob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)[
+        :2
+    ]:
+        older.write_bytes(b"cannot be read")
+    assert ask(f"select max(seats) from arrived where {column} >= {bound}") == [(5,)]

@@ -154,20 +154,17 @@ class Lake:
                 table.delta.update_incremental()
                 _refuse_empty(table.path, known, table.delta.version())
 
-    def frame(
-        self, source: str, columns: Sequence[str] | None = None, since_us: int | None = None
-    ) -> pl.DataFrame | None:
+    def frame(self, source: str, columns: Sequence[str] | None = None) -> pl.DataFrame | None:
         """The table's rows in the order of ``_offset``; None without a table.
 
         Args:
             source: Name of the source.
             columns: Only these; one that no file has is missing from the answer too.
-            since_us: Only events with a time at or after it.
         """
         files = self._files(source)
         if not files:
             return None
-        wanted = None if columns is None else {*columns, "_offset", *(("_time",) if since_us is not None else ())}
+        wanted = None if columns is None else {*columns, "_offset"}
         frames = []
         for path in files:
             with _reading(path):
@@ -176,8 +173,6 @@ class Lake:
         frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed", rechunk=False)
         if not frame["_offset"].is_sorted():  # compaction does not keep the order
             frame = frame.sort("_offset")
-        if since_us is not None:
-            frame = frame.filter(pl.col("_time") >= pl.lit(since_us).cast(UTC_US))
         return frame if columns is None else frame.select([name for name in columns if name in frame.columns])
 
     def _files(self, source: str) -> list[Path]:
