@@ -4,7 +4,7 @@ One view is 28 features (count, sum, mean, std, min, max, last over 1 h, 24 h, 7
 *Sustained*: a log that was written before is read and folded at the pace at which its events are said to come, as the
 worker does it: whatever is there, at most a batch, in one durable transaction; the backlog is what has come and is not
 visible. *Age*: an appender, a worker's fold and a reader are three processes; from the moment that ``append`` returned
-until a new snapshot has the event, polled each half millisecond.
+until a new snapshot has the event, polled each half millisecond. *Cold starts* are the real processes (parts/cold.py).
 
 Feast has no windows: it stores and reads one row a key, the latest, in SQLite. It runs in an environment of its own.
 """
@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from harness import Bench, quantile
+from parts.cold import cold_starts
 
 from mainspring.core import ManualClock, WallClock
 from mainspring.core.collector import rest_what_is_loaded
@@ -330,6 +331,7 @@ def main() -> None:
         reads(bench, folder)
         sizes(bench, folder)
         age(bench, folder, 10_000, seconds / 2)
+        cold_starts(bench, folder)
     feast(bench)
     bench.finish()
 

@@ -112,9 +112,12 @@ class World:
             "hour": random.integers(0, 24, rows).astype(float),
             "place": random.choice(["northann", "southbob"], rows).astype(object),
         }
-        wanted = {feature.name for feature in features_of(definition)}
-        columns |= {name: random.normal(size=rows) for name in sorted(wanted - columns.keys())}
-        signature = signature_of(definition, {"zone": ["north", "south"], "place": ["northann", "southbob"]})
+        texts = {f.name: ["north", "south"] for f in definition.features if f.kind == "str"}
+        texts["place"] = ["northann", "southbob"]
+        for name in sorted({feature.name for feature in features_of(definition)} - columns.keys()):
+            known = texts.get(name)
+            columns[name] = random.normal(size=rows) if known is None else random.choice(known, rows).astype(object)
+        signature = signature_of(definition, texts)
         frame = to_frame(columns, signature)
         y = random.normal(size=rows) + columns["distance_km"] / 5
         if estimator is None:
