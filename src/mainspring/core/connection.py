@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -32,6 +33,11 @@ _PIPELINE = 64  # answers that one connection may wait for before we stop readin
 _LINGER_S = 1.0  # how long a client may go on sending after its last answer
 _PROGRESS_BYTES = 65_536  # a body that goes elsewhere brings at least so much in the time a request has to arrive
 _OVERHEAD = 8  # bytes of chunk sizes and extensions that come with a byte of a body: one in chunks of one byte needs 6
+
+
+@lru_cache(maxsize=256)
+def _lower(name: bytes) -> str:
+    return name.decode("latin-1").lower()
 
 
 class Connection(asyncio.Protocol):
@@ -160,7 +166,7 @@ class Connection(asyncio.Protocol):
         self._count_header(len(name) + len(value) + 4)
         if self._has_headers:
             return
-        key = name.decode("latin-1").lower()
+        key = _lower(name)
         text = value.decode("latin-1")
         known = self._headers.get(key)
         if known is not None:
@@ -229,6 +235,9 @@ class Connection(asyncio.Protocol):
         """Send every answer whose turn it is, in one write."""
         queue, transport = self._queue, self._transport
         if self._is_feeding or transport is None:
+            return
+        if queue and queue[0].response is None and not (self._waits or self._is_last):  # nothing to send, as most times
+            self._balance()
             return
         out: list[bytes] = []
         ends = False

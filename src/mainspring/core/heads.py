@@ -63,6 +63,7 @@ def without_upgrade(method: bytes, url: bytes, version: str, headers: Mapping[st
     return b"\r\n".join([b"%s %s HTTP/%s" % (method, url, version.encode()), *lines, b"", b""])
 
 
+@lru_cache(maxsize=256)
 def target_of(url: bytes, *, any_host: bool = False) -> tuple[str, str]:
     """Path and query of a request's target; with ``any_host`` it may name a machine of any name.
 

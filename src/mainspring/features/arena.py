@@ -243,14 +243,15 @@ def _laid_out(
     marks[0] = -1
     pasts: list[Past] = []
     if bodies:
+        parts, places = list(bodies.values()), np.fromiter(bodies, np.int64, len(bodies))
+        offsets[0, places + 1] = [body.events.shape[1] for body in parts]
+        offsets[1, places + 1] = [body.begins.shape[0] for body in parts]
+        np.cumsum(offsets, axis=1, out=offsets)
+        marks[1, places] = [not body.is_whole for body in parts]
         for key, body in bodies.items():
-            offsets[0, key + 1], offsets[1, key + 1] = body.events.shape[1], len(body.begins)
-            marks[1, key] = 1 if len(body.hollow) or body.hops else 0
             if body.past is not None:
                 marks[0, key] = len(pasts)
                 pasts.append(body.past)
-        np.cumsum(offsets, axis=1, out=offsets)
-        parts = list(bodies.values())
         events = np.concatenate([body.events for body in parts], axis=1)
         begins = np.concatenate([body.begins for body in parts])
         newest = np.concatenate([body.nodes[:, D_KNOWN if by == 1 else D_OFFSET] for body in parts])

@@ -91,6 +91,8 @@ class Body:
         past: What the key has let go of; None if nothing.
         hops: Hops among the leaves by their place there; None of those that nothing but the node was needed of.
         joined: Room for what a reader makes of hops, by where windows begin.
+        sums: Summaries of the leaves, float64[L, S, SUMMARY].
+        is_whole: Whether nothing of it is hollow or a hop: it serves whatever asks for no more than it reaches back.
     """
 
     serial: int
@@ -102,6 +104,15 @@ class Body:
     past: Past | None
     hops: dict[int, Hop | None] = field(default_factory=dict)
     joined: dict[Any, Any] = field(default_factory=dict)
+    sums: np.ndarray = field(init=False)
+    is_whole: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """A body is made once and read often."""
+        summed = (self.nodes.shape[1] - D_SUMS) // (SUMMARY + ENDS)
+        own = self.nodes[:, D_SUMS : D_SUMS + summed * SUMMARY]
+        object.__setattr__(self, "sums", own.view(np.float64).reshape(len(self.nodes), summed, SUMMARY))
+        object.__setattr__(self, "is_whole", not self.hops and not len(self.hollow))
 
     @property
     def bytes(self) -> int:
@@ -110,17 +121,12 @@ class Body:
         hops = sum(hop.bytes for hop in self.hops.values() if hop is not None)
         return self.events.nbytes + self.nodes.nbytes + self.hollow.nbytes + past + hops + 1_000
 
-    @property
-    def sums(self) -> np.ndarray:
-        """Summaries of the leaves, float64[L, S, SUMMARY]."""
-        summed = (self.nodes.shape[1] - D_SUMS) // (SUMMARY + ENDS)
-        own = self.nodes[:, D_SUMS : D_SUMS + summed * SUMMARY]
-        return own.view(np.float64).reshape(len(self.nodes), summed, SUMMARY)
-
     def serves(self, asked: Asked) -> bool:
         """Whether it is laid out finely enough."""
         if asked.since_us < self.since_us:
             return False
+        if self.is_whole:
+            return True
         if any(hop is None and self.nodes[leaf, D_LAST] >= asked.fine_us for leaf, hop in self.hops.items()):
             return False
         return not len(self.hollow) or not asked.looks_into(self.hollow).any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from mainspring.core.errors import ContractError
@@ -46,6 +47,8 @@ def encode_key(parts: Iterable[Any]) -> bytes | None:
     >>> encode_key(("EWR",)) == encode_key((None, 1))
     False
     """
+    if type(parts) is tuple and len(parts) == 1 and type(parts[0]) is str:
+        return _encode_text(parts[0])
     out = []
     for part in parts:
         if isinstance(part, str):
@@ -61,5 +64,15 @@ def encode_key(parts: Iterable[Any]) -> bytes | None:
                 "MS-F101", f"{part!r} cannot name an entity", why="an entity's columns are str, int or bool"
             )
         out.append(tag + _LENGTH.pack(len(body)) + body)
-    key = b"".join(out)
+    return _short(b"".join(out))
+
+
+@lru_cache(maxsize=16_384)
+def _encode_text(text: str) -> bytes:
+    """Of most entities: one text, and those that are read often are the same ones."""
+    body = text.encode("utf-8", "surrogatepass")
+    return _short(b"s" + _LENGTH.pack(len(body)) + body)
+
+
+def _short(key: bytes) -> bytes:
     return key if len(key) <= LONGEST_BYTES else b"#" + hash128(key)

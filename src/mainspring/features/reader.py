@@ -51,14 +51,16 @@ class Reader:
         """The store as a write transaction sees it; what it reads is not remembered, for the transaction may fail."""
         return Snapshot(Reader((), self.store, 0), txn, root)
 
-    def body(self, place: bytes, head: np.ndarray, parts: KeyParts, layout: Layout, asked: Asked) -> Body:
-        """What lies behind the tail of a key: from the cache if it is unchanged and fine enough."""
+    def cached(self, place: bytes, serial: int, asked: Asked) -> Body | None:
+        """What lies behind the tail of a key, if that is in the cache, unchanged and fine enough."""
         found = self._cache.get(place)
-        if found is not None and found.serial == head[H_SERIAL] and found.serves(asked):
-            return found
+        return found if found is not None and found.serial == serial and found.serves(asked) else None
+
+    def body(self, place: bytes, head: np.ndarray, parts: KeyParts, layout: Layout, asked: Asked) -> Body:
+        """The same, laid out anew and kept in the cache."""
         body = lay_out(head, parts, layout, asked)
-        self._cached_bytes += body.bytes - (0 if found is None else found.bytes)
-        self._cache.pop(place, None)
+        before = self._cache.pop(place, None)
+        self._cached_bytes += body.bytes - (0 if before is None else before.bytes)
         self._cache[place] = body
         while self._cached_bytes > self._cache_bytes and len(self._cache) > 1:
             self._cached_bytes -= self._cache.pop(next(iter(self._cache))).bytes
@@ -217,9 +219,9 @@ class Snapshot:
         for whole in (False, True):
             if some:
                 asked = _asked(layout, moments, by, whole=whole)
-                bodies = {i: self._body(layout, places[i], words[at[i] : at[i] + HEAD], asked) for i in some}
-            have_hops = any(body.hops for body in bodies.values())
-            are_whole = not have_hops and not any(len(body.hollow) for body in bodies.values())
+                bodies = self._bodies(layout, places, words, at, some, asked)
+            are_whole = all(body.is_whole for body in bodies.values())
+            have_hops = not are_whole and any(body.hops for body in bodies.values())
             if layout.scans and not have_hops:
                 self._run(layout, arena_of(layout, words, at, row, bodies), moments, out, status)
             else:
@@ -235,9 +237,20 @@ class Snapshot:
             some = [i for i in some if i in set(moments[k.M_KEY].tolist())]
         settle_with_hops(layout, words, at, row, bodies, moments, out, status)
 
-    def _body(self, layout: Layout, place: bytes, head: np.ndarray, asked: Asked) -> Body:
-        parts = KeyParts(self._reader.store, self._txn, place)
-        return self._reader.body(place, head, parts, layout, asked)
+    def _bodies(
+        self, layout: Layout, places: list[bytes], words: np.ndarray, at: np.ndarray, some: list[int], asked: Asked
+    ) -> dict[int, Body]:
+        """What lies behind the tails of the keys ``some``."""
+        reader, bodies = self._reader, dict[int, Body]()
+        serials = words[at[some] + H_SERIAL].tolist()
+        for i, serial in zip(some, serials, strict=True):
+            place = places[i]
+            body = reader.cached(place, serial, asked)
+            if body is None:
+                parts = KeyParts(reader.store, self._txn, place)
+                body = reader.body(place, words[at[i] : at[i] + HEAD], parts, layout, asked)
+            bodies[i] = body
+        return bodies
 
     @staticmethod
     def _run(
