@@ -31,6 +31,7 @@ from mainspring.features import warm_up
 from mainspring.features.crew import THREADS
 from mainspring.features.moments import replay_views
 from mainspring.features.replay import replay
+from mainspring.features.scratch import let_go
 
 HOUR_US = 3_600_000_000
 WINDOWS = {"1h": HOUR_US, "24h": 24 * HOUR_US, "7d": 168 * HOUR_US, "30d": 720 * HOUR_US}
@@ -289,6 +290,7 @@ def growth(bench: Bench) -> None:
         history, asked = data(events, events // 10, events // 100)
         run = ours(history, asked, view())
         run()
+        let_go()
         with peak() as seen:
             found = take_turns({f"{events:,} events in memory": run}, 3, warm=False)
         bench.compare(found, "events/s", scale=events)
@@ -302,6 +304,7 @@ def growth(bench: Bench) -> None:
     for _ in stream(events, events // 100):
         pass
     made_s = time.perf_counter() - made_s
+    let_go()
     with peak() as seen:
         started_s = time.perf_counter()
         values, _ = replay(view(), stream(events, events // 100), keys, t_us, known_us=t_us, memory_bytes=bound)

@@ -16,6 +16,7 @@ from mainspring.features import kernels as k
 from mainspring.features.crew import ALONE, Crew
 from mainspring.features.history import Events
 from mainspring.features.layout import Layout
+from mainspring.features.scratch import Scratch, bytes_of, scratch
 
 BLOCK = 16  # events of a leaf
 FAN_OUT = 16  # children of a node
@@ -43,7 +44,12 @@ def how_many(rows: int) -> int:
     return max(1, min(rows // ROWS_A_BUCKET, _MOST_BUCKETS))
 
 
-def deal(words: np.ndarray, columns: list[np.ndarray], buckets: int, crew: Crew) -> Dealt:
+def room_for(n: int, columns: int) -> int:
+    """Bytes of scratch that dealing so many rows of so many columns takes."""
+    return bytes_of(n, np.uint32) + (1 + columns) * bytes_of(n, np.int64)
+
+
+def deal(words: np.ndarray, columns: list[np.ndarray], buckets: int, crew: Crew, room: Scratch) -> Dealt:
     """Deal rows into buckets by a hash of their words; rows of a bucket stay in order."""
     n = len(words)
     chunks = crew.even(n)
@@ -53,11 +59,11 @@ def deal(words: np.ndarray, columns: list[np.ndarray], buckets: int, crew: Crew)
     ends = np.cumsum(counts.T.ravel())
     place = np.ascontiguousarray((ends - counts.T.ravel()).reshape(buckets, -1).T)
     bounds = [*place[0].tolist(), n]
-    dealt, out = np.empty(n, np.uint32), np.empty(n, np.int64)
+    dealt, out = room.empty(n, np.uint32), room.empty(n, np.int64)
     crew.share(chunks, lambda a, b: grouping.deal(words, a, b, place[which[a]], dealt, out))
     sent = []
     for column in columns:
-        to = np.empty(n, np.int64)
+        to = room.empty(n, np.int64)
         if column.dtype == np.float64:
             crew.share(chunks, lambda a, b: grouping.send_numbers(column, a, b, dealt, to.view(np.float64)))  # noqa: B023
         else:
@@ -94,25 +100,28 @@ def answer(
     ones = [i for i, v in enumerate(events.values) if v is None]
     lead = [*events.order, *([] if events.stamp is None else [events.stamp])]
     last = [] if events.until is None else [events.until]
-    history = deal(events.words, [*lead, *last, *(v for v in events.values if v is not None)], buckets, crew)
-    questions = deal(asked, list(moments), buckets, crew)
-    shape = _Shape(len(events.order), events.stamp is not None, events.until is not None, ones, len(events.values))
-    sizes = np.diff(history.bounds)
-    large = sizes > max(ROWS_A_BUCKET * 4, len(events.words) // (4 * crew.threads))
-    todo = [int(b) for b in np.argsort(-sizes, kind="stable") if questions.bounds[b] < questions.bounds[b + 1]]
+    columns = [*lead, *last, *(v for v in events.values if v is not None)]
+    size = room_for(len(events.words), len(columns)) + room_for(len(asked), len(moments))
+    with scratch(size) as room:
+        history = deal(events.words, columns, buckets, crew, room)
+        questions = deal(asked, list(moments), buckets, crew, room)
+        shape = _Shape(len(events.order), events.stamp is not None, events.until is not None, ones, len(events.values))
+        sizes = np.diff(history.bounds)
+        large = sizes > max(ROWS_A_BUCKET * 4, len(events.words) // (4 * crew.threads))
+        todo = [int(b) for b in np.argsort(-sizes, kind="stable") if questions.bounds[b] < questions.bounds[b + 1]]
 
-    def one(b: int, inner: Crew = ALONE) -> int:
-        _answer_bucket(layout, shape, history, questions, b, moments, base, out, status, inner)
-        return int(sizes[b])
+        def one(b: int, inner: Crew = ALONE) -> int:
+            _answer_bucket(layout, shape, history, questions, b, moments, base, out, status, inner)
+            return int(sizes[b])
 
-    idle = len(events.words) - int(sizes[todo].sum())
-    if idle:
-        step(idle)
-    for b in todo:
-        if large[b]:
-            step(one(b, crew))
-    for rows in crew.each([b for b in todo if not large[b]], one):
-        step(rows)
+        idle = len(events.words) - int(sizes[todo].sum())
+        if idle:
+            step(idle)
+        for b in todo:
+            if large[b]:
+                step(one(b, crew))
+        for rows in crew.each([b for b in todo if not large[b]], one):
+            step(rows)
 
 
 @dataclass(frozen=True, eq=False)

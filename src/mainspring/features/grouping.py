@@ -241,17 +241,18 @@ def sort_keys(rows: np.ndarray, starts: np.ndarray, first: int, after: int) -> N
                 rows[row, low + i] = other[i]
 
 
-@compiled(f"void({_F2}, uint8[:, ::1], {_I}, int64, int64)")
-def answer_rows(out: np.ndarray, status: np.ndarray, rows: np.ndarray, first: int, after: int) -> None:
-    """Bring answers, one a moment, to the moments' own rows, for the slots ``first`` to ``after``.
+@compiled(f"void({_F2}, uint8[:, ::1], {_U}, int64, int64)")
+def answer_rows(out: np.ndarray, status: np.ndarray, places: np.ndarray, first: int, after: int) -> None:
+    """Bring answers from the ``places`` where they are to the moments' own rows, for the slots ``first`` to ``after``.
 
-    One slot at a time, so that what is written at random places stays in the processor's cache.
+    One slot at a time, so that what is read at random places stays in the processor's cache.
     """
-    n = rows.shape[0]
+    n = places.shape[0]
     values, codes = np.empty(n, np.float64), np.empty(n, np.uint8)
     for slot in range(first, after):
         values[:] = out[slot]
         codes[:] = status[slot]
-        for i in range(n):
-            row = np.uint64(rows[i])
-            out[slot, row], status[slot, row] = values[i], codes[i]
+        for row in range(np.uint64(n)):
+            out[slot, row] = values[np.uint64(places[row])]
+        for row in range(np.uint64(n)):
+            status[slot, row] = codes[np.uint64(places[row])]

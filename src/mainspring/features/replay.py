@@ -105,8 +105,9 @@ def replay(
         work = _Work(layout, KNOWN if known_offset is None else OFFSET, hands, out, status)
         _replay(work, events, named.select(view.entity), moments, memory_bytes, progress, folder)
         work.answer_nothing(len(rows), n)
-        own = np.concatenate((moments[M_ROW], np.setdiff1d(np.arange(n), rows, assume_unique=True)))
-        hands.share(range(layout.width + 1), lambda a, b: answer_rows(out, status, own, a, b))
+        places = np.empty(n, np.uint32)
+        places[np.concatenate((moments[M_ROW], np.setdiff1d(np.arange(n), rows, assume_unique=True)))] = np.arange(n)
+        hands.share(range(layout.width + 1), lambda a, b: answer_rows(out, status, places, a, b))
     return out.T, status.T
 
 
