@@ -30,7 +30,7 @@ from mainspring.features.history import (
 from mainspring.features.kernels import M_LIMIT, M_ROW, M_T
 from mainspring.features.layout import LONGEST_US, Layout, compile_view
 from mainspring.features.shares import Progress
-from mainspring.features.spill import FILES, Shelf, chunks_of, files_of, room
+from mainspring.features.spill import Shelf, chunks_of, file_by_file, room
 
 Frames = pl.DataFrame | pl.LazyFrame | Iterable[pl.DataFrame]
 LEAST_MEMORY_BYTES = 64 << 20
@@ -185,11 +185,9 @@ def _replay(
 
 def _answer_files(work: _Work, shelf: Shelf, keys: pl.DataFrame, moments: np.ndarray, step: Any) -> None:
     """Answer the moments of one file after the other."""
-    which = files_of(keys)
-    order = np.argsort(which, kind="stable")
+    order, ends = file_by_file(keys)
     moments[:] = moments[:, order]
     keys = keys[order]
-    ends = np.searchsorted(which[order], np.arange(FILES + 1)).tolist()
     for b, (first, after) in enumerate(pairwise(ends)):
         frame = shelf.take(b)
         own = np.ascontiguousarray(moments[:, first:after])

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from mainspring.features.factorise import hashes_of
+from mainspring.features.kernels import group
 
 FILES = 128
 """Into how many files history is dealt."""
@@ -39,10 +40,8 @@ class Shelf:
 
         if not frame.height:
             return
-        which = files_of(frame.select(self._entity))
-        order = np.argsort(which, kind="stable")
+        order, ends = file_by_file(frame.select(self._entity))
         table = frame[order].to_arrow()
-        ends = np.searchsorted(which[order], np.arange(FILES + 1)).tolist()
         for b, (first, after) in enumerate(pairwise(ends)):
             if first == after:
                 continue
@@ -70,11 +69,18 @@ class Shelf:
         return self._folder / f"{b}.arrows"
 
 
-def files_of(entities: pl.DataFrame) -> np.ndarray:
-    """The file of each entity (no nulls), by its content: uint64[n]."""
+def file_by_file(entities: pl.DataFrame) -> tuple[np.ndarray, list[int]]:
+    """The rows of the first file, then of the next, by a hash of the entity's content (no nulls); in order within one.
+
+    Returns:
+        int64[n], rows; and where in it each file begins, and the end.
+    """
     hashes = hashes_of(entities)
     # Not the bits that deal a file's rows into the buckets of the cache.
-    return (hashes & np.uint64(0xFFFFFFFF)) * np.uint64(FILES) >> np.uint64(32)
+    which = (hashes & np.uint64(0xFFFFFFFF)) * np.uint64(FILES) >> np.uint64(32)
+    order, starts = np.empty(len(which), np.int64), np.empty(FILES + 1, np.int64)
+    group(which.view(np.int64), FILES, starts, order)
+    return order, starts.tolist()
 
 
 def chunks_of(
