@@ -9,6 +9,7 @@ from world import HOUR_US, expected, fold, frames, lives, read, record, shown, s
 
 from mainspring import col
 from mainspring.features import OnlineStore
+from mainspring.features import replay as replays
 from mainspring.features.fold import Folder
 from mainspring.features.history import stream
 from mainspring.features.replay import replay
@@ -71,6 +72,21 @@ def test_an_event_does_not_see_itself_nor_what_became_known_later():
     made = stream(RATIO, frames(SOURCES, records).__getitem__)
     assert made["card__n"].to_list() == [0.0, 1.0, 1.0, 3.0]
     assert made["card__last"].to_list() == [None, 1.0, 1.0, 2.0]
+
+
+def test_used_views_of_the_same_events_are_replayed_together(monkeypatch):
+    near, far = (
+        view(name, (PAID,), ("n", "count", "x", us), ("last", "last", "x")) for name, us in (("a", 9), ("b", 50))
+    )
+    both = view("both", (PAID,), ("far_only", "count", None, None, col("b__n") > col("a__n")), using=(near, far))
+    records = [record(n, PAID, f"i{n}", "a", (float(n),), t, t) for n, t in enumerate((10, 17, 50), 1)]
+    replayed = []
+    monkeypatch.setattr(replays, "replay", lambda of, *rest, **more: replayed.append(of) or replay(of, *rest, **more))
+    made = stream(both, frames(SOURCES, records).__getitem__)
+    assert made["a__n"].to_list() == [0.0, 1.0, 0.0]
+    assert made["b__n"].to_list() == [0.0, 1.0, 2.0]
+    assert made["a__last"].to_list() == made["b__last"].to_list() == [None, 1.0, 2.0]
+    assert len(replayed) == 1
 
 
 def test_an_instant_of_a_used_view_is_a_datetime_and_a_text_is_left_out():

@@ -7,7 +7,7 @@ known before k. An event more than the grace late (t < k − 1 h) has none of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,31 +34,37 @@ def with_features(view: ViewDef, events: pl.DataFrame, frame_of: FrameOf) -> pl.
     from mainspring.features.history import instants
 
     times, knowns = instants(events["_time"]), instants(events["_known_at"])
-    columns = [c for used in view.using for c in replayed_columns(used, events, times, knowns, frame_of)]
-    return events.with_columns(columns)
+    return events.with_columns(replayed_columns(view.using, events, times, knowns, frame_of))
 
 
 def replayed_columns(
-    view: ViewDef,
+    views: Sequence[ViewDef],
     events: pl.DataFrame,
     times: np.ndarray,
     knowns: np.ndarray,
     frame_of: FrameOf,
 ) -> list[pl.Series]:
-    """What a used view answered at each event, from history.
+    """What used views answered at each event, from history; those of the same events by one replay.
 
     Args:
-        view: The used view.
-        events: Its entity's columns are read.
+        views: The used views.
+        events: Their entities' columns are read.
         times: int64[n], microseconds: the events' times.
         knowns: int64[n], when they became known.
         frame_of: History of a source by its name.
     """
     from mainspring.features.history import stream
     from mainspring.features.replay import replay
+    from mainspring.features.shares import events_read
+    from mainspring.features.together import together
 
-    values, _ = replay(view, stream(view, frame_of), events.select(view.entity), times, known_us=knowns)
-    return answered_columns(view, values, times, knowns)
+    columns: list[pl.Series] = []
+    for group in together(views, events_read(views, frame_of)):
+        whole = group.view
+        values, _ = replay(whole, stream(whole, frame_of), events.select(whole.entity), times, known_us=knowns)
+        for view, first in group.parts:
+            columns += answered_columns(view, values[:, first : first + len(view.column_names)], times, knowns)
+    return columns
 
 
 def answered_columns(view: ViewDef, values: np.ndarray, times: np.ndarray, knowns: np.ndarray) -> list[pl.Series]:

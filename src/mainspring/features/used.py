@@ -62,13 +62,12 @@ class UsedViews:
             frame_of: Where used views are replayed from; None: they are read as they stand.
         """
         times, knowns = batch.stamps[0], batch.stamps[1]
+        if frame_of is not None:
+            return batch.frame.with_columns(replayed_columns(stream.using, batch.frame, times, knowns, frame_of))
         columns: list[pl.Series] = []
         for used in stream.using:
             label = f"{used.name}@{used.version}"
             layout, state = self._layouts[label], states.get(label)
-            if frame_of is not None:
-                columns += replayed_columns(used, batch.frame, times, knowns, frame_of)
-                continue
             values = np.full((len(times), layout.width), np.nan)
             if state is not None:
                 own = Entities.of(batch.frame, used.entity)
