@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -259,18 +260,11 @@ def aims(bench: Bench, seconds: dict[str, float]) -> None:
 
 def cold_start(bench: Bench) -> None:
     """From the start of a process to its first answer, in a folder of kernels that is empty, and then in it again."""
-    program = "from mainspring.features import warm_up; warm_up()"  # replays every function once
+    command = [sys.executable, "-c", "from mainspring.features import warm_up; warm_up()"]  # replays each function once
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"NUMBA_CACHE_DIR": folder}
-
-        def run() -> None:
-            subprocess.run([sys.executable, "-c", program], check=True, env=environment)
-
-        if bench.quick:
-            environment = dict(os.environ)
-        else:
-            bench.compare(take_turns({"cold start to the first answer, kernels compiled": run}, 1, warm=False), "s")
-        bench.compare(take_turns({"cold start to the first answer, kernels cached": run}, 3, warm=False), "s")
+        for name in () if bench.quick else ("kernels compiled", "kernels cached"):
+            run = partial(subprocess.run, command, check=True, env=os.environ | {"NUMBA_CACHE_DIR": folder})
+            bench.compare(take_turns({f"cold start to the first answer, {name}": run}, 1, warm=False), "s")
 
 
 @dataclass
