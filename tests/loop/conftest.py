@@ -1,10 +1,13 @@
 """A small project whose processes tests start for real."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from mainspring.core import Config, load_config
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "core"))  # the collector of spans
 
 DEFINITIONS = '''"""Taxi rides: will the tip be large?"""
 

@@ -15,12 +15,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mainspring.cli.app import run
-from mainspring.core import Config, to_iso
+from mainspring.core import Config, load_config, to_iso
 from mainspring.core.run import read_door
 from mainspring.events.client import IntakeClient
 from mainspring.features import OnlineStore
 from mainspring.loop.supervisor import Supervisor
 from mainspring.loop.telling import ask_worker
+
+from collector import Collector  # isort: skip
 
 pytestmark = pytest.mark.processes
 T0 = 1_700_000_000_000_000
@@ -116,6 +118,18 @@ def test_a_running_worker_builds_a_version_that_is_asked_for_and_tells_of_itself
         refused = urllib.request.Request(f"{read_door(config.run, 'worker')}/metrics", method="POST", data=b"")
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(refused)
+
+
+def test_each_batch_that_is_folded_has_a_span_where_spans_are_declared(config: Config) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="make setup: the extra [traces]")
+    with Collector() as collector:
+        settings = config.root / "mainspring.toml"
+        settings.write_text(settings.read_text() + f'[traces]\nendpoint = "{collector.url}"\nshare = 1.0\n')
+        with Supervisor(load_config(config.root), ("intake", "worker")):
+            last = send(config, 0, 20)
+            until(lambda: any(span.attributes["mainspring.offset"] >= last for span in collector.named("fold")))
+        assert {(span.service, span.parent) for span in collector.named("fold")} == {("mainspring-worker", "")}
+        assert {span.service for span in collector.named("POST /events")} == {"mainspring-intake"}
 
 
 def metrics(config: Config) -> list[Any]:

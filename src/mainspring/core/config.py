@@ -79,6 +79,17 @@ class TlsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client_ca: str = ""
 
 
+class TracesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Spans for OpenTelemetry: the collector that takes OTLP over HTTP, and how many of those that nobody asks for.
+
+    Attributes:
+        share: Of requests that come without a ``traceparent``, and of the worker's batches.
+    """
+
+    endpoint: str = "http://127.0.0.1:4318"
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
+
+
 class LimitSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a laptop's disk is asked for at most."""
 
@@ -96,6 +107,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worker: DoorSection = DoorSection()
     limits: LimitSection = LimitSection()
     tls: TlsSection | None = None
+    traces: TracesSection | None = None
     connect: dict[str, dict[str, Any]] = {}
 
 
@@ -115,6 +127,7 @@ class Config(msgspec.Struct, frozen=True):
     connect: dict[str, dict[str, Any]] = {}
     worker: DoorSection = DoorSection()
     tls: TlsSection | None = None
+    traces: TracesSection | None = None
 
     @property
     def home(self) -> Path:
@@ -216,4 +229,5 @@ def load_config(root: Path) -> Config:
     for name in read.connect:
         check_name(name, "name of a connector")
     doors = read.intake, read.gateway
-    return Config(root.resolve(), read.project, read.urls, *doors, read.limits, read.connect, read.worker, read.tls)
+    values = {name: getattr(read, name) for name in ("limits", "connect", "worker", "tls", "traces")}
+    return Config(root.resolve(), read.project, read.urls, *doors, **values)

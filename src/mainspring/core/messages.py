@@ -82,9 +82,10 @@ class Deferred:
         connection: Where it goes; the server's, as are the next two.
         keeps: Whether the connection stays open after it.
         is_head: Whether only its head is sent.
+        last: Has the last word on the answer; None where nobody wants it.
     """
 
-    __slots__ = ("cancelled", "connection", "is_head", "keeps", "response")
+    __slots__ = ("cancelled", "connection", "is_head", "keeps", "last", "response")
 
     def __init__(self) -> None:
         self.connection: Flushes | None = None
@@ -92,6 +93,7 @@ class Deferred:
         self.keeps = True
         self.is_head = False
         self.cancelled = False
+        self.last: Callable[[Response], Response] | None = None
 
     @property
     def answered(self) -> bool:
@@ -101,7 +103,7 @@ class Deferred:
     def answer(self, response: Response) -> None:
         """Give the answer; it is sent as soon as those before it on the connection are."""
         if self.response is None:
-            self.response = response
+            self.response = response if self.last is None else self.last(response)
             if self.connection is not None:
                 self.connection.flush()
 

@@ -21,9 +21,10 @@ from mainspring.core.errors import (
     RefusedError,
     TooLargeError,
 )
-from mainspring.core.http import Access, Deferred, Limits, Request, Response, Server, json_response, serve
+from mainspring.core.http import Access, Deferred, Handler, Limits, Request, Response, Server, json_response, serve
 from mainspring.core.names import check_name, did_you_mean
 from mainspring.core.run import internal_token, remove_door, write_door
+from mainspring.core.traces import traces_of
 from mainspring.definitions.values import Project
 from mainspring.events.answers import (
     events_answer,
@@ -52,6 +53,7 @@ _READER_CHECK_S = 60.0
 _DRAIN_S = 10.0
 _REPLAY_ROWS = 5_000
 _READS = ("GET", "HEAD")
+_TRACED = ("/events/", "/internal/")
 
 _read_rows = msgspec.msgpack.Decoder(list[InternalRow], ext_hook=unpack).decode
 _read_checked = msgspec.msgpack.Decoder(CheckedRows).decode
@@ -73,6 +75,7 @@ class Intake:
         self._system = {name: Contract(source) for name, source in SYSTEM_SOURCES.items()}
         self._committer: Committer
         self._keys: KeptKeyring | None = None
+        self._traces = traces_of(config.traces, "intake")
         self._servers: list[Server] = []
         self.use(project)
 
@@ -110,9 +113,12 @@ class Intake:
             if access.needs_keys:
                 self._keys = KeptKeyring(config, access)
             opener = self.open_stream
-            self._servers = [await serve(self.handle, access, config.intake.port, limits, opener=opener)]
+            handle: Handler = self.handle
+            if self._traces is not None:
+                handle = self._traces.around(handle, _TRACED)
+            self._servers = [await serve(handle, access, config.intake.port, limits, opener=opener)]
             if access.has_inner:
-                self._servers.append(await serve(self.handle, Access(), 0, limits, opener=opener))
+                self._servers.append(await serve(handle, Access(), 0, limits, opener=opener))
         except BaseException:
             await self._committer.close()
             raise
@@ -126,6 +132,8 @@ class Intake:
         if self._keys is not None:
             self._keys.close()
         await self._committer.close()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
 
     async def check_readers(self) -> None:
         """Each minute, free what readers that died hold of the log."""

@@ -17,6 +17,7 @@ from mainspring.catalog import Catalog
 from mainspring.core import Clock, Config, SharedClock, UnavailableError
 from mainspring.core.collector import paused, rest_what_is_loaded
 from mainspring.core.run import Lease, internal_token, read_door, remove_door, write_door
+from mainspring.core.traces import traces_of
 from mainspring.definitions import Project, ViewDef, load_project
 from mainspring.events.client import IntakeClient
 from mainspring.events.history import History
@@ -91,6 +92,7 @@ class _Worker:
         self._clock = clock
         self._stop = stop
         self._failed: BaseException | None = None
+        self._traces = traces_of(config.traces, "worker")
         self._views_changed = threading.Event()
         self._built: queue.SimpleQueue[Build] = queue.SimpleQueue()
         self._folded: tuple[ViewDef, ...] = ()
@@ -120,7 +122,7 @@ class _Worker:
 
     def _fold(self) -> None:
         log = Log.open(self._config.log_path, self._config.limits.log_map_bytes)
-        door = self._door(log)
+        door, traces = self._door(log), self._traces
         try:
             with Wake(self._config.run, "fold") as wake:
                 folder, builds = self._folder(log)
@@ -130,7 +132,11 @@ class _Worker:
                     if self._views_changed.is_set():
                         self._views_changed.clear()
                         folder, builds = self._refreshed(folder, builds, log)
+                    started_s = time.perf_counter()
                     has_folded = fold_next(folder, log)
+                    if has_folded and traces is not None:
+                        upto = {"mainspring.offset": folder.store.folded_offset()}
+                        traces.add("fold", started_s, time.perf_counter(), upto)
                     if builds.step() or has_folded:
                         continue
                     if not is_ready:  # what had come before this worker is folded: who waits for features may go on
@@ -140,6 +146,8 @@ class _Worker:
         finally:
             remove_door(self._config.run, DOOR)
             door.close()
+            if traces is not None:
+                traces.close()
 
     def _door(self, log: Log) -> WorkerDoor:
         return WorkerDoor(

@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Any
 
 from mainspring.core.errors import BackPressureError
+from mainspring.core.traces import Trace
 from mainspring.serving.reply import Reply
 
 
@@ -33,6 +34,7 @@ class Job:
         answered: Which rows have an outcome, one byte each.
         timer: Rings at the deadline, where the event loop is free to hear it.
         is_over: Whether the client has been told; what is found out later is too late.
+        trace: The request's span, where there is one.
     """
 
     rows: list[tuple[Any, ...]]
@@ -44,6 +46,7 @@ class Job:
     answered: bytearray = field(default_factory=bytearray)
     timer: asyncio.TimerHandle | None = None
     is_over: bool = False
+    trace: Trace | None = None
 
     def __post_init__(self) -> None:
         self.answered = bytearray(len(self.rows))

@@ -29,6 +29,8 @@ from mainspring.serving.v2_rest import V2Rest
 
 _PREDICT, _V2, _OWN = "/predict/", "/v2", "/internal/own/"
 _READABLE = ("/ready", "/health", "/metrics", "/openapi.json", "/docs")
+TRACED = ("/predict/", "/v2/models/")
+"""Paths whose answers have a span, where spans are declared."""
 _ASK_S, _RELOAD_S = 2.0, 30.0
 
 

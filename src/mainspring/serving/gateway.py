@@ -26,17 +26,19 @@ from mainspring.core.clock import Clock
 from mainspring.core.collector import rest_what_is_loaded
 from mainspring.core.config import Config
 from mainspring.core.errors import MainspringError, NotFoundError, UnavailableError
-from mainspring.core.http import Access, Limits, Server, serve, url_of
+from mainspring.core.http import Access, Handler, Limits, Server, serve, url_of
 from mainspring.core.names import did_you_mean
 from mainspring.core.run import internal_token, remove_door, write_door
 from mainspring.core.spool import Spool
-from mainspring.definitions import Project, load_project
+from mainspring.core.traces import traces_of
+from mainspring.definitions import Project
 from mainspring.events.log import Log as EventLog
 from mainspring.features import warm_up
 from mainspring.features.freshness import lag_of
 from mainspring.features.reader import Reader
 from mainspring.features.store import OnlineStore
-from mainspring.serving.front import Front
+from mainspring.serving.applied import in_force
+from mainspring.serving.front import TRACED, Front
 from mainspring.serving.health import health
 from mainspring.serving.lane import Lane
 from mainspring.serving.metrics import ModelMetrics, render
@@ -124,6 +126,7 @@ class Gateway:
         self._project = project
         self._worker, self._inner = worker, inner
         self._access = access_of(config, config.gateway)
+        self._traces = traces_of(config.traces, "gateway")
         self._keys: KeptKeyring | None = None
         self._numbers = Numbers(secrets.token_hex(5))
         self._store = OnlineStore.open(config.state_path, config.limits.state_map_bytes)
@@ -155,6 +158,7 @@ class Gateway:
             config.gateway.max_rows,
             limits or LaneLimits(),
             self._store_failed,
+            self._traces,
         )
 
     @property
@@ -205,7 +209,10 @@ class Gateway:
     async def _open(self) -> None:
         door, run, is_one_of_many = self._config.gateway, self._config.run, self._worker > 0
         limits = Limits(max_body_bytes=door.max_body_bytes)
-        handle, access = self._front.handle, self._access
+        handle: Handler = self._front.handle
+        access = self._access
+        if self._traces is not None:
+            handle = self._traces.around(handle, TRACED)
         if access.needs_keys:
             self._keys = KeptKeyring(self._config, access)
             self._front.keyring = self._keys.ring
@@ -238,7 +245,8 @@ class Gateway:
             return
         keyring = self._keys.ring if self._keys is not None else None
         size, is_one_of_many = self._config.gateway.max_body_bytes, self._worker > 0
-        self._grpc = GrpcServer(self, size, reuse_port=is_one_of_many, keyring=keyring, pems=self._access.pems)
+        pems, traces = self._access.pems, self._traces
+        self._grpc = GrpcServer(self, size, reuse_port=is_one_of_many, keyring=keyring, pems=pems, traces=traces)
         await self._grpc.start(host, port)
         _log.info("gRPC at %s", self.grpc_url)
 
@@ -261,6 +269,8 @@ class Gateway:
             await asyncio.to_thread(self._log.stop, timeout_s)
         else:
             self._spool.close()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
         self._catalog.close()
         self._store.close()
 
@@ -300,16 +310,11 @@ class Gateway:
         self._retry_at_s = time.monotonic() + RETRY_S if snapshot.problems else 0.0
 
     def _definitions(self) -> Project:
-        """The definitions in force: the file is read again once what was applied is no longer what was read here."""
-        applied = _versions(self._catalog.definitions())
-        if not applied or applied == _versions(self._project.describe()):
-            return self._project
         try:
-            fresh = load_project(self._config.definitions)
+            return in_force(self._project, self._catalog.definitions(), self._config.definitions)
         except MainspringError as error:
             self._report(f"the definitions stay as they were: {error}")
             return self._project
-        return fresh if _versions(fresh.describe()) == applied else self._project
 
     def look(self) -> None:
         """Load the routes again soon."""
@@ -387,12 +392,3 @@ class Gateway:
             self._report(f"the lag of the fold cannot be read: {error!r}")
             return {}
         return {"fold_lag_records": float(lag.records), "fold_lag_seconds": lag.seconds}
-
-
-def _versions(described: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], tuple[str, Any]]:
-    """Version by kind and name of what ``Project.describe`` describes, and how a model is served."""
-    return {
-        (kind, name): (one["version"], one.get("serving", {}))
-        for kind, named in described.items()
-        for name, one in named.items()
-    }

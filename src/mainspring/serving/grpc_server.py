@@ -27,6 +27,7 @@ from mainspring.core.errors import (
     UnavailableError,
 )
 from mainspring.core.keys import READ, Keyring, UnauthorizedError
+from mainspring.core.traces import HEADER, Trace, Traces
 from mainspring.serving.grpc_messages import MESSAGES, METHODS, SERVICE
 from mainspring.serving.v2 import (
     EXTENSIONS,
@@ -100,6 +101,7 @@ class GrpcServer:
         max_body_bytes: Of one message.
         keyring: Who may ask; None where nobody needs a key.
         pems: Key, certificate and the authority of clients, for TLS; None for a plain door.
+        traces: Spans, where they are declared.
         reuse_port: Share the port with the gateway's other workers; a port that is taken is then not noticed here.
     """
 
@@ -110,9 +112,11 @@ class GrpcServer:
         *,
         keyring: Keyring | None = None,
         pems: tuple[bytes, bytes, bytes | None] | None = None,
+        traces: Traces | None = None,
         reuse_port: bool = False,
     ) -> None:
         self._pems = pems
+        self._traces = traces
         self._models = models
         self._server = aio.server(
             options=(
@@ -126,7 +130,7 @@ class GrpcServer:
             "ModelReady": self._model_ready,
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
-            "ModelInfer": self._model_infer,
+            "ModelInfer": self._model_infer if traces is None else self._model_infer_traced,
             "RepositoryIndex": self._repository_index,
         }
         handlers = {name: _handler(name, methods[name], keyring) for name in METHODS}
@@ -194,7 +198,24 @@ class GrpcServer:
         models = [entry for lane in self._models.lanes.values() for entry in index_of(lane)]
         return MESSAGES["RepositoryIndexResponse"](models=models)
 
-    async def _model_infer(self, request: Any, context: Any) -> Any:
+    async def _model_infer_traced(self, request: Any, context: Any) -> Any:
+        traces = self._traces
+        if traces is None:
+            return await self._model_infer(request, context)
+        trace = traces.begin("ModelInfer", _sent(context, HEADER), {"rpc.system": "grpc", "rpc.service": SERVICE})
+        context.set_trailing_metadata(((HEADER, trace.header),))
+        try:
+            response = await self._model_infer(request, context, trace)
+        except MainspringError as error:
+            trace.end(_status(error).name, failed=error.http_status >= 500)
+            raise
+        except BaseException:
+            trace.end(grpc.StatusCode.INTERNAL.name, failed=True)
+            raise
+        trace.end(grpc.StatusCode.OK.name, failed=False)
+        return response
+
+    async def _model_infer(self, request: Any, context: Any, trace: Trace | None = None) -> Any:
         lane = self._models.lane(request.model_name)
         call = _Call()
         try:
@@ -206,7 +227,12 @@ class GrpcServer:
         except MainspringError as error:
             lane.refuse(error)
             raise
-        enter(lane, Asked(request.model_version, tensors, wanted, deadline_s), call.tell, call)
+        asked = Asked(request.model_version, tensors, wanted, deadline_s)
+        if self._traces is None:
+            enter(lane, asked, call.tell, call)
+        else:
+            with self._traces.at(trace):
+                enter(lane, asked, call.tell, call)
         try:
             outcome = await call.outcome
         except asyncio.CancelledError:
@@ -251,7 +277,11 @@ def _scopes_of(name: str, request: Any) -> tuple[str, ...]:
 
 
 def _authorization(context: Any) -> str:
-    found = (value for key, value in context.invocation_metadata() or () if key == "authorization")
+    return _sent(context, "authorization")
+
+
+def _sent(context: Any, name: str) -> str:
+    found = (value for key, value in context.invocation_metadata() or () if key == name)
     value = next(found, "")
     return value if isinstance(value, str) else ""
 

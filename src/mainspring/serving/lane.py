@@ -70,6 +70,7 @@ class Lane:
         self._clock = shared.clock
         self._cache: Cache | None = None
         self._trouble = shared.trouble
+        self._traces = shared.traces
         self.requests = RequestReader(served.model.request, shared.clock, shared.max_rows)
         self._batcher = Batcher(
             self._execute, self._expire, self._loop, max_rows=limits.batch_rows, max_queued_rows=limits.queued_rows
@@ -120,6 +121,8 @@ class Lane:
         """
         wait_s = self.limits.deadline_s if deadline_s is None else deadline_s
         job = Job(rows, times_us, reply, received_s, received_s + wait_s)
+        if self._traces is not None:
+            job.trace = self._traces.current
         try:
             self._batcher.submit(job)
         except MainspringError:
@@ -226,6 +229,8 @@ class Lane:
         self._count_features(served, gathered)
         ids = [self._numbers.take() for _ in work.times_us]
         choices: list[Choice | None] = [*self._ruled(served, verdict.choices, gathered.rows, work.times_us)]
+        if self._traces is not None:
+            work.tell(scored_s)
         latencies = self._answer(slices, choices, ids)
         if self._cache is not None and self._cache.is_of(served):
             for i, choice in enumerate(choices):

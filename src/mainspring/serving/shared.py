@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mainspring.core.clock import Clock
 from mainspring.core.ids import prediction_id
+from mainspring.core.traces import Traces
 from mainspring.features.reader import Reader
 from mainspring.serving.prediction_log import PredictionLog
 
@@ -53,6 +54,7 @@ class Shared:
         max_rows: Rows in one request.
         limits: Of each lane's queue and batch.
         trouble: Told when the online store cannot be read.
+        traces: Spans, where they are declared.
     """
 
     clock: Clock
@@ -62,3 +64,4 @@ class Shared:
     max_rows: int
     limits: LaneLimits
     trouble: Callable[[Exception], None]
+    traces: Traces | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from mainspring.core.traces import Attributes
 from mainspring.serving.batcher import Slice
 from mainspring.serving.composed import Composed
 from mainspring.serving.layout import Gathered
@@ -26,6 +27,20 @@ class Work:
     times_us: Sequence[int]
     started_s: float
     read_s: float
+
+    def tell(self, scored_s: float) -> None:
+        """Give each request that has a span its parts: what it waited for, on ``time.perf_counter``."""
+        for one in self.slices:
+            trace = one.job.trace
+            if trace is not None:
+                rows: Attributes = {"mainspring.rows": one.stop - one.start}
+                batch: Attributes = {
+                    "mainspring.model": self.served.model.name,
+                    "mainspring.batch_rows": len(self.times_us),
+                }
+                trace.part("queue", one.job.received_s, self.started_s, rows)
+                trace.part("features", self.started_s, self.read_s, batch)
+                trace.part("model", self.read_s, scored_s, batch)
 
     def places(self, wanted: Collection[Slice]) -> list[int]:
         """The rows of some of the slices."""
