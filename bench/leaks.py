@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 
 from contenders import wait_for
 from harness import ROOT, Bench
+from parts.gateway import settle, target_of
 from parts.served import PLAIN, build, orders
 
 from load import Sender, generator
 from mainspring.loop.supervisor import Supervisor
-from serving import settle, target_of
 
 TURNS = 10
 GROWTH = 0.03

@@ -180,18 +180,20 @@ class Connection(asyncio.Protocol):
         self._has_headers = True
         self._overhead = 0
         parser, headers = self._parser, self._headers
-        method, is_wide = parser.get_method(), self._server.is_wide
-        if parser.should_upgrade() and method != b"CONNECT":
+        if parser.should_upgrade():
+            if parser.get_method() == b"CONNECT":
+                raise RefusalError(400, "MS-S003", "no other protocol is spoken here")
             self._is_again = True
             return
-        self._waits = check_head(method.decode("ascii"), parser.get_http_version(), headers, is_wide=is_wide)
+        self._waits = check_head(parser.get_http_version(), headers, self._server.is_wide)
         if int(headers.get("content-length", 0)) > self._limits.max_body_bytes:
             self._open_sink()
 
     def on_body(self, part: bytes) -> None:
         """A piece of the body."""
         self._waits = False
-        self._overhead = max(0, self._overhead - _OVERHEAD * len(part))
+        overhead = self._overhead - _OVERHEAD * len(part)
+        self._overhead = overhead if overhead > 0 else 0  # noqa: FURB136  a call of max costs more
         self._body_bytes += len(part)
         if self._sink is None and self._body_bytes > self._limits.max_body_bytes:
             self._open_sink()

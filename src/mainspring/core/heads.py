@@ -16,11 +16,10 @@ _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def check_head(method: str, version: str, headers: Mapping[str, str], *, is_wide: bool) -> bool:
+def check_head(version: str, headers: Mapping[str, str], is_wide: bool) -> bool:  # noqa: FBT001  of the hot path
     """Refuse what need not be read further.
 
     Args:
-        method: As the parser read it.
         version: Of HTTP.
         headers: Lower-case names.
         is_wide: Whether others than this machine reach the door: it then takes any host and origin.
@@ -32,17 +31,17 @@ def check_head(method: str, version: str, headers: Mapping[str, str], *, is_wide
         RefusalError: It is malformed (MS-S003), expects what nobody does here (MS-S010), or names another machine or
             site (MS-S006).
     """
-    if version not in ("1.0", "1.1"):
-        raise _malformed(f"HTTP/{version} is not spoken here")
-    if method == "CONNECT":
-        raise _malformed("no other protocol is spoken here")
+    problem = _problem(version, headers.get("host"), is_wide)
+    if problem is not None:
+        raise RefusalError(*problem)
+    if not is_wide and "origin" in headers and not _is_own_origin(headers["origin"]):
+        raise RefusalError(403, "MS-S006", "pages of another site may not ask")
     coding = headers.get("transfer-encoding")
     if coding is not None:
         if version == "1.0":  # which has no chunks: whoever passed this on may have seen another end (RFC 9112, 6.1)
             raise _malformed("HTTP/1.0 has no Transfer-Encoding")
         if coding.lower() != "chunked":
             raise _malformed("Transfer-Encoding is chunked or nothing; packed bodies say so by Content-Encoding")
-    _check_names(headers, version, is_wide=is_wide)
     expected = headers.get("expect")
     if expected is None or version == "1.0":
         return False
@@ -100,22 +99,16 @@ def _unquoted(path: str) -> str:
     return plain
 
 
-def _check_names(headers: Mapping[str, str], version: str, *, is_wide: bool) -> None:
-    host = headers.get("host")
-    if host is None:
-        if version != "1.0":
-            raise _malformed("no Host header")
-    elif not _is_host(host):
-        raise _malformed("malformed Host header")
-    elif not (is_wide or is_here(host)):
-        raise RefusalError(403, "MS-S006", "the Host header names another machine")
-    if not is_wide and "origin" in headers and not _is_own_origin(headers["origin"]):
-        raise RefusalError(403, "MS-S006", "pages of another site may not ask")
-
-
 @lru_cache(maxsize=256)
-def _is_host(host: str) -> bool:
-    return _HOST.fullmatch(host) is not None
+def _problem(version: str, host: str | None, is_wide: bool) -> tuple[int, str, str] | None:  # noqa: FBT001
+    """Status, code and words of what is wrong with version and host; most requests have those of the one before."""
+    if version not in ("1.0", "1.1"):
+        return 400, "MS-S003", f"HTTP/{version} is not spoken here"
+    if host is None:
+        return None if version == "1.0" else (400, "MS-S003", "no Host header")
+    if not _HOST.fullmatch(host):
+        return 400, "MS-S003", "malformed Host header"
+    return None if is_wide or is_here(host) else (403, "MS-S006", "the Host header names another machine")
 
 
 def _is_own_origin(origin: str) -> bool:
