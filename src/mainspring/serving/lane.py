@@ -28,7 +28,7 @@ from mainspring.serving.composed import Composed
 from mainspring.serving.council import Hearing, expects_us
 from mainspring.serving.inference import DEADLINE, SHED, VALUE, Choice, Scored, gather
 from mainspring.serving.layout import Gathered, Row
-from mainspring.serving.metrics import ModelMetrics
+from mainspring.serving.metrics import ModelMetrics, reason_of
 from mainspring.serving.pace import SLOW_US
 from mainspring.serving.panel import Panel, Verdict
 from mainspring.serving.refiner import Refiner
@@ -39,13 +39,6 @@ from mainspring.serving.shadows import Shadows
 from mainspring.serving.shared import Shared
 from mainspring.serving.work import Work
 
-_REASONS = {
-    "MS-S101": "malformed",
-    "MS-S102": "too_large",
-    "MS-S103": "moment",
-    "MS-S115": "malformed",
-    "MS-S140": "malformed",
-}
 _log = logging.getLogger(__name__)
 
 
@@ -135,7 +128,7 @@ class Lane:
 
     def refuse(self, error: MainspringError) -> None:
         """Count a row, or a whole request, that is not worth a place in the queue."""
-        self.metrics.reject(_reason(error))
+        self.metrics.reject(reason_of(error))
 
     # --- one batch ------------------------------------------------------------------------------------------------
 
@@ -397,7 +390,3 @@ class Lane:
     def _count_features(self, served: Served | Composed, gathered: Gathered) -> None:
         for (view, _), (_, status) in zip(served.views, gathered.blocks, strict=True):
             self.metrics.count_features(view.name, np.bincount(status.ravel(), minlength=len(Status)).tolist())
-
-
-def _reason(error: MainspringError) -> str:
-    return _REASONS.get(error.code, "contract")

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from mainspring.core.errors import MainspringError
 from mainspring.features.status import Status
 
 if TYPE_CHECKING:
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 LATENCY_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 PARTS = ("total", "queue", "features", "model")
+_REASONS = {
+    "MS-S101": "malformed",
+    "MS-S102": "too_large",
+    "MS-S103": "moment",
+    "MS-S115": "malformed",
+    "MS-S140": "malformed",
+}
 
 
 class Histogram:
@@ -187,3 +195,8 @@ def _by_label(name: str, metrics: ModelMetrics) -> Iterator[tuple[str, int]]:
             yield from ((f"rule={_quoted(rule)}", count) for rule, count in metrics.rules.items())
         case _:
             yield from ((f'reason="{reason}"', count) for reason, count in metrics.rejected.items())
+
+
+def reason_of(error: MainspringError) -> str:
+    """The reason that a refused request is counted under."""
+    return _REASONS.get(error.code, "contract")
