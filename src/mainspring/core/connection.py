@@ -7,13 +7,12 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 import httptools
 
 from mainspring.core.errors import MainspringError
-from mainspring.core.heads import ONCE, check_head, target_of, without_upgrade
+from mainspring.core.heads import ONCE, check_head, lower_name, target_of, without_upgrade
 from mainspring.core.messages import (
     Deferred,
     RefusalError,
@@ -33,11 +32,6 @@ _PIPELINE = 64  # answers that one connection may wait for before we stop readin
 _LINGER_S = 1.0  # how long a client may go on sending after its last answer
 _PROGRESS_BYTES = 65_536  # a body that goes elsewhere brings at least so much in the time a request has to arrive
 _OVERHEAD = 8  # bytes of chunk sizes and extensions that come with a byte of a body: one in chunks of one byte needs 6
-
-
-@lru_cache(maxsize=256)
-def _lower(name: bytes) -> str:
-    return name.decode("latin-1").lower()
 
 
 class Connection(asyncio.Protocol):
@@ -166,7 +160,7 @@ class Connection(asyncio.Protocol):
         self._count_header(len(name) + len(value) + 4)
         if self._has_headers:
             return
-        key = _lower(name)
+        key = lower_name(name)
         text = value.decode("latin-1")
         known = self._headers.get(key)
         if known is not None:

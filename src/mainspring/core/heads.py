@@ -16,6 +16,12 @@ _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
+@lru_cache(maxsize=256)
+def lower_name(name: bytes) -> str:
+    """A header's name as it is looked up: clients say few different ones, so each is decoded once."""
+    return name.decode("latin-1").lower()
+
+
 def check_head(version: str, headers: Mapping[str, str], is_wide: bool) -> bool:  # noqa: FBT001  of the hot path
     """Refuse what need not be read further.
 
