@@ -61,3 +61,27 @@ def test_a_change_in_whatever_a_kernel_imports_is_another_cache():
 def test_importing_the_package_alone_does_not_import_numba():
     code = "import sys, mainspring.features, mainspring.features.status; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0
+
+
+def test_processes_that_start_together_compile_each_kernel_once(tmp_path):
+    code = """
+from numba.core import event
+class Count(event.Listener):
+    n = 0
+    def on_start(self, event): Count.n += 1
+    def on_end(self, event): pass
+event.register("numba:compile", Count())
+from mainspring.features import exact
+from mainspring.features.compiled import DISPATCHERS
+print(Count.n, len(DISPATCHERS))
+"""
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    argv = [sys.executable, "-c", code]
+    both = [subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    counts = [[int(n) for n in one.communicate()[0].split()] for one in both]
+    alone = subprocess.run(
+        argv, env={**env, "NUMBA_CACHE_DIR": str(tmp_path / "other")}, capture_output=True, text=True, check=True
+    )
+    compiled, kernels = (int(n) for n in alone.stdout.split())
+    assert compiled >= kernels > 1
+    assert sum(n for n, _ in counts) == compiled

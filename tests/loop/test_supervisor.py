@@ -94,6 +94,15 @@ def test_a_process_that_ends_at_once_is_an_error_with_what_it_said(config):
     assert supervisor.pids() == {}
 
 
+def test_who_waits_for_a_slow_start_hears_once_what_is_waited_for(config, monkeypatch):
+    monkeypatch.setattr("mainspring.loop.supervisor._SLOW_S", 0.0)
+    heard = []
+    with Supervisor(config, ("intake",), on_slow=heard.append) as supervisor:
+        assert supervisor.urls()
+    (said,) = heard
+    assert said.startswith("still starting: intake; the first start on a machine compiles")
+
+
 def test_a_process_that_ends_in_a_loop_is_told_of_until_it_is_well(config, monkeypatch, capsys):
     def status(*more):
         capsys.readouterr()

@@ -35,7 +35,6 @@ def up(*, options: Options = DEFAULT, process: ProcessOptions = DEFAULT_PROCESS)
     workspace = Workspace(options.project)
     for one in declared(workspace.config, workspace.project).values():  # what is broken is said here, not in a log
         one.settings()
-    supervisor = Supervisor(workspace.config, clock_file=process.test_clock)
 
     def heard(one: Exit) -> None:
         if options.json:
@@ -44,6 +43,10 @@ def up(*, options: Options = DEFAULT, process: ProcessOptions = DEFAULT_PROCESS)
         terminal.say(options, f"{one.name} ended with {one.code}; it is started again in {one.again_in_s:g} s")
         terminal.say(options, supervisor.tail(one.name, 5))
 
+    def slow(what: str) -> None:
+        terminal.say(options, what)
+
+    supervisor = Supervisor(workspace.config, clock_file=process.test_clock, on_slow=slow)
     before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with supervisor:

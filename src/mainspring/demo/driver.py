@@ -70,7 +70,11 @@ class Driver:
         self.clock = SharedClock(self.clock_path)
         self.clock.set(START_US)
         self.supervisor = Supervisor(
-            self.config, ("intake", "worker", "gateway"), clock_file=self.clock_path, free_ports=True
+            self.config,
+            ("intake", "worker", "gateway"),
+            clock_file=self.clock_path,
+            free_ports=True,
+            on_slow=self.display.say,
         )
         self._definitions = self.config.definitions.read_text(encoding="utf-8")
         self._pending = {"broken", "mended", "killed", "resent", "corrupted", "restored"}

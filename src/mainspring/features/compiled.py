@@ -6,9 +6,12 @@ another type, for instance). Never ``fastmath``: the error-free transformations 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -66,12 +69,29 @@ def compiled(signature: str, *, allocates: bool = True) -> Any:
         settings: Any = numba.core.config
         settings.CACHE_DIR = str(folder)  # read when the dispatcher is made
         make: Any = numba.njit
-        dispatcher = make(signature, **OPTIONS, _nrt=allocates)(function)
+        with _alone(folder):
+            dispatcher = make(signature, **OPTIONS, _nrt=allocates)(function)
         dispatcher.disable_compile()  # another type is a TypeError at once, not a compilation in a request
         DISPATCHERS.append(dispatcher)
         return dispatcher
 
     return compile_now
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time: worker and gateway start together, and what one compiled the other finds in the cache."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:  # a folder that cannot be written: each compiles for itself
+        yield
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @intrinsic

@@ -14,7 +14,9 @@ from mainspring.features.replay import replay
 
 
 def warm_up() -> None:
-    """Load or compile every kernel, and let polars and the thread pool start: about a second with a cache, 15 without.
+    """Load or compile every kernel, and let polars and the thread pool start.
+
+    That takes about a second with a cache, and half a minute of a core without.
 
     Kernels are compiled for declared types when their module is imported, and refuse all others, so nothing compiles
     later.

@@ -25,6 +25,7 @@ STOP_ORDER = ("connect", "gateway", "worker", "intake")
 PORTS = ("intake", "gateway")
 LAST_WORDS = 5
 _TURN_S = 0.05
+_SLOW_S = 10.0
 
 
 class Supervisor:
@@ -37,6 +38,7 @@ class Supervisor:
         clock_file: A clock that somebody else drives, for all of them.
         free_ports: Let each listen on a free port, whatever ``mainspring.toml`` says.
         clock: Tells when a process has ended; the wall's.
+        on_slow: Hears once, when a start has taken ten seconds, what is waited for.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Supervisor:
         *,
         free_ports: bool = False,
         clock: Clock | None = None,
+        on_slow: Callable[[str], None] | None = None,
     ) -> None:
         if names is None:
             names = [name for name in STOP_ORDER if name != "connect" or config.connect]
@@ -57,6 +60,7 @@ class Supervisor:
         self._clock_file = clock_file
         self._free_ports = free_ports
         self._clock = clock or WallClock()
+        self._on_slow = on_slow
         self._children = {name: Child(name, self.log_path(name)) for name in names}
         self._ports: dict[str, int] = {}
         self._deaths: dict[str, Death] = {}
@@ -66,8 +70,12 @@ class Supervisor:
         """Where a process's output goes."""
         return self._config.run / "logs" / f"{name}.log"
 
-    def start(self, timeout_s: float = 90.0) -> None:
+    def start(self, timeout_s: float = 600.0) -> None:
         """Start every process and wait until each is ready: it answers, or has folded what had come before it.
+
+        Args:
+            timeout_s: How long that may take. The first start on a machine compiles the kernels, for about a minute of
+                one core; a process that ends is told of at once, whatever is said here.
 
         Raises:
             UnavailableError: Another supervisor runs this project (MS-C010), or one of the processes runs already
@@ -179,7 +187,7 @@ class Supervisor:
         child.start(argv)
 
     def _await_doors(self, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
+        began_s, on_slow = time.monotonic(), self._on_slow
         waiting = list(self._children)
         while True:
             for name, child in self._children.items():
@@ -191,7 +199,12 @@ class Supervisor:
                 for name, url in self.urls().items():
                     self._ports[name] = urlsplit(url).port or 0
                 return
-            if time.monotonic() > deadline:
+            if time.monotonic() > began_s + timeout_s:
                 what = f"{waiting[0]} does not answer after {timeout_s:g} s"
                 raise UnavailableError("MS-L142", what, where=str(self.log_path(waiting[0])), why=self.tail(waiting[0]))
+            if on_slow is not None and time.monotonic() > began_s + _SLOW_S:
+                on_slow(
+                    f"still starting: {', '.join(waiting)}; the first start on a machine compiles for a minute or two"
+                )
+                on_slow = None
             time.sleep(_TURN_S)
