@@ -329,3 +329,28 @@ def test_one_reader_over_days_of_small_folds_answers_as_a_replay_does_at_each_of
         exact = [i for i, f in enumerate(view.features) if f.function != "std"]
         assert np.array(values)[:, exact].tobytes() == again[:, exact].tobytes()
         assert np.array_equal(np.array(status), codes)
+
+
+def test_keys_with_and_without_something_behind_their_tails_are_answered_together_as_each_alone(store):
+    counts = {"tail": 2, "open": 6, "blocks": 60, "none": 1, "more": 33}
+    owners = np.random.default_rng(3).permutation(np.repeat(list(counts), list(counts.values()))).tolist()
+    records = [record(i + 1, k, i / 7, i * MINUTE_US * 5) for i, k in enumerate(owners)]
+    folder = Folder([FINITE, EVER], store, SMALL)
+    for first in range(0, len(records), 10):
+        folder.fold(records[first : first + 10])
+    keys = [(k,) for k in (*counts, "nobody", None, *reversed(counts), "tail")]
+    now = len(records) * MINUTE_US * 5
+    t_us = now - np.arange(len(keys)) * MINUTE_US
+    for view in (FINITE, EVER):
+        for many in (keys[:5], keys):
+            t = t_us[: len(many)]
+            with Reader([view], store).snapshot() as snap:
+                values, status = snap.read(view, many, t)
+            alone = []
+            for i, key in enumerate(many):
+                with Reader([view], store).snapshot() as snap:
+                    alone.append(snap.read(view, [key], t[i : i + 1]))
+            assert values.tobytes() == np.concatenate([one for one, _ in alone]).tobytes()
+            assert np.array_equal(status, np.concatenate([codes for _, codes in alone]))
+    again, _ = replay(EVER, frame(records), keys_frame(keys), t_us, known_offset=len(records))
+    assert values.tobytes() == again.tobytes()

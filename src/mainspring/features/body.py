@@ -22,9 +22,7 @@ from mainspring.features.state import (
     D_KNOWN,
     D_LAST,
     D_OFFSET,
-    D_SUMS,
     DIRECTORY,
-    ENDS,
     GROUP,
     H_FORMAT,
     H_GROUPS,
@@ -45,8 +43,10 @@ from mainspring.features.state import (
     unpack_nodes,
 )
 from mainspring.features.store import KeyParts
-from mainspring.features.tree import SUMMARY
 
+# What a packed body begins with: events, leaves, whether some are hollow or hops, whether it has a past.
+B_EVENTS, B_LEAVES, B_HOLLOW, B_PAST = range(4)
+PACKED = 4
 WHOLE_EVENTS = 1_024
 """A key with no more behind its tail is always laid out whole."""
 
@@ -91,7 +91,7 @@ class Body:
         past: What the key has let go of; None if nothing.
         hops: Hops among the leaves by their place there; None of those that nothing but the node was needed of.
         joined: Room for what a reader makes of hops, by where windows begin.
-        sums: Summaries of the leaves, float64[L, S, SUMMARY].
+        packed: Counts (``B_…``), then events, begins and nodes, which are views of it: bodies are joined as bytes.
         is_whole: Whether nothing of it is hollow or a hop: it serves whatever asks for no more than it reaches back.
     """
 
@@ -104,15 +104,23 @@ class Body:
     past: Past | None
     hops: dict[int, Hop | None] = field(default_factory=dict)
     joined: dict[Any, Any] = field(default_factory=dict)
-    sums: np.ndarray = field(init=False)
+    packed: bytes = field(init=False)
     is_whole: bool = field(init=False)
 
     def __post_init__(self) -> None:
         """A body is made once and read often."""
-        summed = (self.nodes.shape[1] - D_SUMS) // (SUMMARY + ENDS)
-        own = self.nodes[:, D_SUMS : D_SUMS + summed * SUMMARY]
-        object.__setattr__(self, "sums", own.view(np.float64).reshape(len(self.nodes), summed, SUMMARY))
-        object.__setattr__(self, "is_whole", not self.hops and not len(self.hollow))
+        is_whole = not self.hops and not len(self.hollow)
+        n, leaves = self.events.shape[1], len(self.begins)
+        counts = np.array((n, leaves, not is_whole, self.past is not None), np.int64)
+        parts = self.events, self.begins, self.nodes
+        packed = b"".join((counts.tobytes(), *(part.tobytes() for part in parts)))
+        begin = PACKED
+        words = np.frombuffer(packed, np.int64)
+        for name, part in zip(("events", "begins", "nodes"), parts, strict=True):
+            object.__setattr__(self, name, words[begin : begin + part.size].reshape(part.shape))
+            begin += part.size
+        object.__setattr__(self, "packed", packed)
+        object.__setattr__(self, "is_whole", is_whole)
 
     @property
     def bytes(self) -> int:

@@ -16,7 +16,7 @@ from mainspring.features.body import Asked, Body, lay_out
 from mainspring.features.hopping import scan_with_hops, settle_with_hops
 from mainspring.features.keys import encode_key
 from mainspring.features.layout import GRACE_US, LONGEST_US, Layout, compile_view
-from mainspring.features.state import H_SERIAL, HEAD, LONG_AGO, NEVER
+from mainspring.features.state import HEAD, LONG_AGO, NEVER
 from mainspring.features.store import KeyParts, OnlineStore, Root, ViewState, head_keys
 from mainspring.features.words import key_of
 
@@ -36,6 +36,7 @@ class Reader:
     def __init__(self, views: Iterable[ViewDef], store: OnlineStore, cache_bytes: int = CACHE_BYTES) -> None:
         self.store = store
         self._cache: dict[bytes, Body] = {}
+        self.cached = self._cache.get  # what lay behind the tail of the key at a place when it was last read
         self._cached_bytes = 0
         self._cache_bytes = cache_bytes
         for view in views:
@@ -51,13 +52,8 @@ class Reader:
         """The store as a write transaction sees it; what it reads is not remembered, for the transaction may fail."""
         return Snapshot(Reader((), self.store, 0), txn, root)
 
-    def cached(self, place: bytes, serial: int, asked: Asked) -> Body | None:
-        """What lies behind the tail of a key, if that is in the cache, unchanged and fine enough."""
-        found = self._cache.get(place)
-        return found if found is not None and found.serial == serial and found.serves(asked) else None
-
     def body(self, place: bytes, head: np.ndarray, parts: KeyParts, layout: Layout, asked: Asked) -> Body:
-        """The same, laid out anew and kept in the cache."""
+        """What lies behind the tail of a key, laid out anew and kept in the cache."""
         body = lay_out(head, parts, layout, asked)
         before = self._cache.pop(place, None)
         self._cached_bytes += body.bytes - (0 if before is None else before.bytes)
@@ -182,23 +178,23 @@ class Snapshot:
         n = len(keys)
         out, status = np.empty((layout.width, n)), np.empty((layout.width, n), np.uint8)
         out[:], status[:] = layout.null[:, None], layout.null_status[:, None]
-        numbers: dict[bytes | None, int] = {None: -1}  # of the keys that have state, −1 for others
-        places: list[bytes] = []
-        raws: list[Any] = []
-        get, heads = self._txn.get, self._reader.store.heads
-        for key, place in zip(keys, head_keys(state, keys), strict=True):
-            if key not in numbers:
-                raw = get(place, db=heads)
-                numbers[key] = -1 if raw is None else len(raws)
-                if raw is not None:
-                    places.append(place)
-                    raws.append(raw)
+        get, heads, asked = self._txn.get, self._reader.store.heads, head_keys(state, keys)
+        places = list(dict.fromkeys(asked))
+        if None in keys:
+            places.remove(state.shelf)
+        raws = [get(place, None, heads) for place in places]  # by position: by name it takes a fifth longer
+        if None in raws:
+            places = [place for place, raw in zip(places, raws, strict=True) if raw is not None]
+            raws = [raw for raw in raws if raw is not None]
         if raws:
-            moments[k.M_KEY] = [numbers[key] for key in keys]
             if len(raws) < n:
+                numbers = {place: number for number, place in enumerate(places)}
+                moments[k.M_KEY] = [numbers.get(place, -1) for place in asked]
                 known = np.flatnonzero(moments[k.M_KEY] >= 0)
                 order = known[np.lexsort((moments[k.M_T][known], moments[k.M_KEY][known]))]
                 moments = np.take(moments, order, axis=1)
+            else:
+                moments[k.M_KEY] = np.arange(n)
             self._answer(layout, places, raws, moments, by, out, status)
         return out, status
 
@@ -218,8 +214,7 @@ class Snapshot:
         bodies: dict[int, Body] = {}
         for whole in (False, True):
             if some:
-                asked = _asked(layout, moments, by, whole=whole)
-                bodies = self._bodies(layout, places, words, at, some, asked)
+                bodies = self._bodies(layout, places, words, at, some, moments, by, whole=whole)
             are_whole = all(body.is_whole for body in bodies.values())
             have_hops = not are_whole and any(body.hops for body in bodies.values())
             if layout.scans and not have_hops:
@@ -234,21 +229,33 @@ class Snapshot:
             if not partial.any():
                 return
             moments = np.ascontiguousarray(moments[:, partial])
-            some = [i for i in some if i in set(moments[k.M_KEY].tolist())]
+            still = set(moments[k.M_KEY].tolist())
+            some = [one for one in some if one[0] in still]
         settle_with_hops(layout, words, at, row, bodies, moments, out, status)
 
     def _bodies(
-        self, layout: Layout, places: list[bytes], words: np.ndarray, at: np.ndarray, some: list[int], asked: Asked
+        self,
+        layout: Layout,
+        places: list[bytes],
+        words: np.ndarray,
+        at: np.ndarray,
+        some: list[list[int]],
+        moments: np.ndarray,
+        by: str,
+        *,
+        whole: bool,
     ) -> dict[int, Body]:
-        """What lies behind the tails of the keys ``some``."""
-        reader, bodies = self._reader, dict[int, Body]()
-        serials = words[at[some] + H_SERIAL].tolist()
-        for i, serial in zip(some, serials, strict=True):
+        """What lies behind the tails of the keys ``some``, each with its serial, in their order."""
+        cached, bodies = self._reader.cached, dict[int, Body]()
+        asked: Asked | None = None  # only a body that is not all of what there is needs to know
+        for i, serial in some:
             place = places[i]
-            body = reader.cached(place, serial, asked)
-            if body is None:
-                parts = KeyParts(reader.store, self._txn, place)
-                body = reader.body(place, words[at[i] : at[i] + HEAD], parts, layout, asked)
+            body = cached(place)
+            if body is None or body.serial != serial or not body.is_whole or body.since_us > LONG_AGO:
+                asked = asked or _asked(layout, moments, by, whole=whole)
+                if body is None or body.serial != serial or not body.serves(asked):
+                    parts = KeyParts(self._reader.store, self._txn, place)
+                    body = self._reader.body(place, words[at[i] : at[i] + HEAD], parts, layout, asked)
             bodies[i] = body
         return bodies
 
