@@ -6,7 +6,6 @@ import asyncio
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -17,11 +16,10 @@ from mainspring.core.messages import (
     Deferred,
     RefusalError,
     Request,
-    Response,
     Sink,
-    answer_of,
     encode,
     error_response,
+    guarded,
     internal_error,
 )
 
@@ -54,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._linger_until_s = 0.0
         self._overhead = 0  # bytes that brought no part of a request: a head without an end, chunk extensions
         self._waits = False  # the client sends its body once it is told to
+        self._start = b""  # bytes that the request being parsed is the first of
         self._reset()
 
     def _reset(self) -> None:
@@ -112,8 +111,10 @@ class Connection(asyncio.Protocol):
         if not self._is_inside:
             self._since_s = self._loop.time()
         self._is_feeding = True
-        self._overhead += len(data)
         try:
+            if not self._is_inside:
+                self._start = data = self._answer_known(data)
+            self._overhead += len(data)
             self._parse(data)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
@@ -128,8 +129,19 @@ class Connection(asyncio.Protocol):
         finally:
             self._is_feeding = False
         if self._overhead > self._limits.max_header_bytes and not self._is_last:
-            self._refuse(RefusalError(431, "MS-S004", f"headers over {self._limits.max_header_bytes} bytes"))
+            self._refuse(self._too_long())
         self.flush()
+
+    def _answer_known(self, data: bytes) -> bytes:
+        """Hand over the requests at the start of ``data`` whose heads are known; the rest is for the parser."""
+        server = self._server
+        while data and not server.draining and (found := server.known.find(data)) is not None:
+            (method, path, query, headers, length), start = found
+            self._overhead = 0
+            body = data[start : start + length]
+            self._hand_over(Request(method, path, query, headers.copy(), body, self._peer), keeps=True)
+            data = data[start + length :]
+        return data
 
     def _parse(self, data: bytes) -> None:
         while data:
@@ -153,11 +165,15 @@ class Connection(asyncio.Protocol):
     def on_url(self, part: bytes) -> None:
         """A piece of the request's target."""
         self._url += part
-        self._count_header(len(part))
+        self._header_bytes += len(part)
+        if self._header_bytes > self._limits.max_header_bytes:
+            raise self._too_long()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer of a chunked body, which counts and is ignored."""
-        self._count_header(len(name) + len(value) + 4)
+        self._header_bytes += len(name) + len(value) + 4
+        if self._header_bytes > self._limits.max_header_bytes:
+            raise self._too_long()
         if self._has_headers:
             return
         key = lower_name(name)
@@ -211,16 +227,17 @@ class Connection(asyncio.Protocol):
         if self._sink is not None:
             self._sink.deferred.keeps = keeps
             sink, self._sink = self._sink, None
-            self._guarded(sink, sink.end)
+            guarded(sink, sink.end)
             return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         request = self._request(body)
-        answer = self._answer(request)
-        if isinstance(answer, Deferred):
-            slot = answer
-        else:
-            slot = Deferred()
-            slot.response = answer
+        if keeps and self._start:
+            self._server.known.keep(self._start, request)
+        self._start = b""
+        self._hand_over(request, keeps=keeps)
+
+    def _hand_over(self, request: Request, *, keeps: bool) -> None:
+        slot = self._server.answer(request)
         slot.keeps, slot.is_head = keeps, request.method == "HEAD"
         slot.connection = self
         self._queue.append(slot)
@@ -316,19 +333,9 @@ class Connection(asyncio.Protocol):
             self._feed(sink, part)
 
     def _feed(self, sink: Sink, part: bytes) -> None:
-        self._guarded(sink, lambda: sink.feed(part))
+        guarded(sink, lambda: sink.feed(part))
         if self._body_bytes > _PROGRESS_BYTES:  # it is not slow, it is large
             self._since_s, self._body_bytes = self._loop.time(), 0
-
-    @staticmethod
-    def _guarded(sink: Sink, call: Callable[[], None]) -> None:
-        try:
-            if not sink.deferred.answered:
-                call()
-        except MainspringError as error:
-            sink.deferred.answer(error_response(error))
-        except Exception:  # noqa: BLE001  as of a handler
-            sink.deferred.answer(internal_error())
 
     def _of_sink(self) -> Deferred | None:
         return None if self._sink is None else self._sink.deferred
@@ -341,20 +348,6 @@ class Connection(asyncio.Protocol):
                 self._queue.remove(sink.deferred)
             sink.deferred.cancelled = True
             sink.abort()
-
-    def _answer(self, request: Request) -> Response | Deferred:
-        try:
-            answer = self._server.handler(request)
-        except MainspringError as error:
-            return error_response(error)
-        except Exception:  # noqa: BLE001  whatever a handler raises, the client gets an answer
-            return internal_error()
-        if isinstance(answer, (Response, Deferred)):
-            return answer
-        task = asyncio.ensure_future(answer)
-        self._server.tasks.add(task)
-        task.add_done_callback(self._server.tasks.discard)
-        return answer_of(task)
 
     def _refuse(self, refusal: MainspringError) -> None:
         """Answer in turn, then close; what the client still sends is thrown away."""
@@ -393,7 +386,5 @@ class Connection(asyncio.Protocol):
             else:
                 self._transport.resume_reading()
 
-    def _count_header(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > self._limits.max_header_bytes:
-            raise RefusalError(431, "MS-S004", f"headers over {self._limits.max_header_bytes} bytes")
+    def _too_long(self) -> RefusalError:
+        return RefusalError(431, "MS-S004", f"headers over {self._limits.max_header_bytes} bytes")

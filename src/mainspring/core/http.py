@@ -17,7 +17,8 @@ from email.utils import formatdate
 
 from mainspring.core.access import Access, is_loopback
 from mainspring.core.connection import Connection
-from mainspring.core.errors import RefusedError, UnavailableError
+from mainspring.core.errors import MainspringError, RefusedError, UnavailableError
+from mainspring.core.known import KnownHeads
 from mainspring.core.messages import (
     Deferred,
     Handler,
@@ -27,8 +28,10 @@ from mainspring.core.messages import (
     Response,
     Sink,
     WrongMethodError,
+    answer_of,
     error_headers,
     error_response,
+    internal_error,
     json_response,
 )
 
@@ -65,6 +68,7 @@ class Server:
         self.port = 0
         self.date = b""
         self.draining = False
+        self.known = KnownHeads()
         self.refusals: dict[int, int] = {}
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Future[Response]] = set()
@@ -123,6 +127,25 @@ class Server:
         if self._sweeper is not None:
             self._sweeper.cancel()
         return finished
+
+    def answer(self, request: Request) -> Deferred:
+        """What the handler says, now or later."""
+        try:
+            answer = self.handler(request)
+        except MainspringError as error:
+            answer = error_response(error)
+        except Exception:  # noqa: BLE001  whatever a handler raises, the client gets an answer
+            answer = internal_error()
+        if isinstance(answer, Deferred):
+            return answer
+        if isinstance(answer, Response):
+            slot = Deferred()
+            slot.response = answer
+            return slot
+        task = asyncio.ensure_future(answer)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return answer_of(task)
 
     def refused(self, status: int) -> None:
         """Count a request that never reached the handler."""

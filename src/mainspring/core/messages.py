@@ -132,6 +132,17 @@ class Sink(Protocol):
         """The client is gone, or its request is refused; there will be no end."""
 
 
+def guarded(sink: Sink, call: Callable[[], None]) -> None:
+    """Call something of a sink that has not answered; what it raises is its answer."""
+    try:
+        if not sink.deferred.answered:
+            call()
+    except MainspringError as error:
+        sink.deferred.answer(error_response(error))
+    except Exception:  # noqa: BLE001  as of a handler
+        sink.deferred.answer(internal_error())
+
+
 Opener = Callable[[Request], "Sink | None"]
 Handler = Callable[[Request], "Response | Deferred | Awaitable[Response]"]
 
