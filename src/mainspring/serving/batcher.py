@@ -15,6 +15,8 @@ from itertools import groupby
 from time import perf_counter
 from typing import Any
 
+import msgspec
+
 from mainspring.core.errors import BackPressureError
 from mainspring.core.traces import Trace
 from mainspring.serving.reply import Reply
@@ -63,8 +65,7 @@ class Job:
             self.timer.cancel()
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(msgspec.Struct, frozen=True, gc=False):
     """Rows ``start`` to ``stop`` of a job, in this batch."""
 
     job: Job

@@ -8,11 +8,12 @@ cache of its own, which goes with the routes that it was made for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import msgspec
 from cachetools import TLRUCache
+from msgspec.structs import replace
 
 from mainspring.core.clock import Clock
 from mainspring.definitions.values import CacheDef

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -80,8 +81,7 @@ class Outputs:
 Scored = tuple[Scorer, Outputs]
 
 
-@dataclass(frozen=True, slots=True)
-class Repeated:
+class Repeated(msgspec.Struct, frozen=True, gc=False):
     """The prediction whose answer is given again.
 
     Attributes:
@@ -93,8 +93,7 @@ class Repeated:
     folded: int
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """Which model's output answers a row.
 
     Attributes:

@@ -11,11 +11,11 @@ import asyncio
 import logging
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import replace
 from math import inf
 from time import perf_counter
 
 import numpy as np
+from msgspec.structs import replace
 
 from mainspring.core.errors import DeadlineError, MainspringError, UnavailableError
 from mainspring.events.system import OTHERWISE
