@@ -110,6 +110,38 @@ def test_a_door_that_asks_for_keys_lets_in_those_who_have_one_for_it(world, keys
     assert shop not in (world.config.home / "catalog.db").read_bytes().decode("latin-1")
 
 
+def test_the_body_of_a_stranger_is_refused_at_its_head_and_not_kept(world, keys):
+    reconfigure(world, "[gateway]\n", "[gateway]\nkeys = true\n")
+    reconfigure(world, "[intake]\n", "[intake]\nkeys = true\n")
+    shop = keys("shop", "--scope", "predict:late_ride")
+    world.live()
+
+    async def begun(url, *head, body=b""):
+        """The status of a request whose body never ends."""
+        port = int(url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        lines = ("POST /predict/late_ride HTTP/1.1", f"Host: 127.0.0.1:{port}", *head, "", "")
+        writer.write("\r\n".join(lines).encode() + body)
+        status = int((await reader.readuntil(b"\r\n")).split()[1])
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        return status
+
+    async def story():
+        async with opened(world) as (gateway, intake), httpx.AsyncClient() as client:
+            for url in (gateway.url, intake.url):
+                assert await begun(url, "Content-Length: 8000000") == 401
+                assert await begun(url, "Content-Length: 8000000", "Authorization: Bearer ms_a_b") == 401
+                chunks = b"4000\r\n" + b" " * 0x4000 + b"\r\n1\r\n"
+                assert await begun(url, "Transfer-Encoding: chunked", body=chunks + b" \r\n") == 401
+            large = b" " * 100_000 + json.dumps(ride(asked_at=...)).encode()
+            sent = await client.post(f"{gateway.url}/predict/late_ride", content=large, headers=bearer(shop))
+            assert sent.status_code == 200
+            assert (await client.post(f"{gateway.url}/predict/late_ride", content=large)).status_code == 401
+
+    uvloop.run(asyncio.wait_for(story(), 60))
+
+
 def revoked(key):
     """The decision that revokes a key."""
     return {"decision_id": "gone", "decided_at": 9, "kind": "key_revoke", "subject": key.split("_")[1], "actor": "test"}

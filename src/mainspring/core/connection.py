@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from mainspring.core.errors import MainspringError
-from mainspring.core.heads import ONCE, check_head, lower_name, target_of, without_upgrade
+from mainspring.core.heads import ONCE, check_head, lower_name, target_of, too_long, without_upgrade
 from mainspring.core.messages import (
     Deferred,
     RefusalError,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _PIPELINE = 64  # answers that one connection may wait for before we stop reading from it
 _LINGER_S = 1.0  # how long a client may go on sending after its last answer
 _PROGRESS_BYTES = 65_536  # a body that goes elsewhere brings at least so much in the time a request has to arrive
+_STRANGER_BYTES = 16_384  # of a body, before its sender has shown a key to a door that asks for one
 _OVERHEAD = 8  # bytes of chunk sizes and extensions that come with a byte of a body: one in chunks of one byte needs 6
 
 
@@ -62,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._is_inside = False
+        self._is_known = False
         self._has_headers = False
         self._is_again = False  # the head will be read again, without its wish for another protocol
         self._sink: Sink | None = None
@@ -129,7 +131,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._is_feeding = False
         if self._overhead > self._limits.max_header_bytes and not self._is_last:
-            self._refuse(self._too_long())
+            self._refuse(too_long(self._limits.max_header_bytes))
         self.flush()
 
     def _answer_known(self, data: bytes) -> bytes:
@@ -167,13 +169,13 @@ class Connection(asyncio.Protocol):
         self._url += part
         self._header_bytes += len(part)
         if self._header_bytes > self._limits.max_header_bytes:
-            raise self._too_long()
+            raise too_long(self._limits.max_header_bytes)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer of a chunked body, which counts and is ignored."""
         self._header_bytes += len(name) + len(value) + 4
         if self._header_bytes > self._limits.max_header_bytes:
-            raise self._too_long()
+            raise too_long(self._limits.max_header_bytes)
         if self._has_headers:
             return
         key = lower_name(name)
@@ -196,7 +198,10 @@ class Connection(asyncio.Protocol):
             self._is_again = True
             return
         self._waits = check_head(parser.get_http_version(), headers, self._server.is_wide)
-        if int(headers.get("content-length", 0)) > self._limits.max_body_bytes:
+        length = int(headers.get("content-length", 0))
+        if length > _STRANGER_BYTES and not self._is_known:
+            self._know()
+        if length > self._limits.max_body_bytes:
             self._open_sink()
 
     def on_body(self, part: bytes) -> None:
@@ -205,6 +210,8 @@ class Connection(asyncio.Protocol):
         overhead = self._overhead - _OVERHEAD * len(part)
         self._overhead = overhead if overhead > 0 else 0  # noqa: FURB136  a call of max costs more
         self._body_bytes += len(part)
+        if self._body_bytes > _STRANGER_BYTES and not self._is_known:
+            self._know()
         if self._sink is None and self._body_bytes > self._limits.max_body_bytes:
             self._open_sink()
         if self._sink is None:
@@ -309,6 +316,11 @@ class Connection(asyncio.Protocol):
         elif not self._queue and now_s - self._since_s > limits.idle_s:
             self._transport.close()
 
+    def _know(self) -> None:
+        """Ask for the key before a body is kept; whether it is the right one is asked of the whole request."""
+        self._server.knows(self._headers.get("authorization", ""))
+        self._is_known = True
+
     def _request(self, body: bytes) -> Request:
         path, query = target_of(self._url, any_host=self._server.is_wide)
         return Request(self._parser.get_method().decode("ascii"), path, query, self._headers, body, self._peer)
@@ -385,6 +397,3 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
-
-    def _too_long(self) -> RefusalError:
-        return RefusalError(431, "MS-S004", f"headers over {self._limits.max_header_bytes} bytes")

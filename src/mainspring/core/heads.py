@@ -124,5 +124,10 @@ def _is_own_origin(origin: str) -> bool:
         return False
 
 
+def too_long(limit: int) -> RefusalError:
+    """A head that is over its limit in bytes."""
+    return RefusalError(431, "MS-S004", f"headers over {limit} bytes")
+
+
 def _malformed(what: str) -> RefusalError:
     return RefusalError(400, "MS-S003", what)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from email.utils import formatdate
 
 from mainspring.core.access import Access, is_loopback
@@ -55,12 +56,24 @@ __all__ = [
 ]
 
 
+def _anybody(_authorization: str) -> None:
+    """Where nobody needs a key."""
+
+
 class Server:
     """A listening door. Made by ``serve``."""
 
-    def __init__(self, handler: Handler, limits: Limits, access: Access, opener: Opener | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        limits: Limits,
+        access: Access,
+        opener: Opener | None = None,
+        knows: Callable[[str], object] | None = None,
+    ) -> None:
         self.handler = handler
         self.opener = opener
+        self.knows = knows or _anybody
         self.limits = limits
         self.host = "127.0.0.1" if access.host == "localhost" else access.host
         self.is_wide = access.is_wide
@@ -178,6 +191,7 @@ async def serve(
     *,
     reuse_port: bool = False,
     opener: Opener | None = None,
+    knows: Callable[[str], object] | None = None,
 ) -> Server:
     """Open a door on the running event loop.
 
@@ -189,13 +203,15 @@ async def serve(
         reuse_port: Let several processes share the port (SO_REUSEPORT).
         opener: Gives what takes the body of a request piece by piece, when it is larger than ``limits`` say; None
             where there is nothing: the request is refused. What it raises is the answer.
+        knows: Raises, given the header ``Authorization``, for a stranger: no body of theirs over 16 KiB is kept. None
+            where nobody needs a key.
 
     Raises:
         RefusedError: Others would reach it and need no key (MS-S001).
         UnavailableError: The port is taken (MS-S002).
     """
     _check_guarded(access)
-    server = Server(handler, limits, access, opener)
+    server = Server(handler, limits, access, opener, knows)
     await server.start(port, reuse_port=reuse_port)
     return server
 

@@ -150,17 +150,9 @@ class Keyring:
             RefusedError: The key is for something else (MS-S013).
             LimitedError: The key asks too often (MS-S014).
         """
-        given = authorization.encode("utf-8", "replace")
-        if hmac.compare_digest(given, self._token):
+        key = self.known(authorization)
+        if key is None:
             return None
-        text = authorization[7:].strip() if authorization[:7].lower() == "bearer " else ""
-        parts = text.split("_", 2)
-        key = self._keys.get(parts[1]) if len(parts) == 3 else None
-        known = key.digest if key is not None else _NOBODY
-        if not hmac.compare_digest(digest_of(text), known) or key is None:
-            self.unauthorized += 1
-            what = "this needs a key" if not authorization else "the key is not known here"
-            raise UnauthorizedError("MS-S012", what, hint="Authorization: Bearer KEY; mainspring keys create makes one")
         tally = self.tallies[key.key_id]
         if not _is_enough(key.scopes, scopes):
             tally.forbidden += 1
@@ -172,6 +164,25 @@ class Keyring:
             error.retry_after_s = max(1, math.ceil(wait_s))
             raise error
         tally.allowed += 1
+        return key
+
+    def known(self, authorization: str) -> Key | None:
+        """Whose the header ``Authorization`` is; None for the project's own token.
+
+        Raises:
+            UnauthorizedError: It has no key, or one that is not known (MS-S012).
+        """
+        given = authorization.encode("utf-8", "replace")
+        if hmac.compare_digest(given, self._token):
+            return None
+        text = authorization[7:].strip() if authorization[:7].lower() == "bearer " else ""
+        parts = text.split("_", 2)
+        key = self._keys.get(parts[1]) if len(parts) == 3 else None
+        known = key.digest if key is not None else _NOBODY
+        if not hmac.compare_digest(digest_of(text), known) or key is None:
+            self.unauthorized += 1
+            what = "this needs a key" if not authorization else "the key is not known here"
+            raise UnauthorizedError("MS-S012", what, hint="Authorization: Bearer KEY; mainspring keys create makes one")
         return key
 
     def metrics(self) -> list[str]:

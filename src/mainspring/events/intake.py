@@ -110,13 +110,15 @@ class Intake:
             self._token = f"Bearer {internal_token(config.run)}".encode()
             limits = Limits(max_body_bytes=config.intake.max_body_bytes)
             access = access_of(config, config.intake)
+            knows = None
             if access.needs_keys:
                 self._keys = KeptKeyring(config, access)
+                knows = self._keys.ring.known
             opener = self.open_stream
             handle: Handler = self.handle
             if self._traces is not None:
                 handle = self._traces.around(handle, _TRACED)
-            self._servers = [await serve(handle, access, config.intake.port, limits, opener=opener)]
+            self._servers = [await serve(handle, access, config.intake.port, limits, opener=opener, knows=knows)]
             if access.has_inner:
                 self._servers.append(await serve(handle, Access(), 0, limits, opener=opener))
         except BaseException:

@@ -213,10 +213,12 @@ class Gateway:
         access = self._access
         if self._traces is not None:
             handle = self._traces.around(handle, TRACED)
+        knows = None
         if access.needs_keys:
             self._keys = KeptKeyring(self._config, access)
             self._front.keyring = self._keys.ring
-        self._servers.append(await serve(handle, access, door.port, limits, reuse_port=is_one_of_many))
+            knows = self._keys.ring.known
+        self._servers.append(await serve(handle, access, door.port, limits, reuse_port=is_one_of_many, knows=knows))
         if door.grpc is not None:
             await self._start_grpc(door.host, door.grpc)
         if is_one_of_many:
