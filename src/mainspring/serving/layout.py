@@ -87,8 +87,9 @@ class Inputs:
     written: Mapping[int, Sequence[str | None]]
 
     @cached_property
-    def _lists(self) -> tuple[list[list[Any]], list[list[int]]]:
-        return self.values.tolist(), self.status.tolist()
+    def _lists(self) -> tuple[list[list[Any]], list[list[int]] | None]:
+        """Values and status by row; no status where all are present."""
+        return self.values.tolist(), self.status.tolist() if self.status.any() else None
 
     def logged(self, row: int) -> tuple[str, str]:
         """The row's feature values and status codes as the prediction log keeps them.
@@ -102,7 +103,7 @@ class Inputs:
             shown = list(shown)
             for place, texts in self.written.items():
                 shown[place] = texts[row]
-        codes = status[row]
+        codes = status[row] if status is not None else ()
         return _ENCODE(shown).decode(), _ENCODE(codes).decode() if any(codes) else ""
 
     def alone(self, row: int) -> Inputs:
