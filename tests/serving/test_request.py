@@ -91,3 +91,18 @@ def test_a_prediction_is_for_now_and_a_drivers_clock_moves_in_ticks(world, clock
         with pytest.raises(ContractError, match="MS-S103") as caught:
             reader.read(body(ride()))
         assert caught.value.http_status == 400
+
+
+@pytest.mark.parametrize("spoilt", [{}, {"distance_km": "far"}, {"zone": "west"}, {"asked_at": "1999-01-01T00:00:00Z"}])
+def test_a_list_read_in_one_pass_is_what_its_rows_are_one_by_one(reader, spoilt):
+    rows = [ride(1), ride(2, asked_at=...), ride(3, **spoilt), ride(4)]
+    found = reader.read(body(*rows))
+    alone = [reader.read(body(row)) for i, row in enumerate(rows) if i != 2 or not spoilt]
+    if spoilt:
+        with pytest.raises(ContractError) as caught:
+            reader.read(body(rows[2]))
+        assert [(one.code, one.where) for one in found.errors] == [(caught.value.code, caught.value.where)]
+    assert found.rows == [one.rows[0] for one in alone]
+    assert found.times_us == [one.times_us[0] for one in alone]
+    assert found.places == ([0, 1, 3] if spoilt else [0, 1, 2, 3])
+    assert len(found.errors) == bool(spoilt)

@@ -77,6 +77,9 @@ class RequestReader:
         if not body.lstrip(b" \t\r\n").startswith(b"["):
             row, time_us = self._row(body, now_us)
             return Rows([row], [time_us], [0], [b""], [], is_list=False)
+        whole = self._whole(body, now_us)
+        if whole is not None:
+            return whole
         try:
             parts = _LIST.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -95,6 +98,18 @@ class RequestReader:
                 found.times_us.append(time_us)
                 found.places.append(place)
         return found
+
+    def _whole(self, body: bytes, now_us: int) -> Rows | None:
+        """The rows of a list in which each is right; None where one may not be, or there are too many."""
+        rows = self.contract.check_json_list(body)
+        if rows is None or len(rows) > self._max_rows:
+            return None
+        try:
+            found = [self._at_moment(row, now_us) for row in rows]
+        except MalformedError:
+            return None
+        places = list(range(len(rows)))
+        return Rows([row for row, _ in found], [t for _, t in found], places, [b""] * len(rows), [], is_list=True)
 
     def check(self, columns: Mapping[str, Sequence[Any]], rows: int) -> tuple[list[Row], list[int]]:
         """The rows of a request that came as columns, and the moment of each.
