@@ -225,6 +225,24 @@ def test_where_no_member_can_answer_the_first_declared_value_does(world):
     ]
 
 
+def test_rules_of_the_member_whose_declared_value_answers_act_where_no_member_was_asked(world):
+    compose(
+        world,
+        'fast = ms.cascade("fast", late_ride, quick, sure=0.9)',
+        quick=", otherwise=ms.otherwise(value=0.125),"
+        ' rules=[ms.override(when=col("distance_km") < 1, value=0.0, reason="next door")]',
+    )
+    both_live(world)
+
+    async def story(gateway, client):
+        near, far = (await client.predict([RIDES[1], RIDES[3]], "fast", X_Deadline_Ms="0")).json
+        assert (near["prediction"], near["rules"], near["reason"]) == (0.0, ["next door"], "deadline")
+        assert (far["prediction"], "rules" in far) == (0.125, False)
+
+    rows = logged(world, story)
+    assert [(r["output"], r["answered"]) for r in rows] == [(0.125, 0.0), (0.125, None)]
+
+
 def test_a_rollout_of_a_member_gathers_its_evidence_within_a_composite(world):
     compose(world, 'both = ms.ensemble("both", quick, late_ride)')
     both_live(world)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mainspring.definitions import CompositeDef, ViewDef
 from mainspring.definitions.composition import combined, spread
 from mainspring.events.system import OTHERWISE
-from mainspring.serving.fallback import Value
+from mainspring.serving.fallback import MemberValue
 from mainspring.serving.inference import MEMBER, VALUE, Choice, Expressions, Scorer
 from mainspring.serving.router import Variant
 from mainspring.serving.served import Served
@@ -43,7 +43,7 @@ class Composed:
         members: By name, those that are loaded, in the order of the definition.
         views: Each view that any of them reads, with the places of its entity's columns in a request row.
         unit: Place of the label's key in a request row.
-        value: What the first member that declares a value answers when nobody can.
+        value: What the first member that declares a value answers when nobody can, under its rules.
     """
 
     model: CompositeDef
@@ -51,7 +51,7 @@ class Composed:
     views: tuple[tuple[ViewDef, tuple[int, ...]], ...]
     expressions: Expressions
     unit: int
-    value: Value | None
+    value: MemberValue | None
 
     rules = None
     is_shadow = False

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mainspring.definitions import SourceDef
 from mainspring.definitions.values import Expression
-from mainspring.serving.inference import Expressions
+from mainspring.events.system import OTHERWISE
+from mainspring.serving.inference import VALUE, Choice, Expressions
 from mainspring.serving.layout import Row
+
+if TYPE_CHECKING:
+    from mainspring.serving.rules import Rules
 
 
 class Value:
@@ -30,3 +35,26 @@ class Value:
         failed = broken.get(0, {})
         values: list[float] = np.asarray(answer, np.float64).tolist()
         return [value if isfinite(value) and row not in failed else None for row, value in enumerate(values)]
+
+    def choices(self, rows: Sequence[Row], times_us: Sequence[int], reason: str) -> list[Choice]:
+        """The value as the answer to each row, and why no model was asked; without an output where there is none."""
+        values = self.of(rows, times_us)
+        return [Choice("fallback", OTHERWISE, None, value, fallback=VALUE, error=reason) for value in values]
+
+
+class MemberValue:
+    """What a composite answers when no member is asked: the value that a member declares, under that member's rules.
+
+    Args:
+        value: Of the first member that declares one.
+        rules: Of the same member.
+    """
+
+    def __init__(self, value: Value, rules: Rules | None) -> None:
+        self._value = value
+        self._rules = rules
+
+    def choices(self, rows: Sequence[Row], times_us: Sequence[int], reason: str) -> list[Choice]:
+        """The answer to each row, and why no member was asked."""
+        found = self._value.choices(rows, times_us, reason)
+        return found if self._rules is None else self._rules.apply(found, rows, times_us)

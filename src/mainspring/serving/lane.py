@@ -18,7 +18,6 @@ import numpy as np
 from msgspec.structs import replace
 
 from mainspring.core.errors import DeadlineError, MainspringError, UnavailableError
-from mainspring.events.system import OTHERWISE
 from mainspring.features.status import Status
 from mainspring.serving.answers import Batch, answers_of, batch_of
 from mainspring.serving.batcher import Batcher, Job, Slice, rows_of, runs
@@ -26,7 +25,7 @@ from mainspring.serving.beside import Beside
 from mainspring.serving.cache import Cache
 from mainspring.serving.composed import Composed
 from mainspring.serving.council import Hearing, expects_us
-from mainspring.serving.inference import DEADLINE, SHED, VALUE, Choice, Scored, gather
+from mainspring.serving.inference import DEADLINE, SHED, Choice, Scored, gather
 from mainspring.serving.layout import Gathered, Row
 from mainspring.serving.metrics import ModelMetrics, reason_of
 from mainspring.serving.pace import SLOW_US
@@ -340,14 +339,13 @@ class Lane:
         slices = runs(job, [not answered for answered in job.answered])
         rows, times_us = rows_of(slices)
         try:
-            values = served.value.of(rows, times_us) if served.value is not None else []
+            choices = served.value.choices(rows, times_us, reason) if served.value is not None else []
         except Exception:  # noqa: BLE001  a rule's bug leaves what would be without a rule: the request is told no
             _log.exception("what %s declares as otherwise= could not be computed", self.metrics.model)
             return False
-        if all(value is None for value in values):
+        if all(choice.output is None for choice in choices):
             return False
-        whole = Choice("fallback", OTHERWISE, None, None, fallback=VALUE, error=reason)
-        self._answer_unasked(slices, [replace(whole, output=value) for value in values])
+        self._answer_unasked(slices, choices)
         return True
 
     def _answer_unasked(self, slices: Sequence[Slice], chosen: Sequence[Choice]) -> None:

@@ -21,8 +21,8 @@ from mainspring.features.reader import Reader
 from mainspring.models import package as packages
 from mainspring.models.package import Package, PackagedFeature
 from mainspring.serving.composed import Composed
-from mainspring.serving.fallback import Value
-from mainspring.serving.inference import Expressions, Scorer, gather, run, versioned
+from mainspring.serving.fallback import MemberValue, Value
+from mainspring.serving.inference import DEADLINE, Expressions, Scorer, gather, run, versioned
 from mainspring.serving.layout import Layout, Row
 from mainspring.serving.rules import Rules
 from mainspring.serving.served import UNDECLARED, Served
@@ -216,7 +216,7 @@ def _compose(composite: CompositeDef, members: Sequence[Served]) -> Composed:
         views=read.views(),
         expressions=read.expressions(),
         unit=composite.request.places[composite.label.on],
-        value=next((one.value for one in again.values() if one.value is not None), None),
+        value=next((MemberValue(one.value, one.rules) for one in again.values() if one.value is not None), None),
     )
 
 
@@ -264,4 +264,4 @@ def _warm_up(served: Served | Composed, reader: Reader) -> None:
             run(scorer, gathered)  # the first run of a size makes room for it
             scorer.pace.observe(rows, run(scorer, gathered).took_us)
     if served.value is not None:
-        served.value.of([row], [0])
+        served.value.choices([row], [0], DEADLINE)
