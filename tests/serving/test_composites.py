@@ -225,6 +225,25 @@ def test_where_no_member_can_answer_the_first_declared_value_does(world):
     ]
 
 
+def test_a_member_whose_override_acted_is_sure_whatever_its_model_says(world):
+    compose(
+        world,
+        'fast = ms.cascade("fast", quick, late_ride, sure=1.0)',
+        'best = ms.cascade("best", quick, late_ride)',
+        quick=', rules=[ms.at_most(0.0), ms.override(when=col("distance_km") < 1, value=0.0, reason="next door")]',
+    )
+    both_live(world)
+
+    async def story(gateway, client):
+        for name in ("fast", "best"):
+            near, far = (await client.predict([RIDES[1], RIDES[3]], name)).json
+            assert (near["prediction"], near["member"], list(near["members"])) == (0.0, "quick", ["quick"])
+            assert "next door" in near["rules"]
+            assert (far["member"], "rules" in far) == ("late_ride", False)  # a cap makes nobody sure
+
+    world.run(story)
+
+
 def test_rules_of_the_member_whose_declared_value_answers_act_where_no_member_was_asked(world):
     compose(
         world,

@@ -118,8 +118,12 @@ class Hearing:
         """Whether a further member is to be asked about a row."""
         if self._composed.model.how != "cascade":
             return True
-        found = next((choice for _, choice in reversed(said) if is_usable(choice)), None)
-        return found is None or found.output is None or not is_sure(found.output, self._composed.model.sure)
+        name, found = next(((name, choice) for name, choice in reversed(said) if is_usable(choice)), ("", None))
+        if found is None or found.output is None:
+            return True
+        if any(rule.when is not None and rule.name in found.rules for rule in self._composed.members[name].model.rules):
+            return False  # who wrote the override has decided: what the model itself says of the row does not count
+        return not is_sure(found.output, self._composed.model.sure)
 
     def _in_time(self, served: Served, places: list[int], done_s: float) -> list[int]:
         """The rows that have no answer yet, or time for a better one."""
