@@ -262,6 +262,25 @@ def test_rules_of_the_member_whose_declared_value_answers_act_where_no_member_wa
     assert [(r["output"], r["answered"]) for r in rows] == [(0.125, 0.0), (0.125, None)]
 
 
+def test_where_the_first_declared_value_cannot_be_computed_for_a_row_the_next_one_answers(world):
+    compose(
+        world,
+        'fast = ms.cascade("fast", quick, late_ride, sure=0.9)',
+        quick=', otherwise=ms.otherwise(value=ms.when(col("distance_km") > 1).then(0.125).otherwise(None))',
+    )
+    world.redefine('.alias("place")])', '.alias("place")], otherwise=ms.otherwise(value=0.75))')
+    both_live(world)
+
+    async def story(gateway, client):
+        rows = (await client.predict([RIDES[1], RIDES[3]], "fast", X_Deadline_Ms="0")).json
+        assert [r["prediction"] for r in rows] == [0.75, 0.125]
+        assert {(r["fallback"], r["reason"], r["model_version"]) for r in rows} == {("value", "deadline", "otherwise")}
+        alone = await client.predict(RIDES[1], "fast", X_Deadline_Ms="0")
+        assert (alone.status, alone.json["prediction"]) == (200, 0.75)
+
+    world.run(story)
+
+
 def test_a_rollout_of_a_member_gathers_its_evidence_within_a_composite(world):
     compose(world, 'both = ms.ensemble("both", quick, late_ride)')
     both_live(world)

@@ -43,7 +43,7 @@ class Composed:
         members: By name, those that are loaded, in the order of the definition.
         views: Each view that any of them reads, with the places of its entity's columns in a request row.
         unit: Place of the label's key in a request row.
-        value: What the first member that declares a value answers when nobody can, under its rules.
+        value: What the first member that has a declared value for a row answers when nobody can, under its rules.
     """
 
     model: CompositeDef

@@ -46,15 +46,24 @@ class MemberValue:
     """What a composite answers when no member is asked: the value that a member declares, under that member's rules.
 
     Args:
-        value: Of the first member that declares one.
-        rules: Of the same member.
+        declared: Of each member that declares a value, in their order, with its rules; the first one that has a value
+            for a row answers it.
     """
 
-    def __init__(self, value: Value, rules: Rules | None) -> None:
-        self._value = value
-        self._rules = rules
+    def __init__(self, declared: Sequence[tuple[Value, Rules | None]]) -> None:
+        self._declared = declared
 
     def choices(self, rows: Sequence[Row], times_us: Sequence[int], reason: str) -> list[Choice]:
-        """The answer to each row, and why no member was asked."""
-        found = self._value.choices(rows, times_us, reason)
-        return found if self._rules is None else self._rules.apply(found, rows, times_us)
+        """The answer to each row, and why no member was asked; without an output where no member has a value."""
+        found = [Choice("fallback", OTHERWISE, None, None, fallback=VALUE, error=reason)] * len(rows)
+        for value, rules in self._declared:
+            places = [i for i, choice in enumerate(found) if choice.output is None]
+            if not places:
+                break
+            some, moments = [rows[i] for i in places], [times_us[i] for i in places]
+            given = value.choices(some, moments, reason)
+            if rules is not None:
+                given = rules.apply(given, some, moments)
+            for i, choice in zip(places, given, strict=True):
+                found[i] = choice
+        return found

@@ -210,13 +210,14 @@ def _compose(composite: CompositeDef, members: Sequence[Served]) -> Composed:
     """A composite of models that are served: the same packages, fed from one reading for all of them."""
     read = _Read(composite.request)
     again = {one.model.name: _serve(one.model, one.route, _loaded(one), read) for one in members}
+    declared = [(one.value, one.rules) for one in again.values() if one.value is not None]
     return Composed(
         model=composite,
         members=again,
         views=read.views(),
         expressions=read.expressions(),
         unit=composite.request.places[composite.label.on],
-        value=next((MemberValue(one.value, one.rules) for one in again.values() if one.value is not None), None),
+        value=MemberValue(declared) if declared else None,
     )
 
 
