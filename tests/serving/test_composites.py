@@ -362,15 +362,18 @@ def test_at_its_time_a_request_is_answered_with_the_quick_estimate_and_what_come
         assert model.asked == 1
         assert [r["member"] for r in found] == ["quick", "quick"]
         assert all(list(r["members"]) == ["quick"] and "fallback" not in r for r in found)
+        assert {(r["reason"], r["variant"]) for r in found} == {("deadline", "champion")}
         body = {"inputs": columns_of(RIDES[2]), "parameters": {"timeout": 1_000_000}}
         answer = await client.ask("POST", "/v2/models/fast/infer", json.dumps(body).encode())
         outputs = {one["name"]: one["data"] for one in answer.json["outputs"]}
-        assert outputs["member"] == ["quick"]
+        assert (outputs["member"], outputs["reason"]) == (["quick"], ["deadline"])
         model.go.set()
         await until(lambda: not lane._refiner._under_way)
-        assert (await client.predict(RIDES[3], "fast")).json["member"] == "late_ride"
+        found = (await client.predict(RIDES[3], "fast")).json
+        assert (found["member"], "reason" in found) == ("late_ride", False)
 
     rows = logged(world, story)
+    assert [r["error"] for r in rows if r["model"] == "fast"] == ["deadline", "deadline", "deadline", None]
     assert [r["model"] for r in rows] == [
         "fast",
         "fast",

@@ -13,7 +13,7 @@ from mainspring.definitions import CompositeDef, ViewDef
 from mainspring.definitions.composition import combined, spread
 from mainspring.events.system import OTHERWISE
 from mainspring.serving.fallback import MemberValue
-from mainspring.serving.inference import MEMBER, VALUE, Choice, Expressions, Scorer
+from mainspring.serving.inference import DEADLINE, MEMBER, VALUE, Choice, Expressions, Scorer
 from mainspring.serving.router import Variant
 from mainspring.serving.served import Served
 
@@ -90,12 +90,13 @@ def is_usable(choice: Choice) -> bool:
     return choice.output is not None and choice.fallback != VALUE
 
 
-def compose(model: CompositeDef, said: Sequence[tuple[str, Choice]]) -> Choice:
+def compose(model: CompositeDef, said: Sequence[tuple[str, Choice]], *, is_cut: bool = False) -> Choice:
     """A composite's answer to a row.
 
     Args:
         model: The composite.
         said: What each member that was asked said, in order, at least one.
+        is_cut: Whether there was no time for a better member.
     """
     usable = [(name, choice) for name, choice in said if is_usable(choice)]
     if not usable:
@@ -112,6 +113,8 @@ def compose(model: CompositeDef, said: Sequence[tuple[str, Choice]]) -> Choice:
         fallback, error = degraded.fallback, degraded.error
     elif missed is not None:
         fallback, error = MEMBER, missed.error
+    elif is_cut:
+        error = DEADLINE
     outputs = [choice.output for choice in given if choice.output is not None]
     answers = [choice.answer for choice in given if choice.answer is not None]
     rules = tuple(dict.fromkeys(rule for choice in counted for rule in choice.rules))

@@ -111,7 +111,7 @@ class Hearing:
         """The answers as things stand."""
         unit = self._composed.unit
         units = ["" if row[unit] is None else str(row[unit]) for row in self._gathered.rows]
-        choices = [compose(self._composed.model, said) for said in self._said]
+        choices = [compose(self._composed.model, said, is_cut=self._is_cut(said)) for said in self._said]
         return Verdict(choices, units, [self._composed.drawn(unit) for unit in units], self.asked, self._parts)
 
     def _is_open(self, said: Said) -> bool:
@@ -124,6 +124,13 @@ class Hearing:
         if any(rule.when is not None and rule.name in found.rules for rule in self._composed.members[name].model.rules):
             return False  # who wrote the override has decided: what the model itself says of the row does not count
         return not is_sure(found.output, self._composed.model.sure)
+
+    def _is_cut(self, said: Said) -> bool:
+        """Whether a cascade stops although nobody was sure and the last member was not asked: its time was up."""
+        model = self._composed.model
+        return (
+            model.how == "cascade" and self._is_open(said) and said[-1:] != () and said[-1][0] != model.members[-1].name
+        )
 
     def _in_time(self, served: Served, places: list[int], done_s: float) -> list[int]:
         """The rows that have no answer yet, or time for a better one."""

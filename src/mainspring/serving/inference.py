@@ -103,7 +103,7 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
         output: None when nobody could.
         other_version: The other model of the pair, with its output or its failure, and the time it took.
         fallback: What was fallen back to (``champion``, ``last_good``, ``challenger``, ``value``), or None.
-        error: Why the assigned model did not answer, or None.
+        error: Why the assigned model did not answer, or no better member of a cascade; or None.
         drawn: What was assigned, where a fallback answered.
         answered: What output rules made of the output, where they acted.
         rules: Those that acted.

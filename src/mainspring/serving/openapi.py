@@ -25,7 +25,7 @@ _PREDICTION: Schema = {
         "model_version": {**_TEXT, "description": "the version that answered"},
         "variant": {"enum": ["champion", "challenger", "fallback"]},
         "fallback": {**_TEXT, "description": "what was fallen back to, if so"},
-        "reason": {**_TEXT, "description": "with a fallback: why the assigned model did not answer"},
+        "reason": {**_TEXT, "description": "why the assigned model did not answer, or no better member of a cascade"},
         "cached": {**_TEXT, "description": "the prediction whose answer is given again, from a cache"},
         "member": {**_TEXT, "description": "of a cascade: the member that answered"},
         "members": {"type": "object", "description": "of a composite: what each member that was asked said"},

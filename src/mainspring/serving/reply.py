@@ -95,7 +95,9 @@ def _answer_json(choice: Choice, id: str, at: int, *, shows_status: bool) -> byt
         f'"model_version":"{choice.version}","variant":"{choice.variant}"'
     )
     if choice.fallback is not None:
-        text += f',"fallback":"{choice.fallback}","reason":"{choice.error}"'
+        text += f',"fallback":"{choice.fallback}"'
+    if choice.error is not None:
+        text += f',"reason":"{choice.error}"'
     if choice.repeats is not None:
         text += f',"cached":"{choice.repeats.id}"'
     if choice.rules:

@@ -184,7 +184,7 @@ class V2Reply:
         outcome.model_version.append(choice.version)
         outcome.variant.append(choice.variant)
         outcome.fallback.append(choice.fallback or "")
-        outcome.reason.append(choice.error or "" if choice.fallback else "")
+        outcome.reason.append(choice.error or "" if output == output else "")
         outcome.rules.append("; ".join(choice.rules))
         whole = choice.composition
         outcome.member.append((whole.member or "") if whole is not None else "")
