@@ -202,3 +202,25 @@ def test_a_door_that_others_reach_is_not_opened_without_a_key_and_asks_for_one_w
             assert read_public(world.config.run, "gateway") == gateway.url != inner
 
     uvloop.run(asyncio.wait_for(story(), 60))
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--scope", "read", "--burst", "5"], "MS-C117", "--burst needs --per-second"),
+        (["--scope", "read", "--per-second", "1e308"], "MS-C117", "at most 1,000,000"),
+        (["--scope", "read", "--per-second", "nan"], "MS-C050", "nan"),
+        (["--scope", "read", "--per-second", "1e-300"], "MS-C117", "more than three years"),
+        (["--scope", "read", "--per-second", "1", "--burst", "1" + "0" * 30], "MS-C117", "more than three years"),
+        (["--scope", "predict:late_rid"], "MS-C051", "did you mean 'late_ride'?"),
+        (["--scope", "events:dona"], "MS-C052", "did you mean 'done'?"),
+    ],
+)
+def test_a_key_that_would_not_be_what_it_says_is_refused_before_it_is_made(world, capsys, options, code, words):
+    root = ["-C", str(world.root), "--json"]
+    assert run(["keys", "create", "b", *options, *root]) != 0
+    said = json.loads(capsys.readouterr().err)
+    assert said["code"] == code
+    assert words in f"{said['error']} {said['hint']}"
+    assert run(["keys", "list", "--all", *root]) == 0
+    assert json.loads(capsys.readouterr().out) == []

@@ -51,13 +51,15 @@ def create(
         name: Whose it is: a program, a team.
         scope: What it is for; give it several times for several.
         per_second: Requests a second that it may make; any number if left out.
-        burst: Requests that it may make at once; a second's worth if left out.
+        burst: Requests that it may make at once, with --per-second; a second's worth if left out.
         options: Where the project is, and how to answer.
     """
-    from mainspring.core.keys import check_scope, digest_of, new_key
+    from mainspring.core.keys import check_rate, check_scope, digest_of, new_key
 
     for one in scope:
         check_scope(one)
+    check_rate(per_second, burst)
+    _check_known(Workspace(options.project), scope)
     key_id, text = new_key()
     numbers: dict[str, Any] = {"name": name, "digest": digest_of(text), "scopes": list(scope)}
     if per_second is not None:
@@ -112,6 +114,18 @@ def revoke(name: str, /, *, reason: str = "", options: Options = DEFAULT) -> Non
         _decide(options, "key_revoke", key.key_id, {"name": key.name}, reason)
     answer = {"revoked": [key.key_id for key in found]}
     terminal.answer(options, answer, terminal.text(f"{name} is revoked"))
+
+
+def _check_known(workspace: Workspace, scopes: tuple[str, ...]) -> None:
+    """Refuse a scope of a model or a source that is not defined: it would open nothing, and look as if it did."""
+    for scope in scopes:
+        kind, _, name = scope.partition(":")
+        if not name or name == "*":
+            continue
+        if kind == "predict":
+            workspace.served(name)
+        else:
+            workspace.source(name)
 
 
 def _row(key: Key) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ from mainspring.core.times import parse_time
 
 if TYPE_CHECKING:
     from mainspring.catalog import Catalog
-    from mainspring.definitions import ModelDef, Project, SourceDef, ViewDef
+    from mainspring.definitions import CompositeDef, ModelDef, Project, SourceDef, ViewDef
     from mainspring.events.history import History
     from mainspring.events.log import Log
     from mainspring.features import OnlineStore
@@ -51,6 +51,17 @@ class Workspace:
         if name not in models:
             raise NotFoundError("MS-C051", f"no model {name!r} is defined", hint=did_you_mean(name, models))
         return models[name]
+
+    def served(self, name: str) -> ModelDef | CompositeDef:
+        """What answers at ``/predict/NAME``: a model or a composite of the definitions file.
+
+        Raises:
+            NotFoundError: There is none of that name (MS-C051).
+        """
+        known: dict[str, ModelDef | CompositeDef] = {**self.project.models, **self.project.composites}
+        if name not in known:
+            raise NotFoundError("MS-C051", f"no model {name!r} is defined", hint=did_you_mean(name, known))
+        return known[name]
 
     def source(self, name: str) -> SourceDef:
         """A source of the definitions file.

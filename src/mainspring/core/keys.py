@@ -25,6 +25,9 @@ from mainspring.core.names import is_name
 ADMIN, READ = "admin", "read"
 _OF = ("predict", "events")
 _SLOTS = 4_096
+MOST_PER_S = 1e6
+MOST_FULL_S = 1e8
+"""In how long a spent burst is whole again, at most: three years. A cell of 64 bits holds it in nanoseconds."""
 _NOBODY = "0" * 64
 
 
@@ -219,6 +222,31 @@ def check_scope(scope: str) -> None:
         return
     hint = "admin, read, predict:MODEL, events:SOURCE; predict:* and events:* are all of them"
     raise ConfigError("MS-C096", f"{scope[:80]!r} is no scope", hint=hint)
+
+
+def check_rate(per_s: float | None, burst: int | None) -> None:
+    """Refuse a rate that could not be kept.
+
+    Args:
+        per_s: Requests a second; None for any number.
+        burst: Requests at once; None for a second's worth.
+
+    Raises:
+        ConfigError: A burst of no rate, or one of them is out of bounds (MS-C117).
+
+    >>> check_rate(500.0, 1000); check_rate(None, None)
+    """
+    if per_s is None:
+        if burst is not None:
+            why = "without a rate a key is not limited at all"
+            raise ConfigError("MS-C117", "--burst needs --per-second", why=why, hint=f"--per-second 10 --burst {burst}")
+        return
+    if not 0 < per_s <= MOST_PER_S:
+        hint = "leave it out for a key that is not limited"
+        raise ConfigError("MS-C117", f"--per-second {per_s:g} must be above 0 and at most {MOST_PER_S:,.0f}", hint=hint)
+    if not (burst or 1) <= per_s * MOST_FULL_S:
+        what = f"a burst of {burst or 1:,} at --per-second {per_s:g} would take more than three years to be whole again"
+        raise ConfigError("MS-C117", what, hint="a smaller --burst, or a greater --per-second")
 
 
 def _is_enough(has: tuple[str, ...], needed: tuple[str, ...]) -> bool:
