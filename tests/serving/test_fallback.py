@@ -195,3 +195,25 @@ def test_plan_warns_of_a_model_without_a_fallback_and_refuses_it_in_production(w
     assert refused.value.code == "MS-C031"
     declare(world, late_ride=RULE)
     plan_project(world.config, world.project).check()
+
+
+def test_a_value_that_is_no_probability_is_no_value_of_a_binary_model(world):
+    declare(
+        world,
+        minutes='ms.otherwise(value=col("distance_km") - 1.0)',
+        late_ride='ms.otherwise(value=col("distance_km") - 1.0)',
+    )
+    world.live("minutes")
+    world.live()
+
+    async def story(gateway, client):
+        for model, distance, status in (
+            ("late_ride", 1.5, 200),
+            ("late_ride", 4.0, 504),
+            ("late_ride", 0.5, 504),
+            ("minutes", 4.0, 200),
+        ):
+            answer = await client.predict(ride(distance_km=distance), model, X_Deadline_Ms="0")
+            assert (model, distance, answer.status) == (model, distance, status)
+
+    world.run(story)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,17 +24,22 @@ class Value:
     Args:
         rule: Over the request's columns.
         source: Of the requests.
+        task: Of the model: the answer of a binary one is a probability.
     """
 
-    def __init__(self, rule: Expression, source: SourceDef) -> None:
+    def __init__(self, rule: Expression, source: SourceDef, task: str) -> None:
+        self._least, self._most = (0.0, 1.0) if task == "binary_classification" else (-inf, inf)
         self._rule = Expressions([rule.json], source, ())
 
     def of(self, rows: Sequence[Row], times_us: Sequence[int]) -> list[float | None]:
-        """The value for each row; None where the rule has none."""
+        """The value for each row; None where the rule has none, or one that the model could not give."""
         (answer,), _, broken = self._rule.evaluate(rows, np.array(times_us, np.int64), (), {})
         failed = broken.get(0, {})
         values: list[float] = np.asarray(answer, np.float64).tolist()
-        return [value if isfinite(value) and row not in failed else None for row, value in enumerate(values)]
+        return [
+            value if isfinite(value) and self._least <= value <= self._most and row not in failed else None
+            for row, value in enumerate(values)
+        ]
 
     def choices(self, rows: Sequence[Row], times_us: Sequence[int], reason: str) -> list[Choice]:
         """The value as the answer to each row, and why no model was asked; without an output where there is none."""

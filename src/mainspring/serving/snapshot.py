@@ -185,7 +185,7 @@ def _serve(
         views=read.views(),
         expressions=read.expressions(),
         unit=model.request.places[model.label.on],
-        value=Value(rule, model.request) if (rule := (model.otherwise or UNDECLARED).value) is not None else None,
+        value=Value(rule, model.request, model.task) if (rule := (model.otherwise or UNDECLARED).value) else None,
         rules=Rules(model.rules, model.request) if model.rules else None,
         weight=route.weight if challenger is not None else 0.0,
         is_shadow=challenger is not None and route.weight == 0.0,
