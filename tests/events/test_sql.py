@@ -5,11 +5,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mainspring.core.errors import ConfigError, DeadlineError, RefusedError, UnavailableError
 from mainspring.definitions.values import Constraint, Field, Project, SourceDef
 from mainspring.events import Draft, Log
+from mainspring.events import lake as lake_module
 from mainspring.events.history import History
 from mainspring.events.lake import Lake
 from mainspring.events.sql import Sql
@@ -68,6 +71,39 @@ def test_events_of_the_lake_and_of_the_log_are_one_table(add, flush, ask):
     assert [row[0] for row in rows] == ["f0", "f1", "f2", "f3", "f4"]
     assert rows[4] == ("f4", 2.0, 4, datetime(2013, 3, 1, 12, tzinfo=UTC), 6)
     assert ask("select count(*), max(wind_mph) from weather") == [(2, 1.5)]
+
+
+@pytest.mark.parametrize("kept", ["flushed", "compacted", "with string views", "of both kinds"])
+def test_text_of_the_lake_can_be_filtered(add, flush, ask, tmp_path, monkeypatch, kept):
+    written = lake_module._as_arrow
+    if kept in ("with string views", "of both kinds"):  # as earlier releases wrote them
+        monkeypatch.setattr(
+            lake_module, "_as_arrow", lambda frame: frame.to_arrow(compat_level=pl.CompatLevel.newest())
+        )
+    add(4)
+    flush()
+    files = list((tmp_path / "lake" / "arrived").glob("*.parquet"))
+    has_views = pq.read_schema(files[0]).field("flight_id").type == pa.string_view()
+    assert has_views == (kept in ("with string views", "of both kinds"))
+    if kept != "with string views":
+        monkeypatch.setattr(lake_module, "_as_arrow", written)
+    add(4)
+    flush()
+    if kept == "compacted":
+        assert Lake(tmp_path / "lake").compact("arrived") == 2
+    add(1)
+    for column in ("flight_id", "_id"):
+        for condition, n in (
+            ("= 'f1'", 1),
+            ("in ('f1', 'f6', 'f8')", 3),
+            (">= 'f2'", 7),
+            ("<> 'f3'", 8),
+            ("between 'f1' and 'f4'", 4),
+            ("is null", 0),
+        ):
+            assert ask(f"select count(*) from arrived where {column} {condition}") == [(n,)], (column, condition)
+    joined = "from arrived join (select 'f5' as flight_id) as wanted using (flight_id)"
+    assert ask(f"select count(*) {joined} where carrier = 'UA'") == [(1,)]
 
 
 def test_sql_answers_what_history_has_for_every_column_of_an_evolved_source(project, log, add, flush, ask, tmp_path):

@@ -170,6 +170,16 @@ def test_a_check_in_sql_counts_what_must_not_be_and_a_broken_query_stops_nothing
     assert world.catalog.check_results("arrived_no_negative_air_time")[0].state == "fail"
 
 
+def test_a_check_in_sql_can_ask_for_a_text_of_the_lake(world):
+    query = "select count(*) from arrived where carrier = 'UA'"
+    world.module.extra = [ms.check.sql("no UA", world.module.Arrived, query)]
+    world.project = collect(world.module)
+    world.load(2)
+    assert world.history.flush() > 0
+    found = world.checker.look(world.project.checks.values(), world.clock.now_us())
+    assert found["arrived_no_ua"].state == "fail"
+
+
 def test_a_small_shift_that_lasts_warns_within_a_month_across_a_restart_and_holds_nothing(world):
     world.load(63)
     for _ in range(2):

@@ -23,6 +23,7 @@ from mainspring.core.names import check_name
 from mainspring.definitions.expressions import UTC_US
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.dataset as pa_dataset
 
 APP = "mainspring-log"
@@ -113,7 +114,11 @@ class Lake:
         if table.delta is None:
             table.path.mkdir(parents=True, exist_ok=True)
             write_deltalake(
-                str(table.path), rows, mode="append", commit_properties=properties, writer_properties=_WRITER
+                str(table.path),
+                _as_arrow(rows),
+                mode="append",
+                commit_properties=properties,
+                writer_properties=_WRITER,
             )
             table.delta = DeltaTable(str(table.path))
             return
@@ -128,7 +133,7 @@ class Lake:
             rows = pl.concat([older, rows], how="diagonal_relaxed")
         write_deltalake(
             table.delta,
-            rows,
+            _as_arrow(rows),
             mode="append" if older is None else "overwrite",
             schema_mode="overwrite" if widened else None if known.keys() == set(rows.columns) else "merge",
             commit_properties=properties,
@@ -318,6 +323,11 @@ def _read(path: Path, columns: Collection[str] | None) -> pl.DataFrame:
         return pl.read_parquet(path, glob=False, hive_partitioning=False)
     has = pl.read_parquet_schema(path)
     return pl.read_parquet(path, columns=[c for c in has if c in columns], glob=False, hive_partitioning=False)
+
+
+def _as_arrow(frame: pl.DataFrame) -> pa.Table:
+    """``frame`` with text as strings: as string views, which polars hands over, pyarrow cannot compare it to a text."""
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def as_lists(frame: pl.DataFrame) -> pl.DataFrame:

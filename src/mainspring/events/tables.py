@@ -113,7 +113,8 @@ def _events(connection: DuckDBPyConnection, source: SourceDef, history: History,
     dataset = lake.dataset(source.name)
     if dataset is not None:
         connection.register(f"lake of {source.name}", dataset)
-        stored = [*_stored(source, frozenset(dataset.schema.names)), *(quoted(name) for name in META_SCHEMA)]
+        meta = [f"{_text(quoted(name))} AS {quoted(name)}" if name == "_id" else quoted(name) for name in META_SCHEMA]
+        stored = [*_stored(source, frozenset(dataset.schema.names)), *meta]
         parts.insert(
             0,
             f"SELECT {', '.join(stored)} FROM {quoted(f'lake of {source.name}')} "
@@ -128,12 +129,22 @@ def _stored(source: SourceDef, known: frozenset[str]) -> Iterator[str]:
         kind = TYPES[field.kind]
         names = [quoted(name) for name in names_stored(field, known)]
         values = [f"CAST({name} AS {kind})" for name in names]
+        if field.kind == "str":
+            values = [_text(name) for name in names]
         if field.kind == "vector" and (length := known_length(field)) is not None:
             pairs = zip(names, values, strict=True)
             values = [f"CASE WHEN len({name}) = {length} THEN {value} END" for name, value in pairs]
         if not values or (field.has_default and not field.nullable):
             values.append(_literal(field))
         yield f"{values[0] if len(values) == 1 else _first(values)} AS {quoted(field.name)}"
+
+
+def _text(name: str) -> str:
+    """A column of text whose files may hold string views: pyarrow can read these but not compare them to a text.
+
+    DuckDB would have pyarrow do so; a filter on an expression it keeps to itself.
+    """
+    return f"coalesce({name}, NULL)"
 
 
 def _first(values: Sequence[str]) -> str:
