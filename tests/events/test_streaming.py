@@ -1,5 +1,6 @@
 """Bodies larger than are kept: every record has its fate, whatever the pieces; nothing grows with the body."""
 
+import asyncio
 import gzip
 import http.client
 import json
@@ -14,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mainspring.core.errors import BackPressureError
+from mainspring.events.bodies import lines_in
 from mainspring.events.contract import Contract
 from mainspring.events.log import Log
 from mainspring.events.pieces import ArrowBatches, Lines
+from mainspring.events.streaming import Stream
 from mainspring.events.unpacking import Gzip, Plain, Zstd
 
 NDJSON = "application/x-ndjson"
@@ -188,6 +191,103 @@ def test_a_bomb_costs_no_more_than_the_limit(start, config, name):
         assert status == 413
         assert said["code"] in ("MS-E208", "MS-E213")
         assert peak < 20_000_000
+
+
+def empty_batches(n):
+    schema = pa.schema([("flight_id", pa.string())])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for _ in range(n):
+            writer.write_batch(pa.record_batch([pa.array([], pa.string())], schema))
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [(b"\n" * 50_000_000, NDJSON), (b" \r\n" * 3_000_000, NDJSON), (empty_batches(20_000), ARROW)],
+    ids=["breaks", "blank lines", "empty batches"],
+)
+def test_a_body_that_goes_on_without_a_record_is_refused_soon(running, body, kind, monkeypatch):
+    pieces, piece = [], Zstd.piece
+
+    def counted(self):
+        pieces.append(piece(self))
+        return pieces[-1]
+
+    monkeypatch.setattr(Zstd, "piece", counted)
+    most = running.config.intake.max_body_bytes
+    status, said = post(running, zstd(body), kind, content_encoding="zstd")
+    assert (status, said["code"]) == (413, "MS-E213")
+    assert "between two records" in said["error"]
+    assert sum(map(len, filter(None, pieces))) <= most + 2 * 65_536
+
+
+def test_blank_lines_between_records_are_passed_over_however_many(running):
+    most = running.config.intake.max_body_bytes
+    body = b"".join(lines(1, i) + b"\n" * (most - 70_000) for i in range(5))
+    status, said = post(running, zstd(body), content_encoding="zstd")
+    assert (status, said["accepted"]) == (200, 5)
+
+
+class NoCommitter:
+    """A committer that nothing comes to."""
+
+    def hand_over(self, *_):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("name", ["plain", "gzip", "zstd"])
+def test_others_have_their_turn_while_a_body_is_unpacked(arrived, name):
+    body = b"\n" * 20_000_000
+    turns, finished = [0], []
+
+    class Counted(Lines):
+        def feed(self, piece):
+            turns[-1] += 1
+            return super().feed(piece)
+
+    async def run():
+        unpack = {"plain": Plain, "gzip": Gzip, "zstd": Zstd}[name]()
+        records = Counted(Contract(arrived), "t", 10**9)
+        stream = Stream(unpack, records, NoCommitter(), 10**9, 10**9, lambda: finished.append(1))
+        stream.feed(PACK.get(name, bytes)(body))
+        turns.append(0)
+        stream.end()
+        while not stream.deferred.answered:
+            turns.append(0)
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert finished == [1]
+    assert sum(turns) >= 20_000_000 // 65_536
+    assert max(turns) <= 17  # sixteen, and the end
+
+
+def test_a_client_that_goes_away_between_two_turns_leaves_nothing_to_do(arrived):
+    async def run():
+        finished = []
+        stream = Stream(
+            Gzip(), Lines(Contract(arrived), "t", 10**9), NoCommitter(), 10**9, 10**9, lambda: finished.append(1)
+        )
+        stream.feed(gzip.compress(b"\n" * 20_000_000))
+        stream.end()
+        stream.abort()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert finished == [1]
+        assert not stream.deferred.answered
+
+    asyncio.run(run())
+
+
+def test_blank_lines_take_no_memory():
+    text = b"a\n" + b"\n" * 4_000_000 + b" b\n\n"
+    tracemalloc.start()
+    found = lines_in(text)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == [b"a", b" b"]
+    assert peak < 1_000_000
 
 
 def test_threads_that_unpack_are_gone_when_their_clients_are(running):

@@ -8,6 +8,7 @@ else JSON: an object, or an array of objects.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 
@@ -28,6 +29,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 _PIECE_BYTES = 262_144
 _MOST_LISTED = 1_000
 
+_breaks = re.compile(rb"\n{2,}")
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -199,10 +201,19 @@ def arrow_entries(raw: bytes, contract: Contract, max_rows: int, max_bytes: int,
     return entries
 
 
+def lines_in(text: bytes) -> list[bytes]:
+    """The lines that are not blank; blank ones cost next to nothing, however many there are."""
+    if not text or text.isspace():
+        return []
+    if b"\n\n" in text:
+        text = _breaks.sub(b"\n", text)
+    return [line for line in text.split(b"\n") if line.strip()]
+
+
 def _split(body: bytes, *, is_lines: bool) -> Sequence[bytes | msgspec.Raw]:
     """The bytes of each event in a body."""
     if is_lines:
-        return [line for line in body.split(b"\n") if line.strip()]
+        return lines_in(body)
     if body.lstrip()[:1] != b"[":
         return [body]
     try:

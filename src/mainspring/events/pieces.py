@@ -8,7 +8,7 @@ from typing import Protocol
 
 from mainspring.core.errors import TooLargeError
 from mainspring.events.arrow import ArrowError, bytes_after, is_rows
-from mainspring.events.bodies import UNPACKED, arrow_entries, entry_of
+from mainspring.events.bodies import UNPACKED, arrow_entries, entry_of, lines_in
 from mainspring.events.contract import Contract
 from mainspring.events.internal import Entries
 
@@ -42,13 +42,12 @@ class Lines:
             self._rest.append(piece)
             self._rest_bytes += len(piece)
             if self._rest_bytes > self._max_bytes:
-                raise _large("a line", self._max_bytes)
+                raise too_large("a line", self._max_bytes)
             return
-        lines = (b"".join(self._rest) + piece).split(b"\n")
-        self._rest = [lines.pop()]
-        self._rest_bytes = len(self._rest[0])
-        entries = [entry_of(line, self._contract, self._sender) for line in lines if line.strip()]
-        yield entries, sum(map(len, lines))
+        whole, _, rest = (b"".join(self._rest) + piece).rpartition(b"\n")
+        self._rest = [rest]
+        self._rest_bytes = len(rest)
+        yield [entry_of(line, self._contract, self._sender) for line in lines_in(whole)], len(whole) + 1
 
     def end(self) -> Iterator[tuple[Entries, int]]:
         """A last line needs no break after it."""
@@ -78,7 +77,7 @@ class ArrowBatches:
             else:
                 self._before += message
                 if len(self._before) > self._max_bytes:
-                    raise _large("schema and dictionaries", self._max_bytes)
+                    raise too_large("schema and dictionaries", self._max_bytes)
 
     def end(self) -> Iterator[tuple[Entries, int]]:
         """Nothing may be left."""
@@ -95,10 +94,11 @@ class ArrowBatches:
         if size is None:
             return None
         if size > self._max_bytes:
-            raise _large("a record batch", self._max_bytes)
+            raise too_large("a record batch", self._max_bytes)
         return size if len(self._buffer) >= size else None
 
 
-def _large(what: str, most: int) -> TooLargeError:
+def too_large(what: str, most: int) -> TooLargeError:
+    """The error of a part of a body that is larger than a record may be."""
     hint = "shorter lines, or smaller record batches: max_chunksize= of pyarrow"
     return TooLargeError("MS-E213", f"{what} of a large body has more than {most} bytes", where="body", hint=hint)

@@ -7,6 +7,7 @@ error, and ``taken`` in it says what became of the records before: they stay, an
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,13 +22,14 @@ from mainspring.events.committer import Committer
 from mainspring.events.contract import Contract
 from mainspring.events.internal import Entries
 from mainspring.events.log import Ack
-from mainspring.events.pieces import ArrowBatches, Lines, Records
+from mainspring.events.pieces import ArrowBatches, Lines, Records, too_large
 from mainspring.events.unpacking import UNPACKERS, Plain
 
 _MOST_STREAMS = 16
 _MOST_PENDING = 4
 _BATCH_ROWS, _BATCH_BYTES = 2_000, 1_048_576
 _MOST_LISTED = 1_000
+_TURN_PIECES = 16
 
 
 class Stream:
@@ -36,6 +38,8 @@ class Stream:
     Args:
         source: Unpacks the body.
         records: Cuts it into records.
+        max_bytes: Most that may come in a row without a record in it.
+        max_stream_bytes: Most that all of it may unpack to.
         done: Called when it is over, however it ends.
     """
 
@@ -44,6 +48,7 @@ class Stream:
         source: Plain,
         records: Records,
         committer: Committer,
+        max_bytes: int,
         max_stream_bytes: int,
         done: Callable[[], None],
     ) -> None:
@@ -52,13 +57,14 @@ class Stream:
         self._input = source
         self._records = records
         self._committer = committer
+        self._max_bytes = max_bytes
         self._max_stream_bytes = max_stream_bytes
         self._done = done
         self._entries: Entries = []
-        self._entries_bytes = self._bytes = self._pending = self._sent = 0
+        self._entries_bytes = self._bytes = self._pending = self._sent = self._barren_bytes = 0
         self._tally = Tally()
         self._error: MainspringError | None = None
-        self._is_ending = self._is_over = False
+        self._is_ending = self._is_over = self._has_turn = False
 
     @property
     def full(self) -> bool:
@@ -79,16 +85,23 @@ class Stream:
 
     def abort(self) -> None:
         """The client is gone: what is committed stays, what is not is forgotten."""
+        self._is_ending = False
         self._finish()
 
     def _advance(self) -> None:
+        steps = 0
         try:
-            while self._error is None and self._pending < _MOST_PENDING and (piece := self._input.piece()) is not None:
+            while self._error is None and self._pending < _MOST_PENDING:
+                if steps >= _TURN_PIECES:  # the loop has others to serve
+                    self._go_on_later()
+                    break
+                if (piece := self._input.piece()) is None:
+                    break
                 self._bytes += len(piece)
                 if self._bytes > self._max_stream_bytes:
                     what = f"the body unpacks to more than {self._max_stream_bytes} bytes"
                     raise TooLargeError("MS-E208", what, where="body", hint="send it in several requests")
-                self._take(self._records.feed(piece))
+                steps += max(1, self._take(self._records.feed(piece)))
             if self._is_ending and self._error is None and not self._input.waits and self._pending < _MOST_PENDING:
                 self._is_ending = False
                 self._input.check_end()
@@ -101,12 +114,29 @@ class Stream:
         if (self._is_over or self._error is not None) and not self._pending:
             self._answer()
 
-    def _take(self, found: Iterator[tuple[Entries, int]]) -> None:
+    def _go_on_later(self) -> None:
+        if not self._has_turn and self._input.waits:
+            self._has_turn = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._has_turn = False
+        self._advance()
+        self.wake()
+
+    def _take(self, found: Iterator[tuple[Entries, int]]) -> int:
+        """Queue what was found; returns how many groups that were, each of them work."""
+        groups = 0
         for entries, size in found:
+            groups += 1
+            self._barren_bytes = 0 if entries else self._barren_bytes + size
+            if self._barren_bytes > self._max_bytes:
+                raise too_large("what lies between two records", self._max_bytes)
             self._entries += entries
             self._entries_bytes += size
             if len(self._entries) >= _BATCH_ROWS or self._entries_bytes >= _BATCH_BYTES:
                 self._submit()
+        return groups
 
     def _submit(self) -> None:
         if not self._entries:
@@ -203,7 +233,8 @@ class Streams:
             raise BackPressureError("MS-E311", f"{_MOST_STREAMS} large bodies are under way; nothing of this was taken")
         self._running += 1
         records = (ArrowBatches if kind_of(headers) == ARROW else Lines)(contract, sender, self._max_bytes)
-        return Stream(UNPACKERS[_encoding(headers)](), records, self._committer, self._max_stream_bytes, self._ended)
+        limits = self._max_bytes, self._max_stream_bytes
+        return Stream(UNPACKERS[_encoding(headers)](), records, self._committer, *limits, self._ended)
 
     def _ended(self) -> None:
         self._running -= 1

@@ -25,8 +25,8 @@ class Plain:
 
     def add(self, part: bytes) -> None:
         """The next piece, as it came."""
-        if part:
-            self._parts.append(part)
+        for start in range(0, len(part), _PIECE_BYTES):
+            self._parts.append(part[start : start + _PIECE_BYTES])
 
     def end(self) -> None:
         """There is no other."""
