@@ -5,6 +5,7 @@ import gzip
 import http.client
 import io
 import json
+import tracemalloc
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,9 @@ from mainspring.core.errors import ContractError, TooLargeError
 from mainspring.definitions.values import Constraint, Field, SourceDef
 from mainspring.events import Log
 from mainspring.events.arrow import arrow_batches
-from mainspring.events.bodies import EncodingError, unpacked
+from mainspring.events.bodies import EncodingError, entries_in, unpacked
+from mainspring.events.commas import has_more
+from mainspring.events.contract import Contract
 
 ARROW = "application/vnd.apache.arrow.stream"
 T = "2013-03-01T11:00:00Z"
@@ -291,3 +294,47 @@ def test_damaged_arrow_is_an_error_of_ours_and_never_a_crash(body):
 def test_any_bytes_unpack_or_are_refused(body, name):
     with contextlib.suppress(ContractError, TooLargeError, EncodingError):
         assert len(unpacked(body, name, 10_000)) <= 10_000
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [(b"[" + b"1," * 1_000_000 + b"1]", "application/json"), (b"12\n" * 1_000_000, "application/x-ndjson")],
+    ids=["array", "lines"],
+)
+def test_more_records_than_are_taken_are_refused_before_any_is_made(arrived, body, kind):
+    has_more(b"[1]", 1)  # numpy is there
+    tracemalloc.start()
+    with pytest.raises(TooLargeError, match="MS-E204"):
+        entries_in(body, {"content-type": kind}, Contract(arrived), "t", max_bytes=10**7, max_rows=500)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6_000_000
+
+
+@given(
+    st.lists(
+        st.recursive(
+            st.integers() | st.text(alphabet=',"\\[]{}x', max_size=6),
+            lambda inner: (
+                st.lists(inner, max_size=4) | st.dictionaries(st.text(',"\\[', max_size=3), inner, max_size=4)
+            ),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    st.integers(1, 12),
+    st.integers(1, 9),
+)
+def test_commas_in_texts_objects_and_arrays_are_no_records(elements, most, piece):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mainspring.events.commas._PIECE_BYTES", piece)
+        assert has_more(json.dumps(elements).encode(), most) == (len(elements) > most)
+
+
+def test_records_full_of_commas_are_taken_up_to_the_limit(running, config):
+    most = config.intake.max_rows
+    rows = [flight(f'{i},"],[') for i in range(most)]
+    status, answer = send(running, json.dumps(rows).encode())
+    assert (status, answer["accepted"]) == (200, most)
+    status, answer = send(running, json.dumps([*rows, rows[0]]).encode())
+    assert (status, answer["code"]) == (413, "MS-E204")

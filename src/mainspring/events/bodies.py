@@ -11,12 +11,14 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import msgspec
 
 from mainspring.core.errors import ContractError, MainspringError, TooLargeError
 from mainspring.core.http import Request
 from mainspring.events.arrow import arrow_batches
+from mainspring.events.commas import has_more
 from mainspring.events.contract import Contract
 from mainspring.events.held import Reject
 from mainspring.events.internal import Entries
@@ -29,6 +31,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 _PIECE_BYTES = 262_144
 _MOST_LISTED = 1_000
 
+_line = re.compile(rb"[^\n]+")
 _breaks = re.compile(rb"\n{2,}")
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -71,13 +74,11 @@ def entries_in(
             if not entries:
                 raise _empty()
             return entries, False, len(raw)
-        raws = _split(raw, is_lines=kind in NDJSON)
+        raws = _split(raw, max_rows, is_lines=kind in NDJSON)
     except BadRequestError:
         raise
     except ContractError as error:
         return [Reject.of(source.name, body, error, version=source.version, sender=sender)], True, len(body)
-    if len(raws) > max_rows:
-        raise too_many(len(raws), max_rows)
     entries = [entry_of(record, contract, sender) for record in raws]
     is_no_json = len(entries) == 1 and isinstance(entries[0], Reject) and entries[0].code == "MS-E101"
     return entries, is_no_json, len(raw)
@@ -123,6 +124,11 @@ def limit_of(text: str) -> int:
 def too_many(rows: int, max_rows: int) -> TooLargeError:
     """The error of a request with more events than are taken at once."""
     return TooLargeError("MS-E204", f"{rows} events in one request", why=f"at most {max_rows} are taken at once")
+
+
+def _more_than(max_rows: int) -> TooLargeError:
+    what = f"{max_rows + 1} events or more in one request"
+    return TooLargeError("MS-E204", what, why=f"at most {max_rows} are taken at once")
 
 
 def unpacked(body: bytes, encoding: str, max_bytes: int) -> bytes:
@@ -210,12 +216,18 @@ def lines_in(text: bytes) -> list[bytes]:
     return [line for line in text.split(b"\n") if line.strip()]
 
 
-def _split(body: bytes, *, is_lines: bool) -> Sequence[bytes | msgspec.Raw]:
-    """The bytes of each event in a body."""
+def _split(body: bytes, max_rows: int, *, is_lines: bool) -> Sequence[bytes | msgspec.Raw]:
+    """The bytes of each event in a body; what surely holds more than ``max_rows`` is refused before it is split."""
     if is_lines:
+        if body.count(b"\n") >= max_rows:
+            lines = (found for found in _line.finditer(body) if not found[0].isspace())
+            if sum(1 for _ in islice(lines, max_rows + 1)) > max_rows:
+                raise _more_than(max_rows)
         return lines_in(body)
     if body.lstrip()[:1] != b"[":
         return [body]
+    if body.count(b",") >= max_rows and has_more(body, max_rows):
+        raise _more_than(max_rows)
     try:
         return _split_array(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
