@@ -128,9 +128,7 @@ class Hearing:
     def _is_cut(self, said: Said) -> bool:
         """Whether a cascade stops although nobody was sure and the last member was not asked: its time was up."""
         model = self._composed.model
-        return (
-            model.how == "cascade" and self._is_open(said) and said[-1:] != () and said[-1][0] != model.members[-1].name
-        )
+        return model.how == "cascade" and bool(said) and self._is_open(said) and said[-1][0] != model.members[-1].name
 
     def _in_time(self, served: Served, places: list[int], done_s: float) -> list[int]:
         """The rows that have no answer yet, or time for a better one."""
