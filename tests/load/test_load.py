@@ -1,6 +1,9 @@
 """``mainspring load`` as a user runs it."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 from servers import OK
@@ -102,6 +105,12 @@ def test_without_a_rate_the_capacity_is_searched_and_replicas_are_planned(load, 
     [
         (["--rate", "0"], "rates and times must be above 0"),
         (["--rate", "10", "--shape", "ramp"], "a ramp needs two rates"),
+        (["--rate", "nan"], "rates and times must be above 0"),
+        (["--rate", "inf"], "more than 50,000,000 requests"),
+        (["--rate", "1e12", "--for", "1s"], "more than 50,000,000 requests"),
+        (["--errors", "2"], "--errors 2 is a share"),
+        (["--replicas", "0"], "--replicas 0 must be 1 or more"),
+        (["--need", "-5"], "--need -5 must be above 0"),
         (["--rows", "0"], "--rows 0 must be 1 or more"),
         (["--value", "zon=north"], "ride has no column 'zon'"),
         (["--url", "ftp://x", "--yes"], "no http:// or https:// URL"),
@@ -112,3 +121,21 @@ def test_what_cannot_be_is_refused_before_anything_is_started(load, argv, words)
     code, _, error = load("late_ride", *argv)
     assert (code, error["code"]) == (3, "MS-C105")
     assert words in error["error"]
+
+
+def test_sigterm_leaves_no_copy_and_that_of_a_process_that_was_killed_is_swept(load, world):
+    world.live()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    stale = world.config.home / f"load-{ended.pid}-x"
+    stale.mkdir()
+    argv = ["load", "late_ride", "--rate", "10", "--for", "5m", "-C", str(world.root)]
+    with subprocess.Popen([sys.executable, "-m", "mainspring", *argv], stderr=subprocess.PIPE, text=True) as running:
+        for line in running.stderr:
+            if "10 requests/s" in line:
+                break
+        assert [one.name.split("-")[1] for one in world.config.home.glob("load-*")] == [str(running.pid)]
+        running.send_signal(signal.SIGTERM)
+        running.stderr.read()
+        assert running.wait(30) != 0
+    assert not list(world.config.home.glob("load-*"))

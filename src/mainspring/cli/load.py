@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import secrets
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -43,6 +46,7 @@ Examples:
   mainspring load late_flight --url https://staging.example.com --yes --rate 100""",
 )
 REQUESTS = 2_000
+MOST_REQUESTS = 50_000_000
 
 
 @app.default
@@ -116,8 +120,7 @@ def load(  # noqa: PLR0913  a test's settings, all by keyword
     for name, number, least in (("rows", rows, 1), ("processes", processes, 1), ("connections", connections, 1)):
         if number < least:
             raise ConfigError("MS-C105", f"--{name} {number} must be {least} or more")
-    if min(rate or [1.0]) <= 0 or seconds <= 0 or not 0 <= headroom < 1:
-        raise ConfigError("MS-C105", "rates and times must be above 0, and --headroom from 0 to below 1")
+    _check_plan(rate or [], seconds, errors, replicas or [], need, headroom)
     stages = [] if not rate else _runs(rate, shape, seconds)
     origin, asked = _rows(workspace, definition.request, requests, _given(definition.request, value or []), seed)
     terminal.say(options, f"{len(asked):,} {origin} requests, {protocol}, {rows} {'row' if rows == 1 else 'rows'} each")
@@ -159,6 +162,24 @@ def load(  # noqa: PLR0913  a test's settings, all by keyword
     terminal.answer(options, data, *shown(levels, limit, data))
     fails = target is not None and any(limit.verdict(level) != "kept" for level in levels)
     return RefusedError.exit_code if stages and fails else 0
+
+
+def _check_plan(
+    rates: list[float], seconds: float, errors: float, replicas: list[int], need: float | None, headroom: float
+) -> None:
+    if not all(one > 0 for one in rates) or seconds <= 0 or not 0 <= headroom < 1:
+        raise ConfigError("MS-C105", "rates and times must be above 0, and --headroom from 0 to below 1")
+    if not max(rates, default=0.0) * seconds <= MOST_REQUESTS:
+        what = f"--rate {max(rates):g} for {seconds:g} s is more than {MOST_REQUESTS:,} requests"
+        raise ConfigError(
+            "MS-C105", what, why="when each is sent is fixed before the first one", hint="a shorter --for"
+        )
+    if not 0 <= errors <= 1:
+        raise ConfigError("MS-C105", f"--errors {errors:g} is a share: from 0 to 1")
+    if min(replicas, default=1) < 1:
+        raise ConfigError("MS-C105", f"--replicas {min(replicas)} must be 1 or more")
+    if need is not None and not 0 < need < math.inf:
+        raise ConfigError("MS-C105", f"--need {need:g} must be above 0 and finite")
 
 
 def _runs(rate: list[float], shape: str, seconds: float) -> list[tuple[Stage, ...]]:
@@ -228,9 +249,13 @@ def _server(workspace: Workspace, url: str | None, options: Options, *, agreed: 
         from mainspring.load.replica import replica
 
         terminal.say(options, "starting a copy of the project …")
-        with replica(workspace.config) as own:
-            parts = urlsplit(own)
-            yield Server(parts.hostname or "", parts.port or 0)
+        before = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            with replica(workspace.config) as own:
+                parts = urlsplit(own)
+                yield Server(parts.hostname or "", parts.port or 0)
+        finally:
+            signal.signal(signal.SIGTERM, before)
         return
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -245,6 +270,10 @@ def _server(workspace: Workspace, url: str | None, options: Options, *, agreed: 
         )
     tls = parts.scheme == "https"
     yield Server(parts.hostname, parts.port or (443 if tls else 80), tls)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _is_here(host: str) -> bool:

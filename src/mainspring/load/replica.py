@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -40,7 +41,8 @@ def replica(config: Config) -> Iterator[str]:
     Raises:
         UnavailableError: It is not ready in time (MS-C106).
     """
-    folder = Path(tempfile.mkdtemp(prefix="load-", dir=config.home))
+    _sweep(config.home)
+    folder = Path(tempfile.mkdtemp(prefix=f"load-{os.getpid()}-", dir=config.home))
     try:
         copy(config, folder)
         with Supervisor(load_config(folder), ("intake", "gateway"), free_ports=True) as supervisor:
@@ -49,6 +51,20 @@ def replica(config: Config) -> Iterator[str]:
             yield url
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(home: Path) -> None:
+    """Delete the copies whose process is no more: one that was killed could not."""
+    for folder in home.glob("load-*-*"):
+        number = folder.name.split("-")[1]
+        if not number.isdigit():
+            continue
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (PermissionError, OverflowError):
+            continue
 
 
 def _await_ready(url: str, supervisor: Supervisor) -> None:
