@@ -111,7 +111,7 @@ def load(  # noqa: PLR0913  a test's settings, all by keyword
     from mainspring.load.traffic import Traffic
 
     workspace = Workspace(options.project)
-    definition = workspace.model(model)
+    definition = workspace.served(model)
     seconds, timeout_s = (
         parse_span(text, said=f"--{name} {text}") / 1e6 for name, text in (("for", for_), ("timeout", timeout))
     )
