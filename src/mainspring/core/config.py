@@ -228,6 +228,19 @@ def load_config(root: Path) -> Config:
     check_name(read.project.name, "project name")
     for name in read.connect:
         check_name(name, "name of a connector")
+    if read.traces is not None:
+        _check_endpoint(read.traces.endpoint, path)
     doors = read.intake, read.gateway
     values = {name: getattr(read, name) for name in ("limits", "connect", "worker", "tls", "traces")}
     return Config(root.resolve(), read.project, read.urls, *doors, **values)
+
+
+def _check_endpoint(url: str, path: Path) -> None:
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good:
+        what = f"traces.endpoint = {url!r} is no http:// or https:// URL"
+        raise ConfigError("MS-C004", what, where=str(path), hint='endpoint = "http://127.0.0.1:4318"')
