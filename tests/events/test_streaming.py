@@ -99,8 +99,19 @@ def test_broken_and_repeated_lines_spoil_nothing_and_are_named_by_place(running)
 
 
 def test_errors_beyond_a_thousand_are_counted_and_not_listed(running):
-    status, said = post(running, b"{}\n" * 100_000)
-    assert (status, said["quarantined"], len(said["errors"])) == (422, 100_000, 1_000)
+    status, said = post(running, (b"{}\n" * 8_000 + lines(1)) * 3)
+    assert (status, said["quarantined"], len(said["errors"])) == (200, 24_000, 1_000)
+
+
+@pytest.mark.parametrize("name", ["", "zstd"])
+def test_ten_thousand_broken_records_in_a_row_end_a_body_and_no_more_are_held(running, name):
+    body = lines(3) + b"{}\n" * 9_999 + lines(1, 3) + b"{}\n" * 200_000
+    status, said = post(running, PACK.get(name, bytes)(body), content_encoding=name)
+    assert (status, said["code"]) == (422, "MS-E215")
+    held = said["taken"]["quarantined"]
+    assert (said["taken"]["accepted"], held) == (4, 19_999)
+    with Log.open(running.config.log_path, running.config.limits.log_map_bytes) as log:
+        assert len(log.quarantined("arrived", limit=100_000)) == held
 
 
 def test_chunks_without_a_length_are_taken_too_and_the_connection_is_kept(running):

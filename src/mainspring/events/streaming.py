@@ -13,13 +13,14 @@ from typing import Any
 
 import msgspec
 
-from mainspring.core.errors import BackPressureError, MainspringError, TooLargeError
+from mainspring.core.errors import BackPressureError, ContractError, MainspringError, TooLargeError
 from mainspring.core.exchange import Answer
 from mainspring.core.http import Deferred, Response, error_headers, json_response
 from mainspring.events.answers import events_answer
 from mainspring.events.bodies import ARROW, NDJSON, kind_of
 from mainspring.events.committer import Committer
 from mainspring.events.contract import Contract
+from mainspring.events.held import Reject
 from mainspring.events.internal import Entries
 from mainspring.events.log import Ack
 from mainspring.events.pieces import ArrowBatches, Lines, Records, too_large
@@ -30,6 +31,7 @@ _MOST_PENDING = 4
 _BATCH_ROWS, _BATCH_BYTES = 2_000, 1_048_576
 _MOST_LISTED = 1_000
 _TURN_PIECES = 16
+_MOST_BROKEN = 10_000
 
 
 class Stream:
@@ -61,7 +63,7 @@ class Stream:
         self._max_stream_bytes = max_stream_bytes
         self._done = done
         self._entries: Entries = []
-        self._entries_bytes = self._bytes = self._pending = self._sent = self._barren_bytes = 0
+        self._entries_bytes = self._bytes = self._pending = self._sent = self._barren_bytes = self._broken = 0
         self._tally = Tally()
         self._error: MainspringError | None = None
         self._is_ending = self._is_over = self._has_turn = False
@@ -132,11 +134,25 @@ class Stream:
             self._barren_bytes = 0 if entries else self._barren_bytes + size
             if self._barren_bytes > self._max_bytes:
                 raise too_large("what lies between two records", self._max_bytes)
-            self._entries += entries
+            taken = self._sound(entries)
+            self._entries += taken
             self._entries_bytes += size
+            if self._broken >= _MOST_BROKEN:
+                what = f"{_MOST_BROKEN} records in a row break the contract; the rest was not read"
+                raise ContractError(
+                    "MS-E215", what, where="body", hint="mend what writes them; taken says what is held"
+                )
             if len(self._entries) >= _BATCH_ROWS or self._entries_bytes >= _BATCH_BYTES:
                 self._submit()
         return groups
+
+    def _sound(self, entries: Entries) -> Entries:
+        """The records up to the one with which too many in a row break the contract: mostly all."""
+        for place, entry in enumerate(entries, 1):
+            self._broken = self._broken + 1 if isinstance(entry, Reject) else 0
+            if self._broken >= _MOST_BROKEN:
+                return entries[:place]
+        return entries
 
     def _submit(self) -> None:
         if not self._entries:
