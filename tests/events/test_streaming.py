@@ -240,6 +240,22 @@ def test_blank_lines_between_records_are_passed_over_however_many(running):
     assert (status, said["accepted"]) == (200, 5)
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [(b"", NDJSON), (b"\n \n", NDJSON), (b"", ARROW), (empty_batches(3), ARROW)],
+    ids=["nothing", "blank lines", "no bytes of Arrow", "empty batches"],
+)
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_body_without_a_record_is_refused_the_same_however_large(running, body, kind, is_large):
+    """Large are: chunks of which more come than are kept, though they unpack to little."""
+    headers = {"content_encoding": "gzip"} if is_large else {}
+    packed = gzip.compress(b"") * 15_000 + gzip.compress(body) if is_large else body
+    assert (len(packed) > running.config.intake.max_body_bytes) == is_large
+    status, said = post(running, packed, kind, **headers)
+    assert (status, said["code"]) == (400, "MS-E205")
+    assert post(running, lines(1))[1]["accepted"] == 1
+
+
 class NoCommitter:
     """A committer that nothing comes to."""
 

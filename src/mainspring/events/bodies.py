@@ -67,12 +67,12 @@ def entries_in(
     try:
         raw = unpacked(body, headers.get("content-encoding", ""), UNPACKED * max_bytes)
         if not raw.strip():
-            raise _empty()
+            raise empty_body()
         kind = kind_of(headers)
         if kind == ARROW:
             entries = arrow_entries(raw, contract, max_rows, UNPACKED * max_bytes, sender)
             if not entries:
-                raise _empty()
+                raise empty_body()
             return entries, False, len(raw)
         raws = _split(raw, max_rows, is_lines=kind in NDJSON)
     except BadRequestError:
@@ -98,7 +98,8 @@ def entry_of(record: bytes | msgspec.Raw, contract: Contract, sender: str) -> Dr
         return Reject.of(source.name, bytes(record), error, version=source.version, sender=sender)
 
 
-def _empty() -> BadRequestError:
+def empty_body() -> BadRequestError:
+    """The error of a body without a record."""
     hint = "send a JSON object or array of objects, or an Arrow stream of at least one row"
     return BadRequestError("MS-E205", "the body is empty", where="body", hint=hint)
 

@@ -17,7 +17,7 @@ from mainspring.core.errors import BackPressureError, ContractError, MainspringE
 from mainspring.core.exchange import Answer
 from mainspring.core.http import Deferred, Response, error_headers, json_response
 from mainspring.events.answers import events_answer
-from mainspring.events.bodies import ARROW, NDJSON, kind_of
+from mainspring.events.bodies import ARROW, NDJSON, empty_body, kind_of
 from mainspring.events.committer import Committer
 from mainspring.events.contract import Contract
 from mainspring.events.held import Reject
@@ -109,6 +109,8 @@ class Stream:
                 self._input.check_end()
                 self._take(self._records.end())
                 self._submit()
+                if not self._sent:
+                    raise empty_body()
                 self._is_over = True
         except MainspringError as error:
             self._error = error
