@@ -100,9 +100,10 @@ def test_connectors_run_beside_the_intake_and_hear_of_new_definitions(cli, proje
         rides(("b", 6.0))
         until(lambda: brought()["rows"] == 2)
         for turn, name in enumerate(("intake", "connect", "intake")):
+            before = supervisor.pids()[name]
             supervisor.kill(name)
             rides(*((f"k{turn}-{i:02}", 1.0) for i in range(50)))
-            until(lambda name=name: supervisor.poll() == [] and name in supervisor.pids())
+            until(lambda name=name, pid=before: supervisor.poll() == [] and supervisor.pids().get(name, pid) != pid)
         until(lambda: brought()["rows"] == 152)
         with Log.open(config.log_path, config.limits.log_map_bytes) as log:
             ids = [record.id for record in log.read(0)]

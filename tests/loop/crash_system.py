@@ -109,8 +109,7 @@ def _become(name, run, config):
     """In the child: the process ``name`` until it is told to stop."""
     stop = threading.Event()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    if name in ("worker", "connect"):
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())  # as the commands do, before anything is served
     try:
         run(config, load_project(config.definitions), WallClock(), stop)
     except BaseException:  # noqa: BLE001  whatever it is, the child must not go on as its parent
