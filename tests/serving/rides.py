@@ -263,7 +263,7 @@ class World:
     def logged(self, source="_prediction"):
         """Rows of a source in the log, by name of column."""
         with Log.open(self.config.log_path, self.config.limits.log_map_bytes) as log:
-            records = [r for r in log.read(0) if r.source == source]
+            records = [r for r in log.read(0, log.last_offset()) if r.source == source]
         known = self.project.sources | SYSTEM_SOURCES
         return [dict(zip([f.name for f in known[source].fields], r.values, strict=True)) for r in records]
 

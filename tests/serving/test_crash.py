@@ -8,7 +8,6 @@ import pytest
 KILLS = 8
 
 
-@pytest.mark.xfail(reason="open fault: answers of the last gateway are at times not logged", strict=False)
 @pytest.mark.crash
 @pytest.mark.slow
 @pytest.mark.processes

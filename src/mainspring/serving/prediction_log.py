@@ -189,11 +189,8 @@ class PredictionLog:
             if len(self._buffer) < self._max_batch:
                 self._stop.wait(self._every_s)
             self._cycle()
-        for _ in range(2):  # without waiting for its turn; and again: the first may have asked an intake that is gone
-            self._retry_at_s = 0.0
-            self._cycle()
-            if not self._spool:
-                break
+        self._retry_at_s = 0.0  # a last try, without waiting for its turn
+        self._cycle()
         self._forget_intake()
 
     def _cycle(self) -> None:
