@@ -6,6 +6,7 @@ import struct
 
 import pytest
 import uvloop
+from raw_http import answer, client
 
 from mainspring.core.errors import BackPressureError, ContractError, RefusedError, UnavailableError
 from mainspring.core.http import Access, Deferred, Limits, Response, error_response, json_response, serve
@@ -32,26 +33,6 @@ def run(story, handler=echo, limits=LIMITS):
     return uvloop.run(main())
 
 
-@contextlib.asynccontextmanager
-async def client(server):
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-
-
-async def answer(reader, *, is_head=False):
-    """One answer: status, headers, body."""
-    head = (await reader.readuntil(b"\r\n\r\n")).decode()
-    first, *lines = head.strip().split("\r\n")
-    headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}
-    body = b"" if is_head else await reader.readexactly(int(headers["content-length"]))
-    return int(first.split()[1]), headers, body
-
-
 async def until(condition):
     while not condition():
         await asyncio.sleep(0.001)
@@ -59,7 +40,7 @@ async def until(condition):
 
 async def ask(server, raw):
     """What the server answers to bytes on a connection of their own, and whether it then closes."""
-    async with client(server) as (reader, writer):
+    async with client(server.port) as (reader, writer):
         writer.write(raw)
         status, _, body = await answer(reader)
         closed = False
@@ -75,7 +56,7 @@ def post(body, *headers, path="/p"):
 
 def test_a_request_arrives_whole_and_is_answered():
     async def story(server):
-        async with client(server) as (reader, writer):
+        async with client(server.port) as (reader, writer):
             writer.write(post(b'{"a": 1}', path="/events/a%20b?x=1&y=%20"))
             status, headers, body = await answer(reader)
             assert status == 200
@@ -88,7 +69,7 @@ def test_a_request_arrives_whole_and_is_answered():
 
 def test_a_request_in_pieces_is_the_same_request():
     async def story(server):
-        async with client(server) as (reader, writer):
+        async with client(server.port) as (reader, writer):
             for byte in post(b"abc"):
                 writer.write(bytes([byte]))
                 await writer.drain()
@@ -100,7 +81,7 @@ def test_a_request_in_pieces_is_the_same_request():
 
 def test_a_chunked_body_is_joined_and_its_trailers_are_ignored():
     async def story(server):
-        async with client(server) as (reader, writer):
+        async with client(server.port) as (reader, writer):
             writer.write(b"POST /p HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
             writer.write(b"3\r\nabc\r\n2\r\nde\r\n0\r\nHost: evil\r\n\r\n")
             assert json.loads((await answer(reader))[2])["b"] == "abcde"
@@ -125,7 +106,7 @@ def test_pipelined_answers_leave_in_the_order_of_their_requests():
         return Response(200, b"third")
 
     async def story(server):
-        async with client(server) as (reader, writer):
+        async with client(server.port) as (reader, writer):
             writer.write(
                 b"".join(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % p for p in (b"/later", b"/task", b"/"))
             )
@@ -140,7 +121,7 @@ def test_thousands_of_pipelined_requests_are_all_answered_while_reading_is_held_
         return Response(200, request.path.encode())
 
     async def story(server):
-        async with client(server) as (reader, writer):
+        async with client(server.port) as (reader, writer):
             writer.write(b"".join(b"GET /%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % i for i in range(3_000)))
             for i in range(3_000):
                 assert (await answer(reader))[2] == b"/%d" % i
@@ -150,7 +131,7 @@ def test_thousands_of_pipelined_requests_are_all_answered_while_reading_is_held_
 
 def test_a_head_request_gets_the_length_and_no_body():
     async def story(server):
-        async with client(server) as (reader, writer):
+        async with client(server.port) as (reader, writer):
             writer.write(b"HEAD /x HTTP/1.1\r\nHost: localhost\r\n\r\nGET /y HTTP/1.1\r\nHost: localhost\r\n\r\n")
             _, headers, _ = await answer(reader, is_head=True)
             assert int(headers["content-length"]) > 0
@@ -161,7 +142,7 @@ def test_a_head_request_gets_the_length_and_no_body():
 
 def test_a_client_that_waits_for_a_go_ahead_gets_it():
     async def story(server):
-        async with client(server) as (reader, writer):
+        async with client(server.port) as (reader, writer):
             writer.write(b"POST /p HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
             assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
             writer.write(b"ab")
@@ -217,7 +198,7 @@ def test_a_name_that_points_here_and_a_page_of_another_site_are_refused():
 
 def test_a_slow_client_is_told_so_and_its_neighbours_are_not_held_up():
     async def story(server):
-        async with client(server) as (slow, writer):
+        async with client(server.port) as (slow, writer):
             writer.write(b"POST /p HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nab")
             assert (await ask(server, post(b"ok")))[0] == 200
             status, _, body = await answer(slow)
@@ -229,7 +210,7 @@ def test_a_slow_client_is_told_so_and_its_neighbours_are_not_held_up():
 
 def test_an_idle_connection_is_closed():
     async def story(server):
-        async with client(server) as (reader, _):
+        async with client(server.port) as (reader, _):
             assert await reader.read() == b""
         assert not server.connections
 
@@ -253,7 +234,7 @@ def test_connections_over_the_limit_are_refused_and_come_back_when_there_is_room
     async def story(server):
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(8):
-                reader, writer = await stack.enter_async_context(client(server))
+                reader, writer = await stack.enter_async_context(client(server.port))
                 writer.write(post(b"a"))
                 assert (await answer(reader))[0] == 200
             assert (await ask(server, post(b"b")))[0] == 503
@@ -290,7 +271,7 @@ def test_a_handlers_errors_become_answers_and_its_bugs_stay_inside(capfd):
 
     async def story(server):
         seen = {}
-        async with client(server) as (reader, writer):
+        async with client(server.port) as (reader, writer):
             for path in ("contract", "full", "bug", "later", "late_contract", "header", "nothing"):
                 writer.write(f"GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
                 seen[path] = await answer(reader)
@@ -317,7 +298,7 @@ def test_an_answer_for_a_client_that_left_is_thrown_away():
         return slots[-1]
 
     async def story(server):
-        async with client(server) as (_, writer):
+        async with client(server.port) as (_, writer):
             writer.write(post(b""))
             await until(lambda: slots)
             reset = struct.pack("ii", 1, 0)  # a close that lingers for nothing is a reset
@@ -338,7 +319,7 @@ def test_draining_answers_what_is_under_way_and_accepts_no_more():
         return slots[-1]
 
     async def story(server):
-        async with client(server) as (idle, _), client(server) as (busy, writer):
+        async with client(server.port) as (idle, _), client(server.port) as (busy, writer):
             writer.write(post(b""))
             await until(lambda: slots)
             drained = asyncio.ensure_future(server.drain(5))
@@ -355,7 +336,7 @@ def test_draining_answers_what_is_under_way_and_accepts_no_more():
 
 def test_draining_gives_up_after_its_time():
     async def story(server):
-        async with client(server) as (reader, writer):
+        async with client(server.port) as (reader, writer):
             writer.write(post(b""))
             await until(lambda: server.connections and next(iter(server.connections))._queue)
             assert not await server.drain(0.05)

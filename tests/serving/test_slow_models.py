@@ -10,20 +10,7 @@ from mainspring.serving.inference import Outputs, Scorer
 from mainspring.serving.metrics import ModelMetrics
 from mainspring.serving.panel import Panel
 
-from rides import Client, logged, ride, until  # isort: skip
-
-
-class Held:
-    """A runtime that answers when it is let go: how long a model takes is the test's to say."""
-
-    def __init__(self, scorer):
-        self.runtime, self.go, self.asked = scorer.runtime, threading.Event(), 0
-        object.__setattr__(scorer, "runtime", self)
-
-    def predict_matrix(self, numbers, texts):
-        self.asked += 1
-        assert self.go.wait(30)
-        return self.runtime.predict_matrix(numbers, texts)
+from rides import Client, Held, logged, ride, until  # isort: skip
 
 
 class Failing(Held):
