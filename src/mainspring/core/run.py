@@ -191,13 +191,20 @@ def _read(path: Path) -> Door | None:
         return None
 
 
-def _is_alive(door: Door) -> bool:
+def exists(pid: int) -> bool:
+    """Whether there is a process of this number, perhaps somebody else's."""
     try:
-        os.kill(door.pid, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        pass  # alive, and somebody else's
+    except (PermissionError, OverflowError):  # it is somebody else's; or no number of a process, and nobody knows
+        pass
+    return True
+
+
+def _is_alive(door: Door) -> bool:
+    if not exists(door.pid):
+        return False
     now = _started(door.pid)
     return not (door.started and now and door.started != now)
 

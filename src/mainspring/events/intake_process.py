@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 import sys
 import threading
@@ -12,6 +11,7 @@ import threading
 import uvloop
 
 from mainspring.core.clock import Clock
+from mainspring.core.collector import rest_what_is_loaded
 from mainspring.core.config import Config
 from mainspring.core.errors import MainspringError
 from mainspring.definitions.project import load_project
@@ -46,8 +46,7 @@ async def _run(intake: Intake, config: Config, stop: threading.Event | None) -> 
         loop.add_signal_handler(signal.SIGHUP, reload)
     await intake.start()
     if threading.current_thread() is threading.main_thread():
-        gc.collect()
-        gc.freeze()  # a full collection over what has been loaded would hold up every acknowledgement
+        rest_what_is_loaded()
     checks = asyncio.ensure_future(intake.check_readers())
     if stop is not None:
         waiter = threading.Thread(target=_when_set, args=(stop, loop, ends), daemon=True)

@@ -24,6 +24,7 @@ import msgspec
 
 from mainspring.core.config import FILE_NAME, Config, load_config
 from mainspring.core.errors import UnavailableError
+from mainspring.core.run import exists
 from mainspring.loop.supervisor import Supervisor
 
 READY_S = 60.0
@@ -57,14 +58,8 @@ def _sweep(home: Path) -> None:
     """Delete the copies whose process is no more: one that was killed could not."""
     for folder in home.glob("load-*-*"):
         number = folder.name.split("-")[1]
-        if not number.isdigit():
-            continue
-        try:
-            os.kill(int(number), 0)
-        except ProcessLookupError:
+        if number.isdigit() and not exists(int(number)):
             shutil.rmtree(folder, ignore_errors=True)
-        except (PermissionError, OverflowError):
-            continue
 
 
 def _await_ready(url: str, supervisor: Supervisor) -> None:

@@ -10,7 +10,7 @@ from time import perf_counter
 from mainspring.definitions.composition import is_sure
 from mainspring.serving.composed import Composed, compose, is_usable
 from mainspring.serving.inference import NOT_LOADED, Choice, Scored
-from mainspring.serving.layout import Gathered
+from mainspring.serving.layout import Gathered, units_of
 from mainspring.serving.panel import Panel, Part, Verdict
 from mainspring.serving.served import Served
 
@@ -109,8 +109,7 @@ class Hearing:
 
     def verdict(self) -> Verdict:
         """The answers as things stand."""
-        unit = self._composed.unit
-        units = ["" if row[unit] is None else str(row[unit]) for row in self._gathered.rows]
+        units = units_of(self._gathered.rows, self._composed.unit)
         choices = [compose(self._composed.model, said, is_cut=self._is_cut(said)) for said in self._said]
         return Verdict(choices, units, [self._composed.drawn(unit) for unit in units], self.asked, self._parts)
 

@@ -26,7 +26,7 @@ from mainspring.serving.cache import Cache
 from mainspring.serving.composed import Composed
 from mainspring.serving.council import Hearing, expects_us
 from mainspring.serving.inference import DEADLINE, SHED, Choice, Scored, gather
-from mainspring.serving.layout import Gathered, Row
+from mainspring.serving.layout import Gathered, Row, units_of
 from mainspring.serving.metrics import ModelMetrics, reason_of
 from mainspring.serving.pace import SLOW_US
 from mainspring.serving.panel import Panel, Verdict
@@ -192,8 +192,8 @@ class Lane:
             self._answer_batch(work, hearing.verdict())
             return
         rows = set(waiting)
-        later = {one for one in work.slices if not rows.isdisjoint(work.places((one,)))}
-        done = [one for one in work.slices if one not in later]
+        later = [one for one in work.slices if not rows.isdisjoint(work.places((one,)))]
+        done = [one for one in work.slices if rows.isdisjoint(work.places((one,)))]
         self._hear(hearing.asked)
         refined, rest = work.part(later), hearing.part(work.places(later))
         if done:
@@ -352,7 +352,7 @@ class Lane:
         """Answer rows that no model was asked about, and log them."""
         served = self.served
         rows, times_us = rows_of(slices)
-        units = ["" if row[served.unit] is None else str(row[served.unit]) for row in rows]
+        units = units_of(rows, served.unit)
         assigned = [served.drawn(unit) for unit in units]
         drawn = [
             replace(choice, drawn=to) if choice.fallback is not None else choice

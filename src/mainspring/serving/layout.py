@@ -66,6 +66,11 @@ class Gathered:
         )
 
 
+def units_of(rows: Sequence[Row], place: int) -> list[str]:
+    """The label's key of each row as text; empty where it has none."""
+    return ["" if row[place] is None else str(row[place]) for row in rows]
+
+
 @dataclass(frozen=True, eq=False)
 class Inputs:
     """What one model is fed for a batch.

@@ -17,7 +17,7 @@ from mainspring.serving.inference import (
     choose,
     run,
 )
-from mainspring.serving.layout import Gathered
+from mainspring.serving.layout import Gathered, units_of
 from mainspring.serving.metrics import ModelMetrics
 from mainspring.serving.router import Variant
 from mainspring.serving.served import Served
@@ -101,7 +101,7 @@ class Panel:
 
     def ask(self, served: Served, gathered: Gathered, times_us: Sequence[int], now_s: float) -> Verdict:
         """Score a batch with whom it takes: both models of a pair, then what the definition falls back to."""
-        units = ["" if row[served.unit] is None else str(row[served.unit]) for row in gathered.rows]
+        units = units_of(gathered.rows, served.unit)
         assigned = [served.drawn(unit) for unit in units]
         asked: list[tuple[str, Scored]] = []
 

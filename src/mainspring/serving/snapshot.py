@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,15 +165,17 @@ class _Read:
         return Expressions(tuple(self._expressions), self._source, tuple(self._views.values()))
 
 
-def _serve(
-    model: ModelDef, route: Route, loaded: Mapping[str, tuple[str, Package]], read: _Read | None = None
-) -> Served:
-    """A model with its versions; ``read`` is what others beside it read of the same requests, which it adds to."""
-    read = read or _Read(model.request)
-    scorers = {
+def _scorers(model: ModelDef, loaded: Mapping[str, tuple[str, Package]], read: _Read) -> dict[str, Scorer]:
+    """A model's versions by role, fed from what is read, to which they add."""
+    return {
         role: Scorer(version, package.runtime, read.layout(package, read.add(package)), model.latency)
         for role, (version, package) in loaded.items()
     }
+
+
+def _serve(model: ModelDef, route: Route, loaded: Mapping[str, tuple[str, Package]]) -> Served:
+    read = _Read(model.request)
+    scorers = _scorers(model, loaded, read)
     challenger = scorers.get("challenger")
     return Served(
         model=model,
@@ -209,8 +211,8 @@ def _reads(source: SourceDef, loaded: Iterable[Package]) -> tuple[int, ...]:
 def _compose(composite: CompositeDef, members: Sequence[Served]) -> Composed:
     """A composite of models that are served: the same packages, fed from one reading for all of them."""
     read = _Read(composite.request)
-    again = {one.model.name: _serve(one.model, one.route, _loaded(one), read) for one in members}
-    declared = [(one.value, one.rules) for one in again.values() if one.value is not None]
+    again = {one.model.name: _fed(one, read) for one in members}
+    declared = [(one.value, one.rules) for one in members if one.value is not None]
     return Composed(
         model=composite,
         members=again,
@@ -218,6 +220,17 @@ def _compose(composite: CompositeDef, members: Sequence[Served]) -> Composed:
         expressions=read.expressions(),
         unit=composite.request.places[composite.label.on],
         value=MemberValue(declared) if declared else None,
+    )
+
+
+def _fed(served: Served, read: _Read) -> Served:
+    """A model as a member: its scorers are fed from what all members read, and its own ``views`` are not."""
+    found = _scorers(served.model, _loaded(served), read)
+    return replace(
+        served,
+        champion=found.get("champion"),
+        challenger=found.get("challenger"),
+        last_good=found.get("last_good"),
     )
 
 

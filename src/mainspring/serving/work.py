@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from mainspring.core.traces import Attributes
 from mainspring.serving.batcher import Slice
@@ -12,7 +13,7 @@ from mainspring.serving.layout import Gathered
 from mainspring.serving.served import Served
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Work:
     """A batch on its way to its answers.
 
@@ -42,20 +43,22 @@ class Work:
                 trace.part("features", self.started_s, self.read_s, batch)
                 trace.part("model", self.read_s, scored_s, batch)
 
-    def places(self, wanted: Collection[Slice]) -> list[int]:
-        """The rows of some of the slices."""
-        found: list[int] = []
+    @cached_property
+    def _rows(self) -> dict[Slice, range]:
+        """The places of each slice's rows."""
+        found: dict[Slice, range] = {}
         at = 0
         for one in self.slices:
-            rows = one.stop - one.start
-            if one in wanted:
-                found += range(at, at + rows)
-            at += rows
+            found[one] = range(at, at + one.stop - one.start)
+            at = found[one].stop
         return found
 
+    def places(self, wanted: Collection[Slice]) -> list[int]:
+        """The rows of some of the slices, in their order."""
+        return [place for one in wanted for place in self._rows[one]]
+
     def part(self, wanted: Collection[Slice]) -> Work:
-        """The work of some of the slices."""
+        """The work of some of the slices, in their order."""
         places = self.places(wanted)
-        slices = [one for one in self.slices if one in wanted]
         times_us = [self.times_us[i] for i in places]
-        return Work(self.served, slices, self.gathered.part(places), times_us, self.started_s, self.read_s)
+        return Work(self.served, tuple(wanted), self.gathered.part(places), times_us, self.started_s, self.read_s)
