@@ -62,8 +62,8 @@ def replayed_columns(
     for group in together(views, events_read(views, frame_of)):
         whole = group.view
         values, _ = replay(whole, stream(whole, frame_of), events.select(whole.entity), times, known_us=knowns)
-        for view, first in group.parts:
-            columns += answered_columns(view, values[:, first : first + len(view.column_names)], times, knowns)
+        for view, own in group.parts:
+            columns += answered_columns(view, values[:, own], times, knowns)
     return columns
 
 

@@ -167,10 +167,9 @@ def replay_views(
     """
     from mainspring.features.replay import replay
 
-    sizes = events_read(views, frame_of) if len(views) > 1 else [0] * len(views)
-    groups = together(views, sizes)
-    whole_views = [group.view for group in groups]
-    told = shares(progress, events_read(whole_views, frame_of) if progress is not None else [0] * len(groups))
+    is_counted = len(views) > 1 or progress is not None
+    groups = together(views, events_read(views, frame_of) if is_counted else [0] * len(views))
+    told = shares(progress, [group.events for group in groups])
     out: dict[str, Replayed] = {}
     for group, share in zip(groups, told, strict=True):
         whole = group.view
@@ -184,8 +183,7 @@ def replay_views(
             from mainspring.features.words import texts_of
 
             known = texts_of(whole, events)
-        for view, first in group.parts:
-            own = slice(first, first + len(view.column_names))
+        for view, own in group.parts:
             texts = {
                 name: _texts(name, codes, known)
                 for name, kind, codes in zip(view.column_names, view.kinds, values.T[own], strict=True)

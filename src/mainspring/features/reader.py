@@ -78,11 +78,6 @@ class Snapshot:
         self.offset = root.offset
         self.clock_us = root.clock_us
 
-    def serves(self, view: ViewDef) -> bool:
-        """Whether the view's state stands at this snapshot's offset."""
-        state = self._root.views.get(f"{view.name}@{view.version}")
-        return state is not None and state.offset == self.offset
-
     def read(
         self,
         view: ViewDef,

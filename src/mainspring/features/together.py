@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 from mainspring.definitions import ViewDef
 from mainspring.features.columns import columns_of
@@ -19,11 +20,13 @@ class Together:
 
     Attributes:
         view: Has the features of all of them, under names of its own.
-        parts: The views, each with the place of its first value among those of ``view``.
+        parts: The views, each with the places of its values among those of ``view``.
+        events: How many events its sources have.
     """
 
     view: ViewDef
-    parts: tuple[tuple[ViewDef, int], ...]
+    parts: tuple[tuple[ViewDef, slice], ...]
+    events: int
 
 
 def together(views: Iterable[ViewDef], events: Sequence[int]) -> list[Together]:
@@ -36,22 +39,20 @@ def together(views: Iterable[ViewDef], events: Sequence[int]) -> list[Together]:
         views: In any order.
         events: How many events each view's sources have.
     """
-    groups: dict[tuple[object, ...], list[list[ViewDef]]] = {}
-    columns: dict[int, set[object]] = {}  # by the list of a group
+    groups: dict[tuple[object, ...], list[tuple[list[ViewDef], set[object], int]]] = {}
     for view, n in zip(views, events, strict=True):
         used = tuple((v.name, v.version) for v in view.using)
         alike = groups.setdefault((tuple(s.version for s in view.sources), view.entity, used, view.hop_us), [])
         own: set[object] = {c.identity for f in view.features for c in columns_of(f)}
-        for group in alike:
-            joined = columns[id(group)] | own
-            if len(joined) * _COLUMN_BYTES * n <= MOST_BYTES or joined in (own, columns[id(group)]):
+        for group, columns, _ in alike:
+            joined = columns | own
+            if len(joined) * _COLUMN_BYTES * n <= MOST_BYTES or joined in (own, columns):
                 group.append(view)
-                columns[id(group)] = joined
+                columns.update(own)
                 break
         else:
-            alike.append([view])
-            columns[id(alike[-1])] = own
-    return [_joined(group) for alike in groups.values() for group in alike]
+            alike.append(([view], own, n))
+    return [_joined(group, n) for alike in groups.values() for group, _, n in alike]
 
 
 def narrowed(view: ViewDef, columns: Collection[str]) -> ViewDef:
@@ -60,12 +61,10 @@ def narrowed(view: ViewDef, columns: Collection[str]) -> ViewDef:
     return view if len(needed) == len(view.features) else replace(view, features=needed, derived=())
 
 
-def _joined(views: list[ViewDef]) -> Together:
-    if len(views) == 1:
-        return Together(views[0], ((views[0], 0),))
-    features = [replace(f, name=f"{view.name}__{f.name}") for view in views for f in view.features]
-    firsts = [0]
-    for view in views:
-        firsts.append(firsts[-1] + len(view.column_names))
-    whole = replace(views[0], name="__".join(v.name for v in views), features=tuple(features), derived=())
-    return Together(whole, tuple(zip(views, firsts[:-1], strict=True)))
+def _joined(views: list[ViewDef], events: int) -> Together:
+    whole = views[0]
+    if len(views) > 1:
+        features = tuple(replace(f, name=f"{view.name}__{f.name}") for view in views for f in view.features)
+        whole = replace(whole, name="__".join(v.name for v in views), features=features, derived=())
+    edges = pairwise(accumulate((len(view.column_names) for view in views), initial=0))
+    return Together(whole, tuple((view, slice(a, b)) for view, (a, b) in zip(views, edges, strict=True)), events)
