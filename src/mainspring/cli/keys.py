@@ -59,12 +59,13 @@ def create(
     for one in scope:
         check_scope(one)
     check_rate(per_second, burst)
-    _check_known(Workspace(options.project), scope)
+    workspace = Workspace(options.project)
+    _check_known(workspace, scope)
     key_id, text = new_key()
     numbers: dict[str, Any] = {"name": name, "digest": digest_of(text), "scopes": list(scope)}
     if per_second is not None:
         numbers |= {"per_s": per_second, "burst": burst or max(1, round(per_second))}
-    _decide(options, "key_create", key_id, numbers)
+    _decide(workspace, "key_create", key_id, numbers)
     answer = {"name": name, "key_id": key_id, "key": text, "scopes": list(scope)}
     said = "it is shown this once; send it as `Authorization: Bearer KEY`"
     terminal.answer(options, answer, terminal.text(text), terminal.text(said))
@@ -78,7 +79,8 @@ def list_(*, all: bool = False, options: Options = DEFAULT) -> None:
         all: Those that were revoked, too.
         options: Where the project is, and how to answer.
     """
-    with Workspace(options.project).catalog() as catalog:
+    workspace = Workspace(options.project)
+    with workspace.catalog() as catalog:
         found = [key for key in catalog.listed_keys() if all or key.revoked_us is None]
     columns = ("id", "name", "scopes", "a second", "burst", "made", "revoked")
     rows = [tuple(str(value) if value is not None else "" for value in _row(key)) for key in found]
@@ -106,12 +108,13 @@ def revoke(name: str, /, *, reason: str = "", options: Options = DEFAULT) -> Non
         reason: Why: kept with the decision.
         options: Where the project is, and how to answer.
     """
-    with Workspace(options.project).catalog() as catalog:
+    workspace = Workspace(options.project)
+    with workspace.catalog() as catalog:
         found = [key for key in catalog.listed_keys() if key.revoked_us is None and name in (key.name, key.key_id)]
     if not found:
         raise NotFoundError("MS-C094", f"no key {name!r} is in force", hint="mainspring keys list --all")
     for key in found:
-        _decide(options, "key_revoke", key.key_id, {"name": key.name}, reason)
+        _decide(workspace, "key_revoke", key.key_id, {"name": key.name}, reason)
     answer = {"revoked": [key.key_id for key in found]}
     terminal.answer(options, answer, terminal.text(f"{name} is revoked"))
 
@@ -134,7 +137,7 @@ def _row(key: Key) -> tuple[object, ...]:
     return key.key_id, key.name, " ".join(key.scopes), key.per_s, burst, to_iso(key.created_us), ended
 
 
-def _decide(options: Options, kind: str, key_id: str, numbers: dict[str, Any], reason: str = "") -> None:
+def _decide(workspace: Workspace, kind: str, key_id: str, numbers: dict[str, Any], reason: str = "") -> None:
     """Write a decision about a key.
 
     Raises:
@@ -143,7 +146,6 @@ def _decide(options: Options, kind: str, key_id: str, numbers: dict[str, Any], r
     from mainspring.loop.desk import open_desk
     from mainspring.loop.ledger import decision_row
 
-    workspace = Workspace(options.project)
     now_us = workspace.clock.now_us()
     named = (kind, f"{kind}-{key_id}", now_us)
     with open_desk(workspace.config, workspace.project) as desk:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, repeat
+from itertools import chain
 from typing import Any
 
-from mainspring.core.times import from_datetime
 from mainspring.definitions.values import Constraint, Field, SourceDef
 from mainspring.events.bounds import (
     MAX_TIME_US,
@@ -22,6 +21,7 @@ from mainspring.events.bounds import (
     is_utf8,
     takes_default,
 )
+from mainspring.events.record import stored_default
 
 Column = list[Any]
 _INT64 = (-(2**63), 2**63 - 1)
@@ -43,6 +43,11 @@ class Columnar:
         self._source = source
         self._constraints = {
             f.name: [(c, constraint_check(c, f.kind)) for c in constraints_of(f, source)] for f in source.fields
+        }
+        self._defaults = {
+            f.name: stored_default(f)
+            for f in source.fields
+            if (f.has_default or f.nullable) and takes_default(f, source)
         }
 
     def rows(self, columns: Mapping[str, Column], n: int) -> list[tuple[Any, ...]] | None:
@@ -70,10 +75,7 @@ class Columnar:
 
     def _absent(self, field: Field, n: int) -> Column | None:
         """What a column has that did not come."""
-        if not (field.has_default or field.nullable) or not takes_default(field, self._source):
-            return None
-        default = field.default
-        return list(repeat(from_datetime(default) if field.kind == "datetime" and default is not None else default, n))
+        return [self._defaults[field.name]] * n if field.name in self._defaults else None
 
     def _column(self, field: Field, column: Column) -> Column | None:
         """A column as it is stored; None if something may be wrong with it."""

@@ -18,7 +18,7 @@ import msgspec
 
 from mainspring.core.errors import ContractError, NotFoundError
 from mainspring.core.names import did_you_mean
-from mainspring.core.times import from_datetime
+from mainspring.core.times import from_datetime, parse_time
 from mainspring.definitions.values import Field, Kind, SourceDef
 from mainspring.events.ticks import microseconds
 
@@ -261,7 +261,7 @@ def _moment(text: str) -> int:
     try:
         return from_datetime(msgspec.convert(text, datetime))
     except msgspec.ValidationError:
-        return from_datetime(datetime.fromisoformat(text))
+        return parse_time(text)
 
 
 _CONVERTERS: dict[str, Callable[[str], Any]] = {

@@ -59,7 +59,6 @@ class Checker:
             self._columns[check.source.name] |= {"_time", "_known_at"} | named
             if check.target is not None:
                 self._columns[check.target.name] |= {check.limit("to_column"), "_known_at"}
-        self._events: dict[tuple[str, int], pl.DataFrame] = {}
         spans = {c.every_us for c in project.checks.values()}
         self._said = {every: self._last(every) for every in spans}
         self._done_us = {
@@ -82,7 +81,7 @@ class Checker:
 
     def look(self, checks: Iterable[CheckDef], at_us: int) -> dict[str, Finding]:
         """What checks say of their windows that end at ``at_us``; nothing is written."""
-        self._events.clear()
+        frames: dict[tuple[str, int], pl.DataFrame] = {}
         found = {}
         for check in checks:
             why = self._explained(check, at_us) if check.kind == "volume" else None
@@ -90,9 +89,10 @@ class Checker:
                 found[check.name] = Finding("unknown", f"events are missing or late: incident {why} says why")
                 continue
             try:
-                found[check.name] = (
-                    self._query(check, at_us) if check.kind == "sql" else evaluate(check, self._window(check, at_us))
-                )
+                if check.kind == "sql":
+                    found[check.name] = self._query(check, at_us)
+                else:
+                    found[check.name] = evaluate(check, self._window(check, at_us, frames))
             except Exception as error:  # noqa: BLE001  one check must not end the worker, again and again
                 _log.exception("check %s cannot be evaluated", check.name)
                 said = f"it cannot be evaluated: {type(error).__name__}: {str(error)[:200]}"
@@ -119,9 +119,14 @@ class Checker:
         ends = [one.at_us for check in checks for one in self._catalog.check_results(check.name, 1)]
         return self._catalog.decision(_decision_id(every_us, max(ends))) if ends else None
 
-    def _window(self, check: CheckDef, at_us: int) -> Window:
+    def _window(self, check: CheckDef, at_us: int, frames: dict[tuple[str, int], pl.DataFrame]) -> Window:
+        """A check's window; ``frames`` has one frame of a source for all the checks of a look that read as far."""
         known = pl.col("_known_at")
-        events = self._events_since(check.source.name, at_us, look_back_us(check))
+        source, back_us = check.source.name, look_back_us(check)
+        if (source, back_us) not in frames:
+            within = (known < _instant(at_us)) & (known >= _instant(at_us - back_us))
+            frames[source, back_us] = self._history.frame(source, self._columns[source]).filter(within)
+        events = frames[source, back_us]
         if check.kind == "freshness" and events.is_empty():
             frame = self._history.frame(check.source.name, self._columns[check.source.name])
             events = frame.filter(known < _instant(at_us))
@@ -130,15 +135,6 @@ class Checker:
             other = self._history.frame(check.target.name, self._columns[check.target.name])
             targets = other.filter(known < _instant(at_us))[check.limit("to_column")]
         return Window(at_us, check.every_us, events, targets, self._sent(check), self._bad(check))
-
-    def _events_since(self, source: str, at_us: int, back_us: int) -> pl.DataFrame:
-        """Events that became known within a span; one frame for all the checks of a look that read as far."""
-        if (source, back_us) not in self._events:
-            known = pl.col("_known_at")
-            frame = self._history.frame(source, self._columns[source])
-            within = (known < _instant(at_us)) & (known >= _instant(at_us - back_us))
-            self._events[source, back_us] = frame.filter(within)
-        return self._events[source, back_us]
 
     def _sent(self, check: CheckDef) -> Sent | None:
         """What the door has counted since the last look."""

@@ -34,10 +34,11 @@ def inventory(project: Project, catalog: Catalog) -> Assets:
     for check in project.checks.values():
         assets.append(_check_asset(check))
         edges += _check_edges(check, project)
-    for version in catalog.versions():
+    versions = catalog.versions()
+    for version in versions:
         assets.append(_release_asset(version, serving.get((version.model, version.version))))
         edges += _release_edges(version, project, catalog)
-    for model_name in dict.fromkeys((*project.models, *(v.model for v in catalog.versions()))):
+    for model_name in dict.fromkeys((*project.models, *(v.model for v in versions))):
         for one in catalog.datasets(model_name):
             key = Key("dataset", f"{model_name}/{one.hash}")
             assets.append(Asset(key, facts={"rows": one.rows, "built": to_iso(one.at_us), "folder": one.path}))
@@ -234,7 +235,7 @@ def _release_asset(version: Version, role: str | None) -> Asset:
         "run": version.run_id or "",
     }
     facts |= {"folder": version.path, "definition": version.definition or ""}
-    return Asset(Key("release", f"{version.model}@{version.version}"), facts={k: v for k, v in facts.items() if v})
+    return Asset(_release_key(version), facts={k: v for k, v in facts.items() if v})
 
 
 def _release_edges(version: Version, project: Project, catalog: Catalog) -> Iterator[Edge]:
@@ -261,24 +262,16 @@ def _release_key(version: Version) -> Key:
 
 
 def _read_edges(version: Version, project: Project, catalog: Catalog) -> Iterator[Edge]:
-    """What a release reads, in the versions of the views that it was trained with."""
+    """What a release reads, by the definition and in the versions of the views that it was trained with."""
     key = _release_key(version)
-    yield from ((key, read) for read in _release_reads(version, project, catalog))
-    for name, its in version.views.items():
-        stored = catalog.definition("views", name, its)
-        if stored is not None:
-            yield from view_edges(view_from(stored.description), project)
-
-
-def _release_reads(version: Version, project: Project, catalog: Catalog) -> Iterator[Key]:
-    """Features and columns that a release itself reads, by the definition that it was trained from."""
-    model = catalog.definition("models", version.model, version.definition or "")
-    if model is None:
-        return
     found = (catalog.definition("views", name, its) for name, its in version.views.items())
     views = [view_from(one.description) for one in found if one is not None]
-    request = model.description["request"]["name"]
-    for feature in model.description["features"]:
-        yield from feature_reads(feature, views, request, project)
+    model = catalog.definition("models", version.model, version.definition or "")
+    if model is not None:
+        request = model.description["request"]["name"]
+        for feature in model.description["features"]:
+            yield from ((key, read) for read in feature_reads(feature, views, request, project))
+        for view in views:
+            yield from ((key, column_key(request, name, project)) for name in view.entity)
     for view in views:
-        yield from (column_key(request, name, project) for name in view.entity)
+        yield from view_edges(view, project)

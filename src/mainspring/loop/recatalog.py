@@ -57,11 +57,10 @@ def rebuild_catalog(config: Config, project: Project, now_us: int) -> Rebuilt:
         for old in _files(scratch):
             old.unlink(missing_ok=True)
         n = _project(config, project, f"sqlite:///{scratch}")
-        aside = _move_aside(path, now_us)
-        for one in _files(scratch):
-            if one.exists():
-                one.replace(path.with_name(path.name + one.name.removeprefix(scratch.name)))
-        return Rebuilt(n, aside)
+        aside = path.with_name(f"{path.name}.{now_us}.damaged")
+        was_there = _move(path, aside)
+        _move(scratch, path)
+        return Rebuilt(n, str(aside) if was_there else None)
     finally:
         lease.release()
 
@@ -78,10 +77,9 @@ def _files(path: Path) -> tuple[Path, ...]:
     return tuple(path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm"))
 
 
-def _move_aside(path: Path, now_us: int) -> str | None:
-    """What is there, with what SQLite keeps beside it: they belong together."""
-    aside = path.with_name(f"{path.name}.{now_us}.damaged")
+def _move(path: Path, to: Path) -> bool:
+    """Rename what is there, with what SQLite keeps beside it: they belong together. Returns whether anything was."""
     found = [one for one in _files(path) if one.exists()]
     for one in found:
-        one.replace(aside.with_name(aside.name + one.name.removeprefix(path.name)))
-    return str(aside) if found else None
+        one.replace(to.with_name(to.name + one.name.removeprefix(path.name)))
+    return bool(found)

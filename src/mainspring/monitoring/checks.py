@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -92,7 +93,8 @@ class Window:
             lambda expr: pl.DataFrame({"k": known_us}).select(expr).to_series()
         )
 
-    def split(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+    @cached_property
+    def parts(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The events of this window, and those of good windows before, with ``_window``."""
         numbered = self.events.with_columns(self.number().alias("_window"))
         is_bad = pl.lit(value=False)
@@ -147,7 +149,7 @@ def _freshness(check: CheckDef, window: Window) -> Finding:
 
 def _volume(check: CheckDef, window: Window) -> Finding:
     """A count against counts of the same slot of the week: negative binomial, with their dispersion and a tolerance."""
-    now, before = window.split()
+    now, before = window.parts
     counts, slots = _slots(before, window)
     if len(counts) < MIN_SLOTS:
         return Finding(
@@ -202,7 +204,7 @@ def _nb(mean: float, spread: float) -> Any:
 
 
 def _unique(check: CheckDef, window: Window) -> Finding:
-    now, _ = window.split()
+    now, _ = window.parts
     columns = list(check.limit("columns"))
     repeated = now.height - now.select(columns).unique().height
     said = f"{repeated:,} of {now.height:,} events repeat the {', '.join(columns)} of another"
@@ -220,7 +222,7 @@ def _duplicates(check: CheckDef, window: Window) -> Finding:
 
 
 def _references(check: CheckDef, window: Window) -> Finding:
-    now, _ = window.split()
+    now, _ = window.parts
     values = now[check.column or ""].drop_nulls()
     if values.is_empty():
         return Finding("unknown", "no event")
@@ -244,7 +246,7 @@ class _Compared:
 
 def _compared(check: CheckDef, window: Window, lag: int = 0) -> _Compared | Finding:
     """A column against good windows before, the latest ``lag`` left out; why not, where there is too little."""
-    now, before = window.split()
+    now, before = window.parts
     most = max(LOOK_BACK, 4 * WEEK_US // check.every_us)
     before = before.filter((pl.col("_window") > lag) & (pl.col("_window") <= lag + most))
     windows = before["_window"].n_unique()
@@ -266,17 +268,16 @@ def _distribution(check: CheckDef, window: Window) -> Finding:
     if drift.p_unseen / 0.1 < min(1.0, drift.p_distribution / 0.9):
         said = f"{drift.unseen_share:.1%} of the values were never seen before"
         return Finding("pass", said, p=drift.p_unseen / 0.1, value=drift.psi)
-    far = of_values(one.reference, _values(one.before), one.windows, _values(one.now))
     said = "" if one.now.dtype == pl.String else f"; the middle is {_number(one.now)}, it was {_number(one.before)}"
     said = f"distributed otherwise than before (PSI {drift.psi:.2f}){said}"
-    p = 1.0 if far.is_ordinary else min(1.0, drift.p_distribution / 0.9)
+    p = 1.0 if _of_values(one).is_ordinary else min(1.0, drift.p_distribution / 0.9)
     return Finding("pass", said, p=p, value=drift.psi, slow_p=_slow_p(check, window))
 
 
 def _nulls(check: CheckDef, window: Window) -> Finding:
     at_most = check.limit("at_most")
     if at_most is not None:
-        now, _ = window.split()
+        now, _ = window.parts
         n = now[check.column or ""].null_count()
         p = float(stats.binom.sf(n - 1, now.height, at_most)) if now.height else 1.0
         return Finding("pass", f"{n:,} of {now.height:,} are null", p=p, value=n / max(now.height, 1))
@@ -288,6 +289,10 @@ def _nulls(check: CheckDef, window: Window) -> Finding:
     far = _of_nulls(one)
     p = 1.0 if far.is_ordinary else one.drift.p_missing
     return Finding("pass", said, p=p, value=one.drift.missing_share, slow_p=_slow_p(check, window))
+
+
+def _of_values(one: _Compared) -> Scatter:
+    return of_values(one.reference, _values(one.before), one.windows, _values(one.now))
 
 
 def _of_nulls(one: _Compared) -> Scatter:
@@ -305,14 +310,13 @@ def _slow_p(check: CheckDef, window: Window) -> float | None:
         return None
     if check.kind == "nulls":
         return max(one.drift.p_missing, _of_nulls(one).rank_p)
-    far = of_values(one.reference, _values(one.before), one.windows, _values(one.now))
-    return max(one.drift.p_distribution, far.rank_p)
+    return max(one.drift.p_distribution, _of_values(one).rank_p)
 
 
 def _frozen(check: CheckDef, window: Window) -> Finding:
     """The longest run of one value that reaches into the window, against twice the longest before."""
     column, by = check.column or "", check.limit("by")
-    now, before = window.split()
+    now, before = window.parts
     rows = pl.concat([before, now]).filter(pl.col(column).is_not_null())
     order = ([by] if by else []) + ["_time"]
     runs = (
