@@ -124,11 +124,12 @@ def main() -> None:
             look("  compacted", root, days, by, f"compaction {time.process_time() - began:.1f} s")
         for name, sort in (("flat, small row groups", False), ("flat, sorted by _time", True)):
             root = Path(folder) / name.replace(" ", "_")
-            table, append = write(root, days, None)
+            table, _ = write(root, days, None)
             began = time.process_time()
-            optimize = table.optimize
-            _ = optimize.z_order(["_time"], writer_properties=SMALL_GROUPS) if sort else None
-            _ = None if sort else optimize.compact(writer_properties=SMALL_GROUPS)
+            if sort:
+                table.optimize.z_order(["_time"], writer_properties=SMALL_GROUPS)
+            else:
+                table.optimize.compact(writer_properties=SMALL_GROUPS)
             look(name, root, days, None, f"compaction {time.process_time() - began:.1f} s")
 
 

@@ -13,16 +13,17 @@ import itertools
 import json
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
-from contenders import wait_for
 from harness import ROOT, Bench
-from parts.gateway import settle, target_of
+from parts.gateway import ready, settle, target_of
 from parts.served import PLAIN, build, orders
 
 from load import Sender, generator
+from mainspring.core.exchange import Exchange
 from mainspring.loop.supervisor import Supervisor
 
 TURNS = 10
@@ -50,7 +51,9 @@ async def crowd(bench: Bench, url: str, clients: int) -> None:
     def large() -> bytes:
         return b"[" + b",".join(body() for _ in range(200)) + b"]"
 
-    expected, stop = await first(port, path, body()), asyncio.Event()
+    with closing(Exchange(url, 10.0)) as exchange:
+        expected = exchange.ask("POST", path, body(), {}).json()["prediction"]
+    stop = asyncio.Event()
     near = asyncio.ensure_future(rude_clients.neighbour(port, path, body, expected, stop))
     rude = rude_clients.Crowd(port, path, body, large, seed=1)
     await rude.run(clients)
@@ -63,17 +66,6 @@ async def crowd(bench: Bench, url: str, clients: int) -> None:
     bench.add("answers to the neighbour meanwhile", answers, "answers")
 
 
-async def first(port: int | None, path: str, raw: bytes) -> float:
-    """What is predicted for the one row that everybody sends."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(raw)}\r\n\r\n".encode() + raw)
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    got = await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
-    writer.close()
-    found: float = json.loads(got)["prediction"]
-    return found
-
-
 def main() -> None:
     bench = Bench.start("Rude clients, and memory over a million requests")
     clients, requests = (500, 20_000) if bench.quick else (10_000, 1_000_000)
@@ -83,8 +75,7 @@ def main() -> None:
         config = build(root / "project", [PLAIN], 1_000)
         sender = Sender(root)
         with Supervisor(config, names=("intake", "gateway"), free_ports=True) as up:
-            url, pids = up.urls()["gateway"], up.pids()
-            wait_for(f"{url}/ready")
+            url, pids = ready(up), up.pids()
             asyncio.run(crowd(bench, url, clients))
             target = target_of(url, PLAIN, orders(1_000))
             found: dict[str, list[int]] = {name: [] for name in pids}

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from harness import Bench
-from parts.gateway import TITLES, own_bytes, ready, settle, target_of
+from parts.gateway import TITLES, log_of, own_bytes, ready, settle, target_of
 from parts.served import FIVE_VIEWS, HOUR_US, KEYS, VIEWS, build, orders
 
 from load import Sender
@@ -39,12 +39,12 @@ def sustained(bench: Bench, sender: Sender, root: Path) -> None:
         _tell(client, history)
         target = target_of(url, FIVE_VIEWS, orders(1_000))
         sender.load(target, 1.0)
-        gateway, before = up.pids()["gateway"], 0
+        gateway = up.pids()["gateway"]
         with _feeding(client) as sent:
             settle(url, 30.0)
             before = own_bytes(gateway)
             load = sender.load(target, seconds)
-            log = settle(url, 0.0)
+            log = log_of(url)
         name = f"{TITLES[FIVE_VIEWS]}, {seconds:g} s, worker folding {EVENTS_PER_S} events/s beside it"
         bench.add(name, load.per_s, "req/s", against=f"20,000 of {os.cpu_count()} cores", ratio=load.per_s / 20_000)
         for label, value in (("p50", load.p50_ms), ("p99", load.p99_ms), ("p99.9", load.p999_ms)):

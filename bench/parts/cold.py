@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from statistics import median
 
 from harness import Bench
 from parts.served import FIVE_VIEWS, build, orders
@@ -42,8 +41,7 @@ def cold_starts(bench: Bench, folder: Path) -> None:
                 f"{name}, kernels to be compiled: from start to {until}", _started(config, name, kernels, first), "s"
             )
             taken = [_started(config, name, kernels, first) for _ in range(2 if bench.quick else ROUNDS)]
-            spread = (max(taken) - min(taken)) / median(taken)
-            bench.add(f"{name}, kernels cached: from start to {until}", median(taken), "s", spread=spread)
+            bench.compare({f"{name}, kernels cached: from start to {until}": taken}, "s")
 
 
 def _started(config: Config, name: str, kernels: Path, first: Callable[[subprocess.Popen[bytes]], float]) -> float:

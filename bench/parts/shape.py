@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from harness import Bench, spread
+from harness import Bench
 from parts.gateway import TITLES, children_of, cpu_s, own_bytes, ready, settle, target_of
 from parts.served import FIVE_VIEWS, Asked, build, orders
 
@@ -48,8 +48,7 @@ def cost(bench: Bench, sender: Sender, root: Path) -> None:
             ("requests", [load.per_s for *_, load in loads], "req/s"),
             ("p99", [load.p99_ms for *_, load in loads], "ms"),
         ):
-            middle = sorted(values)[len(values) // 2]
-            bench.add(f"{title}: {name}", middle, unit, spread=spread(values))
+            bench.compare({f"{title}: {name}": values}, unit)
 
 
 def size(bench: Bench, sender: Sender, root: Path) -> None:

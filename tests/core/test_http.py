@@ -6,7 +6,7 @@ import struct
 
 import pytest
 import uvloop
-from raw_http import answer, client
+from raw_http import POST, answer, client
 
 from mainspring.core.errors import BackPressureError, ContractError, RefusedError, UnavailableError
 from mainspring.core.http import Access, Deferred, Limits, Response, error_response, json_response, serve
@@ -151,12 +151,9 @@ def test_a_client_that_waits_for_a_go_ahead_gets_it():
     run(story)
 
 
-_POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
-
-
 def test_a_body_over_the_limit_is_refused_before_it_is_read():
     async def story(server):
-        head = _POST + b"Content-Length: 1000000000\r\n\r\n"
+        head = POST + b"Content-Length: 1000000000\r\n\r\n"
         status, body, closed = await ask(server, head)
         assert (status, body["code"], closed) == (413, "MS-S004", True)
         assert (await ask(server, post(b"x" * 1_000)))[0] == 200
@@ -168,7 +165,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read():
 def test_a_chunked_body_over_the_limit_is_refused_and_the_client_can_read_why():
     async def story(server):
         chunks = b"".join(b"64\r\n" + b"x" * 100 + b"\r\n" for _ in range(5_000))
-        raw = _POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks
+        raw = POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks
         assert (await ask(server, raw))[0] == 413
 
     run(story)

@@ -10,7 +10,7 @@ from mainspring.serving.inference import Outputs, Scorer
 from mainspring.serving.metrics import ModelMetrics
 from mainspring.serving.panel import Panel
 
-from rides import Client, Held, logged, ride, until  # isort: skip
+from rides import Client, Held, held, logged, ride, until  # isort: skip
 
 
 class Failing(Held):
@@ -23,14 +23,6 @@ class Failing(Held):
         return self.runtime.predict_matrix(numbers, texts)
 
 
-def slow(scorer):
-    """Hold a model, as one that is known to be slow."""
-    for rows in (1, 32):
-        for _ in range(30):
-            scorer.pace.observe(rows, 50_000)
-    return Held(scorer)
-
-
 def declare(world, chain="ms.otherwise(value=12.5)"):
     world.redefine('["distance_km", "passengers"])', f'["distance_km", "passengers"], otherwise={chain})')
 
@@ -40,19 +32,19 @@ def test_a_slow_model_holds_nobody_up_but_itself_and_answers_when_it_can(world):
     world.live()
 
     async def story(gateway, client):
-        held = slow(gateway.lanes["minutes"].served.champion)
+        model = held(gateway.lanes["minutes"].served.champion)
         late = asyncio.ensure_future(client.predict([ride(i) for i in range(3)], "minutes"))
-        await until(lambda: held.asked)
+        await until(lambda: model.asked)
         async with Client(gateway.url) as neighbour:
             for i in range(5):
                 assert (await neighbour.predict(ride(i))).status == 200
             again = asyncio.ensure_future(neighbour.predict(ride(9), "minutes"))
             await until(lambda: gateway.lanes["minutes"].queued_rows)
             assert not late.done()
-            held.go.set()
+            model.go.set()
             assert {r["model_version"] for r in (await late).json} == {version}
             assert (await again).json["variant"] == "champion"
-        assert held.asked == 2
+        assert model.asked == 2
 
     rows = logged(world, story)
     assert len([r for r in rows if r["model"] == "minutes"]) == 4
@@ -63,16 +55,16 @@ def test_at_its_deadline_a_request_is_answered_by_the_value_in_the_model_as_in_t
     world.live("minutes")
 
     async def story(gateway, client):
-        held = slow(gateway.lanes["minutes"].served.champion)
+        model = held(gateway.lanes["minutes"].served.champion)
         inside = asyncio.ensure_future(client.predict([ride(1), ride(2)], "minutes", X_Deadline_Ms="200"))
-        await until(lambda: held.asked)
+        await until(lambda: model.asked)
         async with Client(gateway.url) as other:
             queued = await other.predict(ride(3), "minutes", X_Deadline_Ms="200")
             found = [*(await inside).json, queued.json]
             assert {(r["prediction"], r["fallback"], r["reason"]) for r in found} == {(12.5, "value", "deadline")}
-            held.go.set()
+            model.go.set()
             assert (await other.predict(ride(4), "minutes")).json["variant"] == "champion"
-        assert held.asked == 2  # what nobody waited for any more was not asked
+        assert model.asked == 2  # what nobody waited for any more was not asked
         assert gateway.lanes["minutes"].queued_rows == 0
 
     rows = logged(world, story)
@@ -88,10 +80,10 @@ def test_without_a_value_a_request_is_told_at_its_deadline_that_it_comes_too_lat
     world.live("minutes")
 
     async def story(gateway, client):
-        held = slow(gateway.lanes["minutes"].served.champion)
+        model = held(gateway.lanes["minutes"].served.champion)
         answer = await client.predict(ride(1), "minutes", X_Deadline_Ms="200")
         assert (answer.status, answer.json["code"]) == (504, "MS-S104")
-        held.go.set()
+        model.go.set()
         assert (await client.predict(ride(2), "minutes")).status == 200
 
     assert [r["unit"] for r in logged(world, story)] == ["r2"]
@@ -103,11 +95,11 @@ def test_a_slow_shadow_delays_no_answer_and_is_logged_with_its_pair(world):
     world.decide("release", "minutes", version=second)
 
     async def story(gateway, client):
-        held = slow(gateway.lanes["minutes"].served.challenger)
+        model = held(gateway.lanes["minutes"].served.challenger)
         for i in range(3):
             assert (await client.predict(ride(i), "minutes")).json["variant"] == "champion"
-        await until(lambda: held.asked)
-        held.go.set()
+        await until(lambda: model.asked)
+        model.go.set()
 
     rows = logged(world, story)
     assert len(rows) == 3
@@ -118,10 +110,10 @@ def test_a_gateway_that_stops_waits_for_a_slow_model_and_answers(world):
     world.live("minutes")
 
     async def story(gateway, client):
-        held = slow(gateway.lanes["minutes"].served.champion)
+        model = held(gateway.lanes["minutes"].served.champion)
         late = asyncio.ensure_future(client.predict(ride(1), "minutes"))
-        await until(lambda: held.asked)
-        threading.Timer(0.05, held.go.set).start()
+        await until(lambda: model.asked)
+        threading.Timer(0.05, model.go.set).start()
         gateway.lanes["minutes"].finish()
         assert (await late).json["variant"] == "champion"
 
