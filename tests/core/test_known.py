@@ -2,8 +2,8 @@ import asyncio
 import json
 
 import pytest
-from raw_http import REFUSED, get
-from test_http import answer, client, post, run
+from raw_http import REFUSED, answer, client, get
+from test_http import post, run
 
 from mainspring.core.http import Response, json_response
 from mainspring.core.known import KnownHeads
@@ -60,7 +60,7 @@ def test_a_handler_that_changes_headers_changes_those_of_its_own_request():
         return json_response(200, request.headers["seen"])
 
     async def story(server):
-        async with client(server) as (reader, writer):
+        async with client(server.port) as (reader, writer):
             for _ in range(4):
                 writer.write(post(b"{}"))
                 assert (await answer(reader))[2] == b'"x"'
@@ -70,7 +70,7 @@ def test_a_handler_that_changes_headers_changes_those_of_its_own_request():
 
 def test_known_and_unknown_heads_in_one_piece_are_answered_in_their_order():
     async def story(server):
-        async with client(server) as (reader, writer):
+        async with client(server.port) as (reader, writer):
             writer.write(post(b"0"))
             await answer(reader)
             writer.write(b"".join(post(b"%d" % i) + post(b"%d" % (i + 10)) for i in range(1, 5)) + post(b"9")[:-1])
@@ -90,7 +90,7 @@ def test_a_door_that_is_closing_says_so_also_to_those_it_knows():
         return await held[-1]
 
     async def story(server):
-        async with client(server) as (reader, writer):
+        async with client(server.port) as (reader, writer):
             for i in range(2):
                 writer.write(post(b"{}"))
                 while len(held) <= i:
@@ -110,7 +110,7 @@ def test_what_is_refused_once_is_refused_again_by_a_door_that_has_seen_it(name):
     async def story(server):
         for _ in range(2):
             for before in (b"", post(b"{}")):
-                async with client(server) as (reader, writer):
+                async with client(server.port) as (reader, writer):
                     writer.write(before + raw + get(b"/next"))
                     found = [(await answer(reader))[0] for _ in range(1 + bool(before))]
                     assert found[-1] == status
