@@ -1,9 +1,9 @@
-"""The live half of the fold: events that are durable and visible a second, what a read takes, how old features are.
+"""The live half of the fold: events a second that readers can see, what a read takes, how old features are.
 
 One view is 28 features (count, sum, mean, std, min, max, last over 1 h, 24 h, 7 d, 30 d); keys are Zipf over 100,000.
 *Sustained*: a log that was written before is read and folded at the pace at which its events are said to come, as the
-worker does it: whatever is there, at most a batch, in one durable transaction; the backlog is what has come and is not
-visible. *Age*: an appender, a worker's fold and a reader are three processes; from the moment that ``append`` returned
+worker does it: whatever is there, at most a batch, in one transaction; the backlog is what has come and is not visible.
+The events are durable in the log; the state outlives any process, and a power cut has it built anew (decision 031). *Age*: an appender, a worker's fold and a reader are three processes; from the moment that ``append`` returned
 until a new snapshot has the event, polled each half millisecond. *Cold starts* are the real processes (parts/cold.py).
 
 Feast has no windows: it stores and reads one row a key, the latest, in SQLite. It runs in an environment of its own.
@@ -105,7 +105,7 @@ def sustained(bench: Bench, folder: Path, log: Log, n_views: int, rate: int, sec
     third = len(backlogs) // 3
     early, late = median(backlogs[third : 2 * third]), median(backlogs[-third:])
     bench.add(
-        f"{what}: folded, durable, visible",
+        f"{what}: folded and visible",
         total / took_s,
         "events/s",
         against=f"{rate:,}",

@@ -9,12 +9,14 @@ import pytest
 from streams import every_aggregate, feature, make_view, record
 
 from mainspring.core.errors import FormatError, RefusedError, UnavailableError
+from mainspring.features import unsynced
 from mainspring.features.fold import Folder
 from mainspring.features.footprint import footprint
 from mainspring.features.keys import encode_key
 from mainspring.features.reader import Reader
 from mainspring.features.state import FORMAT, REBUILD, pack_events, unpack_events
 from mainspring.features.store import OnlineStore, view_of
+from mainspring.features.unsynced import MARK, Unsynced, boot_id
 
 VIEW = make_view(*every_aggregate(1_000))
 
@@ -168,3 +170,71 @@ def test_what_views_know_of_one_entity_lies_side_by_side_and_one_view_goes_witho
     with store.env.begin() as txn:
         assert {view_of(place) for place in txn.cursor(store.heads).iternext(values=False)} == {ids[1]}
     assert footprint(store, store.root().views[f"two@{two.version}"]) == size
+
+
+# --- what the disk may not have ---------------------------------------------------------------------------------------
+
+
+def folded(folder):
+    with OnlineStore.open(folder, 1 << 24) as store:
+        return store.folded_offset()
+
+
+def mark_of(folder):
+    return (folder / MARK).read_text()
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A store that one event has been folded into, and that was closed."""
+    with OnlineStore.open(tmp_path / "state", 1 << 24, writable=True) as store:
+        assert mark_of(tmp_path / "state") == boot_id() != ""
+        Folder([VIEW], store).fold([record(1, "a", 1.0, 0)])
+    assert mark_of(tmp_path / "state") == ""
+    return tmp_path / "state"
+
+
+def test_a_store_that_was_closed_is_believed_on_another_boot(written, monkeypatch):
+    monkeypatch.setattr(unsynced, "boot_id", lambda: "another")
+    assert folded(written) == 1
+    with OnlineStore.open(written, 1 << 24, writable=True) as store:
+        assert (mark_of(written), store.folded_offset()) == ("another", 1)
+
+
+def test_a_store_whose_writer_died_is_believed_on_the_same_boot_only(written, monkeypatch):
+    (written / MARK).write_text(boot_id())
+    assert folded(written) == 1
+    with OnlineStore.open(written, 1 << 24, writable=True) as store:
+        assert store.folded_offset() == 1
+    (written / MARK).write_text("the boot before")
+    with pytest.raises(UnavailableError, match=r"MS-F308(?s:.*)mainspring up"):
+        OnlineStore.open(written, 1 << 24)
+    with OnlineStore.open(written, 1 << 24, writable=True) as store:
+        assert (store.folded_offset(), mark_of(written)) == (0, boot_id())
+        Folder([VIEW], store).fold([record(1, "b", 2.0, 0)])
+    assert folded(written) == 1
+
+
+def test_where_boots_have_no_names_commits_are_synced_and_a_mark_is_not_believed(written, monkeypatch):
+    monkeypatch.setattr(unsynced, "boot_id", lambda: "")
+    with OnlineStore.open(written, 1 << 24, writable=True) as store:
+        assert (store.folded_offset(), store.env.flags()["sync"], mark_of(written)) == (1, True, "")
+    (written / MARK).write_text("a boot that had a name")
+    with OnlineStore.open(written, 1 << 24, writable=True) as store:
+        assert store.folded_offset() == 0
+
+
+def test_the_last_of_several_writers_takes_the_mark_off(tmp_path):
+    synced = []
+    first, second = (Unsynced(tmp_path, lambda: pytest.fail("nothing is stale")) for _ in range(2))
+    first.release(lambda: synced.append("first"))
+    assert (synced, mark_of(tmp_path)) == ([], boot_id())
+    second.release(lambda: synced.append("second"))
+    assert (synced, mark_of(tmp_path)) == (["second"], "")
+
+
+def test_a_store_that_cannot_be_synced_stays_marked(tmp_path):
+    mark = Unsynced(tmp_path, lambda: None)
+    with pytest.raises(OSError, match="the disk is gone"):
+        mark.release(lambda: (_ for _ in ()).throw(OSError("the disk is gone")))
+    assert mark_of(tmp_path) == boot_id()

@@ -47,8 +47,13 @@ def encode_key(parts: Iterable[Any]) -> bytes | None:
     >>> encode_key(("EWR",)) == encode_key((None, 1))
     False
     """
-    if type(parts) is tuple and len(parts) == 1 and type(parts[0]) is str:
-        return _encode_text(parts[0])
+    if type(parts) is tuple and len(parts) == 1:  # most entities are one text or one number
+        (only,) = parts
+        if type(only) is str:
+            return _encode_text(only)
+        if type(only) is int:
+            body = b"%d" % only
+            return _short(b"i" + _LENGTH.pack(len(body)) + body)
     out = []
     for part in parts:
         if isinstance(part, str):
@@ -69,7 +74,7 @@ def encode_key(parts: Iterable[Any]) -> bytes | None:
 
 @lru_cache(maxsize=16_384)
 def _encode_text(text: str) -> bytes:
-    """Of most entities: one text, and those that are read often are the same ones."""
+    """Of one text; those that are read often are the same ones."""
     body = text.encode("utf-8", "surrogatepass")
     return _short(b"s" + _LENGTH.pack(len(body)) + body)
 

@@ -10,6 +10,7 @@ and the folded clock are one small value, so that a snapshot reads them at once.
 
 from __future__ import annotations
 
+import logging
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ import msgspec
 from mainspring.core.errors import BackPressureError, RefusedError, UnavailableError
 from mainspring.core.ids import hash128
 from mainspring.features.state import FORMAT, LONG_AGO, REBUILD, unknown_format
+from mainspring.features.unsynced import Unsynced, check
 
 _ROOT = b"root"
 _VIEW = struct.Struct(">I")
@@ -83,10 +85,16 @@ _DECODE = msgspec.msgpack.Decoder(Root).decode
 @dataclass(slots=True)
 class _Shared:
     env: Any
-    writable: bool
+    mark: Unsynced | None
     users: int = 1
 
+    @property
+    def writable(self) -> bool:
+        """Whether this process folds, or makes an empty store for those who read."""
+        return self.mark is not None
 
+
+_log = logging.getLogger(__name__)
 _OPEN: dict[Path, _Shared] = {}  # LMDB allows one environment per file in a process
 
 
@@ -108,7 +116,8 @@ class OnlineStore:
     def open(cls, path: Path, map_bytes: int, *, writable: bool = False) -> OnlineStore:
         """Open the store in the folder ``path``, which is made if it is not there.
 
-        The process that folds discards the state of an older release, and builds it anew from the lake and the log.
+        The process that folds discards the state of an older release, or of which a power cut may have taken a part
+        (``unsynced``), and builds it anew from the lake and the log.
 
         Args:
             path: Folder of the LMDB file, on a local disk.
@@ -118,6 +127,7 @@ class OnlineStore:
         Raises:
             RefusedError: This process has it open for reading only (MS-F301).
             FormatError: Written by a newer release, or by an older one and not yet built anew (MS-F901).
+            UnavailableError: The machine stopped while it was written, and nobody has built it anew yet (MS-F308).
         """
         path = Path(path).resolve()
         shared = _OPEN.get(path)
@@ -131,11 +141,11 @@ class OnlineStore:
             path.mkdir(parents=True, exist_ok=True)
             if not writable and not (path / "data.mdb").exists():
                 cls.open(path, map_bytes, writable=True).close()
-            shared = _OPEN[path] = _Shared(_environment(path, map_bytes, writable=writable), writable)
+            shared = _OPEN[path] = _opened(path, map_bytes, writable=writable)
         try:
             store = cls(path, shared, writable=writable)
         except lmdb.NotFoundError:  # whoever makes it has not got that far: LMDB lets one of us do it first
-            _OPEN.pop(path).env.close()
+            _closed(_OPEN.pop(path))
             cls.open(path, map_bytes, writable=True).close()
             return cls.open(path, map_bytes, writable=writable)
         try:
@@ -165,7 +175,7 @@ class OnlineStore:
             self._shared.users -= 1
             if self._shared.users == 0:
                 _OPEN.pop(self.path, None)
-                self.env.close()
+                _closed(self._shared)
 
     def __enter__(self) -> Self:
         """The store itself."""
@@ -215,7 +225,7 @@ class OnlineStore:
 
     @contextmanager
     def write(self) -> Iterator[tuple[Any, Root]]:
-        """One transaction: what the store stands at, to be changed in place; committed at the end, durable once it is.
+        """One transaction: what the store stands at, to be changed in place; committed at the end, whole or not at all.
 
         Raises:
             BackPressureError: The map or the disk is full (MS-F302).
@@ -260,13 +270,44 @@ class OnlineStore:
                 found = cursor.delete()
 
 
-def _environment(path: Path, map_bytes: int, *, writable: bool) -> Any:
+def _opened(path: Path, map_bytes: int, *, writable: bool) -> _Shared:
+    """The file, marked for as long as what is written to it is not waited for."""
+    if not writable:
+        check(path)
+        return _Shared(_environment(path, map_bytes, writable=False), None)
+    mark = Unsynced(path, lambda: _discard(path))
+    try:
+        return _Shared(_environment(path, map_bytes, writable=True, sync=not mark.is_needed), mark)
+    except BaseException:
+        mark.release(lambda: None)
+        raise
+
+
+def _closed(shared: _Shared) -> None:
+    try:
+        if shared.mark is not None:
+            shared.mark.release(lambda: shared.env.sync(True))
+    finally:
+        shared.env.close()
+
+
+def _discard(path: Path) -> None:
+    """Delete a file that is not to be believed."""
+    _log.warning(
+        "%s: the machine stopped before the disk had all of it; it is built anew from the lake and the log", path
+    )
+    for name in ("data.mdb", "lock.mdb"):
+        (path / name).unlink(missing_ok=True)
+
+
+def _environment(path: Path, map_bytes: int, *, writable: bool, sync: bool = True) -> Any:
     env = lmdb.open(
         str(path),
         map_size=map_bytes,
         max_dbs=8,
         max_readers=_READERS,
         readonly=not writable,
+        sync=sync,
         metasync=False,  # a power cut may take the last commits, whole: the log has them
         readahead=False,
         mode=0o600,

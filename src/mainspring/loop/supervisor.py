@@ -84,6 +84,7 @@ class Supervisor:
         self._lease.require("this project")
         try:
             self._refuse_strangers()
+            self._discard_stale_state()
             for child in self._children.values():
                 self._spawn(child)
             self._await_doors(timeout_s)
@@ -169,6 +170,13 @@ class Supervisor:
             if read_door(self._config.run, name) is not None:
                 what = f"a {name} of this project is running already"
                 raise UnavailableError("MS-L143", what, where=str(self._config.run), hint="stop it first")
+
+    def _discard_stale_state(self) -> None:
+        """Empty a state that is to be built anew, as the worker would: a gateway does not open it before."""
+        from mainspring.features import OnlineStore
+
+        if "worker" in self._children:
+            OnlineStore.open(self._config.state_path, self._config.limits.state_map_bytes, writable=True).close()
 
     def _death(self, ended: Exit) -> Death:
         before = self._deaths.get(ended.name)
