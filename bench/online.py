@@ -3,8 +3,9 @@
 One view is 28 features (count, sum, mean, std, min, max, last over 1 h, 24 h, 7 d, 30 d); keys are Zipf over 100,000.
 *Sustained*: a log that was written before is read and folded at the pace at which its events are said to come, as the
 worker does it: whatever is there, at most a batch, in one transaction; the backlog is what has come and is not visible.
-The events are durable in the log; the state outlives any process, and a power cut has it built anew (decision 031). *Age*: an appender, a worker's fold and a reader are three processes; from the moment that ``append`` returned
-until a new snapshot has the event, polled each half millisecond. *Cold starts* are the real processes (parts/cold.py).
+The events are durable in the log; the state outlives any process, and a power cut has it built anew (decision 031).
+*Age*: an appender, a worker's fold and a reader are three processes; from the moment that ``append`` returned until a
+new snapshot has the event, polled each half millisecond. *Cold starts* are the real processes (parts/cold.py).
 
 Feast has no windows: it stores and reads one row a key, the latest, in SQLite. It runs in an environment of its own.
 """
