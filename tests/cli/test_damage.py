@@ -1,13 +1,17 @@
 """Damaged stores as a person meets them: the error names the command, and the command mends."""
 
+import shutil
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
 from mainspring.catalog import database
 from mainspring.core import load_config
+from mainspring.core.errors import FormatError
 from mainspring.core.run import Lease
 from mainspring.definitions import load_project
+from mainspring.definitions.values import Project
 from mainspring.events.history import History
 from mainspring.events.lake import Lake
 from mainspring.events.log import Log
@@ -64,12 +68,13 @@ def test_nothing_is_mended_under_a_running_worker(cli, loaded):
             assert (refused.code, refused.error["code"]) == (7, "MS-C010")
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbled", "emptied pages", "no database"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "garbled", "emptied pages", "no database"])
 def test_a_damaged_catalog_is_told_of_and_projected_anew_from_the_log(cli, loaded, damage):
     before = cli("status", "--json", "--last", "50", at=loaded).json
     file = catalog_file(loaded)
     whole = file.read_bytes()
     bytes_of = {
+        "empty": b"",
         "cut": whole[: len(whole) // 2 + 100],
         "garbled": whole[:100] + b"\xa7" * (len(whole) - 100),
         "emptied pages": whole[:4096] + bytes(len(whole) - 4096),
@@ -94,6 +99,41 @@ def test_a_catalog_without_a_file_is_made_by_the_same_command(cli, loaded):
         file.unlink()
     assert cli("catalog", "rebuild", "--json", at=loaded).json == {"decisions": 3, "aside": None}
     assert cli("plan", "--json", at=loaded).json["changes"] == 0
+
+
+@pytest.mark.parametrize("is_trimmed", [False, True])
+def test_a_catalog_that_is_gone_is_no_new_project(cli, loaded, is_trimmed):
+    for file in catalog_file(loaded).parent.glob("catalog.db*"):
+        file.unlink()
+    if is_trimmed:  # the lake has the decisions
+        shutil.rmtree(load_config(loaded).log_path)
+    for command in ("plan", "apply", "plan"):
+        told = cli(command, "--json", at=loaded)
+        assert (told.code, told.error["code"]) == (8, "MS-C044"), command
+        assert "mainspring catalog rebuild" in told.error["hint"]
+
+
+def test_events_that_a_definition_does_not_fit_are_told_of(loaded, tmp_path):
+    config = load_config(loaded)
+    project = load_project(config.definitions)
+    done = project.sources["done"]
+    fields = tuple(replace(f, kind="str") if f.name == "minutes" else f for f in done.fields)
+    broken = Project({**project.sources, "done": replace(done, fields=fields)}, {}, {})
+    with Log.open(config.log_path, config.limits.log_map_bytes) as log:
+        history = History(broken, log, Lake(tmp_path / "no lake"))
+        history.catch_up()
+        with pytest.raises(FormatError, match="column minutes") as caught:
+            history.tail("done")
+    assert caught.value.code == "MS-E904"
+
+
+def test_a_catalog_whose_maker_was_killed_is_made_by_the_next(cli, project, monkeypatch):
+    monkeypatch.setattr(database, "METADATA", None)
+    with pytest.raises(AttributeError):
+        database.Database.open(f"sqlite:///{catalog_file(project)}")
+    monkeypatch.undo()
+    catalog_file(project).write_bytes(b"")
+    assert cli("plan", at=project).code == 0
 
 
 def test_a_catalog_that_another_process_holds_is_said_to_be_in_use(cli, loaded, monkeypatch):

@@ -27,6 +27,8 @@ MEND = "stop what runs, then: mainspring catalog rebuild"
 METADATA = MetaData()
 META = Table("meta", METADATA, Column("key", String, primary_key=True), Column("value", String, nullable=False))
 _WRITES = "mainspring_writes"
+_MAKING = b"making"
+"""In the lock's file until a new catalog is made: an empty one is then its maker's, who was killed, and no damage."""
 _DAMAGE = (DatabaseError, sqlite3.DatabaseError)  # of a statement, and of what is said to a new connection
 _OF_BYTES = re.compile("disk I/O error|no such table|malformed")
 
@@ -148,6 +150,10 @@ def _prepare(engine: Engine, path: Path) -> None:
     handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
+        if not path.exists():
+            os.write(handle, _MAKING)
+        elif path.stat().st_size == 0 and os.fstat(handle).st_size == 0:
+            raise FormatError("MS-C043", "the catalog's file is damaged", where=str(path), why="it is empty", hint=MEND)
         raw = engine.raw_connection()
         try:
             raw.cursor().execute("PRAGMA journal_mode = WAL")
@@ -167,5 +173,6 @@ def _prepare(engine: Engine, path: Path) -> None:
                 where=str(path),
                 hint="use the release of Mainspring that wrote it",
             )
+        os.ftruncate(handle, 0)
     finally:
         os.close(handle)

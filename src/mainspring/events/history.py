@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from polars.exceptions import PolarsError
 
 from mainspring.core.errors import FormatError, NotFoundError
 from mainspring.core.names import did_you_mean
@@ -64,12 +65,8 @@ class _Buffer:
         if not self.rows:
             return
         columns = list(zip(*self.rows, strict=True)) + list(zip(*self.meta, strict=True))
-        frame = pl.DataFrame(
-            [
-                pl.Series(name, values, dtype=pl.Int64() if dtype == UTC_US else dtype, strict=True).cast(dtype)
-                for (name, dtype), values in zip(self.schema.items(), columns, strict=True)
-            ]
-        )
+        series = (_series(self.source, *one) for one in zip(self.schema.items(), columns, strict=True))
+        frame = pl.DataFrame(list(series))
         self.rows.clear()
         self.meta.clear()
         self.whole.clear()
@@ -316,6 +313,20 @@ class History:
         scratch = Path(f"{self._mark}.{os.getpid()}")
         scratch.write_text(str(offset), encoding="ascii")
         scratch.replace(self._mark)
+
+
+def _series(source: SourceDef, column: tuple[str, Any], values: Sequence[Any]) -> pl.Series:
+    name, dtype = column
+    try:
+        return pl.Series(name, values, dtype=pl.Int64() if dtype == UTC_US else dtype, strict=True).cast(dtype)
+    except (TypeError, PolarsError) as error:
+        raise FormatError(
+            "MS-E904",
+            f"stored events of {source.name} are not what its definition says: column {name}",
+            where=str(source.place),
+            why=str(error).strip().splitlines()[0],
+            hint="give the column its earlier type; mainspring plan says what else has changed",
+        ) from error
 
 
 def _fit(frame: pl.DataFrame, source: SourceDef, names: Sequence[str]) -> pl.DataFrame:

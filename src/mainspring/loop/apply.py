@@ -7,11 +7,14 @@ import signal
 from collections.abc import Iterator
 
 from mainspring.catalog import Catalog, Plan, plan
+from mainspring.catalog.database import MEND
 from mainspring.catalog.plan import Action, Line
 from mainspring.core import Config, content_hash, format_span
+from mainspring.core.errors import FormatError
 from mainspring.core.run import door_pid
 from mainspring.core.times import to_iso
 from mainspring.definitions import Project, load_project
+from mainspring.events.system import DECISION
 from mainspring.loop.costs import view_costs
 from mainspring.loop.desk import open_desk
 from mainspring.loop.impact import on_readers
@@ -19,8 +22,13 @@ from mainspring.loop.ledger import reload_gateway
 
 
 def plan_project(config: Config, project: Project) -> Plan:
-    """What an apply of ``project`` would change, and what it costs."""
+    """What an apply of ``project`` would change, and what it costs.
+
+    Raises:
+        FormatError: The catalog is gone, and log or lake hold decisions (MS-C044).
+    """
     with Catalog.open(config.catalog_url) as catalog:
+        _refuse_forgotten(config, catalog)
         earlier = {
             name: [one.description for one in catalog.definition_versions("sources", name)] for name in project.sources
         }
@@ -30,6 +38,31 @@ def plan_project(config: Config, project: Project) -> Plan:
     return Plan(
         (*found.lines, *readers, *_on_expressions(project), *_on_keep(config, project), *_on_otherwise(config, project))
     )
+
+
+def _refuse_forgotten(config: Config, catalog: Catalog) -> None:
+    """Refuse a catalog that knows no decision where there are some: any change would look like a new project's."""
+    from mainspring.events.lake import Lake
+
+    if catalog.decision_counts():
+        return
+    if DECISION.name in Lake(config.lake_path).sources() or _is_in_log(config, DECISION.name):
+        raise FormatError(
+            "MS-C044",
+            "the catalog knows nothing of what was decided",
+            where=config.catalog_url.removeprefix("sqlite:///"),
+            why="its file was removed, and log or lake hold decisions",
+            hint=MEND,
+        )
+
+
+def _is_in_log(config: Config, source: str) -> bool:
+    from mainspring.events.log import Log
+
+    if not (config.log_path / "data.mdb").exists():
+        return False
+    with Log.open(config.log_path, config.limits.log_map_bytes) as log:
+        return source in log.counts()
 
 
 def _on_otherwise(config: Config, project: Project) -> Iterator[Line]:
