@@ -2,6 +2,8 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -60,6 +62,32 @@ def test_a_damaged_table_is_found_and_mended_by_the_commands_that_the_error_name
     assert (again.code, again.error["code"]) == (5, "MS-E314")
 
 
+def test_a_table_whose_own_log_was_removed_is_told_of_and_mended(cli, loaded):
+    before = count(cli, loaded)
+    table = load_config(loaded).lake_path / "done"
+    shutil.rmtree(table / "_delta_log")
+    error = count(cli, loaded)
+    assert (error["code"], error["where"]) == ("MS-E903", str(table))
+    assert "mainspring lake rebuild" in error["hint"]
+    shown = cli("lake", "check", at=loaded)
+    assert shown.code == 8
+    assert "None" not in shown.out
+    assert "mainspring lake rebuild done" in shown.out
+    done = cli("lake", "rebuild", "done", "--json", at=loaded)
+    assert (done.code, done.json["lost"]) == (0, None)
+    assert count(cli, loaded) == before
+
+
+def test_mending_compiles_nothing(cli, loaded):
+    (file,) = (load_config(loaded).lake_path / "done").glob("*.parquet")
+    file.write_bytes(b"")
+    for argv in (["lake", "rebuild", "done"], ["catalog", "rebuild"]):
+        code = f"import sys\nfrom mainspring.cli import app\napp.run([*{argv}, '-C', sys.argv[1]])\n"
+        code += "assert 'numba' not in sys.modules"
+        done = subprocess.run([sys.executable, "-c", code, str(loaded)], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
 def test_nothing_is_mended_under_a_running_worker(cli, loaded):
     config = load_config(loaded)
     with Lease(config.run / "worker.lock"):
@@ -88,6 +116,7 @@ def test_a_damaged_catalog_is_told_of_and_projected_anew_from_the_log(cli, loade
     done = cli("catalog", "rebuild", "--json", at=loaded)
     assert (done.code, done.json["decisions"]) == (0, 3)
     assert done.json["aside"].endswith(".damaged")
+    assert list(file.parent.glob("catalog.db.new*")) == []
     after = cli("status", "--json", "--last", "50", at=loaded).json
     assert [one["kind"] for one in after["decisions"]] == ["apply", "ingest", "ingest"]
     assert all(one in after["decisions"] for one in before["decisions"])

@@ -1,14 +1,23 @@
 """Damaged files of the lake: each is refused in words, and mended with nothing lost that is anywhere."""
 
+import shutil
+
+import polars as pl
+import pyarrow.parquet as pq
 import pytest
+from polars.exceptions import PolarsError
 
 from mainspring.core import ManualClock
 from mainspring.core.errors import FormatError, NotFoundError, RefusedError
 from mainspring.events.history import History
 from mainspring.events.lake import Lake
 from mainspring.events.log import Draft, Log
-from mainspring.events.mending import faults, rebuild
+from mainspring.events.mark import NAME as MARK
+from mainspring.events.mark import Mark, read_mark
+from mainspring.events.mending import faults, rebuild, unsummed
 from mainspring.events.sql import Sql
+from mainspring.events.sums import NAME as SUMS
+from mainspring.events.sums import read_sums
 
 MAP = 1 << 26
 NOON_US = 1_362_139_200_000_000
@@ -201,3 +210,168 @@ def test_only_a_damaged_table_is_made_anew(store):
         store.mend()
     with pytest.raises(NotFoundError, match=r"MS-E313(.|\n)*did you mean 'arrived'"):
         faults(store.lake, "arrivd")
+
+
+# --- bits that flip ---------------------------------------------------------------------------------------------------
+
+
+def flip(path, column="delay_min"):
+    """Flip one bit inside a page of a column such that Parquet's reader does not notice, and reads other values."""
+    whole, before = path.read_bytes(), pl.read_parquet(path)
+    metadata = pq.read_metadata(path).row_group(0)
+    chunk = next(c for i in range(metadata.num_columns) if (c := metadata.column(i)).path_in_schema == column)
+    first = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
+    for place in range(first + chunk.total_compressed_size - 1, first, -1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            after = pl.read_parquet(path)
+        except (PolarsError, OSError):
+            continue
+        if after.height == before.height and not after.equals(before):
+            return
+    raise AssertionError("every flipped bit was noticed")
+
+
+def test_a_bit_that_flips_inside_a_page_is_seen_though_its_reader_does_not(store):
+    file = store.files()[1]
+    flip(file)
+    assert store.ids() == ALL  # nobody who only reads notices
+    (fault,) = faults(store.lake, "arrived")
+    assert (fault.path, fault.why, fault.rows) == (file.name, "its bytes are not those that were written", ROWS)
+    assert (store.mend().lost, faults(store.lake, "arrived") if store.table.exists() else []) == (0, [])
+    store.flush()
+    assert faults(store.lake, "arrived") == []
+    assert unsummed(store.lake, "arrived") == 0
+    with store.log() as log:
+        history = History(store.project, log, store.lake)
+        assert history.frame("arrived", ["delay_min"])["delay_min"].to_list() == [float(i) for i in range(len(ALL))]
+
+
+def test_what_a_changed_file_says_is_lost_rather_than_believed(store):
+    flip(store.files()[1])
+    store.trim(COMMITS * ROWS)
+    done = store.mend()
+    assert (done.rows, done.lost) == ((COMMITS - 1) * ROWS - 1, ROWS)
+    assert store.ids() == [*ALL[:ROWS], *ALL[2 * ROWS :]]
+
+
+def test_a_changed_file_is_not_joined_with_others_into_one_that_looks_whole(store, caplog):
+    flip(store.files()[1])
+    with pytest.raises(FormatError, match="its bytes are not those that were written"):
+        store.lake.compact("arrived")
+    with pytest.raises(FormatError, match="its bytes are not those that were written"):
+        store.lake.retain("arrived", NOON_US + 1)
+    with store.log() as log:
+        history = History(store.project, log, store.lake)
+        history.compact("arrived")
+        assert history.retain("arrived", NOON_US + 1) == 0
+    assert len(caplog.records) == 2
+
+
+def test_files_that_compaction_made_have_checksums_too_and_those_that_are_gone_have_none(store):
+    store.lake.compact("arrived")
+    assert unsummed(store.lake, "arrived") == 0
+    (file,) = store.files()[-1:]
+    for old in store.files()[:-1]:
+        old.unlink()
+    store.send(COMMITS * ROWS, 1)
+    store.flush()
+    assert read_sums(store.table).keys() == {path.name for path in store.files()}
+    flip(file)
+    assert [one.path for one in faults(store.lake, "arrived")] == [file.name]
+
+
+def test_files_from_before_there_were_checksums_get_one_with_the_next_commit(store):
+    (store.table / SUMS).unlink()
+    assert (faults(store.lake, "arrived"), unsummed(store.lake, "arrived")) == ([], COMMITS)
+    store.send(COMMITS * ROWS, 1)
+    store.flush()
+    assert unsummed(store.lake, "arrived") == 0
+
+
+def test_checksums_that_are_damaged_themselves_accuse_no_file(store):
+    sums = store.table / SUMS
+    sums.write_bytes(sums.read_bytes().replace(b"a", b"b"))
+    assert (faults(store.lake, "arrived"), unsummed(store.lake, "arrived")) == ([], COMMITS)
+
+
+# --- a table whose own log was taken away -----------------------------------------------------------------------------
+
+
+def unlog(store):
+    shutil.rmtree(store.table / "_delta_log")
+
+
+def empty_log(store):
+    for path in (store.table / "_delta_log").iterdir():
+        path.unlink()
+
+
+def all_of_it(store):
+    shutil.rmtree(store.table)
+
+
+@pytest.mark.parametrize("taken", [unlog, empty_log, all_of_it])
+def test_a_table_without_its_log_is_not_taken_for_a_new_one(store, taken):
+    taken(store)
+    for ask in (store.ids, store.flush, lambda: store.lake.frame("arrived")):
+        with pytest.raises(FormatError, match=r"MS-E903(.|\n)*_delta_log(.|\n)*mainspring lake rebuild"):
+            ask()
+    assert store.lake.sources() == ("arrived",)
+    assert faults(store.lake, "arrived")
+    done = store.mend()
+    assert (done.rows, done.lost) == (0, None)
+    assert store.ids() == ALL
+    store.flush()
+    assert (store.ids(), faults(store.lake, "arrived")) == (ALL, [])
+
+
+def test_what_the_log_has_no_more_is_found_in_the_files_of_a_table_without_its_log(store):
+    store.lake.compact("arrived")
+    store.trim(COMMITS * ROWS)
+    unlog(store)
+    assert store.mend().rows == COMMITS * ROWS - 1
+    store.flush()
+    assert store.ids() == ALL
+
+
+@pytest.mark.parametrize("taken", [unlog, empty_log, all_of_it])
+def test_a_writer_notices_that_the_log_was_taken_away_under_it(store, taken):
+    with store.log() as log:
+        history = History(store.project, log, store.lake)
+        history.catch_up()
+        store.send(COMMITS * ROWS, 5)
+        history.catch_up()
+        taken(store)
+        with pytest.raises(FormatError, match=r"MS-E903(.|\n)*_delta_log"):
+            history.flush()
+    assert not list((store.table / "_delta_log").glob("*.json"))
+
+
+def test_of_two_tables_without_a_log_the_second_is_still_known_after_the_first_was_mended(store):
+    with store.log(writable=True) as log:
+        weather = store.project.sources["weather"]
+        log.append([Draft(weather, ("EWR", 5.0, False, NOON_US, NOON_US))], store.clock)
+    store.flush()
+    unlog(store)
+    shutil.rmtree(store.root / "lake" / "weather" / "_delta_log")
+    store.mend()
+    with pytest.raises(FormatError, match=r"weather(.|\n)*_delta_log"):
+        store.ids()
+
+
+def test_a_writer_killed_before_its_first_commit_leaves_no_table(store):
+    folder = store.root / "lake" / "weather"
+    folder.mkdir()
+    (folder / "part-0.parquet").write_bytes(b"")
+    assert store.ids() == ALL
+    assert store.lake.sources() == ("arrived",)
+
+
+def test_a_mark_that_says_only_how_far_the_lake_is_complete_is_read(store):
+    (store.root / "lake" / MARK).write_text("50")
+    assert read_mark(store.root / "lake") == Mark(50)
+    assert store.ids() == ALL
+    for text in ("", "nothing", "\xff"):
+        (store.root / "lake" / MARK).write_text(text, encoding="latin-1")
+        assert read_mark(store.root / "lake") == Mark()

@@ -17,6 +17,8 @@ import msgspec
 from mainspring.core.errors import UnavailableError
 from mainspring.core.names import check_name
 
+WORKER_LEASE = "worker.lock"
+"""In the run folder: held by the worker, and by whoever does its work while there is none."""
 _SHARED = "internal.token"
 
 

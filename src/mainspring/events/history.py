@@ -7,9 +7,7 @@ calls ``flush``; one that only reads never does.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -21,12 +19,11 @@ from mainspring.definitions.expressions import UTC_US, polars_type
 from mainspring.definitions.values import Field, Project, SourceDef
 from mainspring.events.lake import META_SCHEMA, Lake, Pin
 from mainspring.events.log import Log
+from mainspring.events.mark import Mark, read_mark, write_mark
 from mainspring.events.record import Record, Shape, known_length, stored_default
 from mainspring.events.system import all_sources
 from mainspring.events.versions import UNTIL_SCHEMA, with_untils
 
-MARK = "_flushed"
-"""A file in the lake's folder: the offset up to which everything is in the lake."""
 _PAGE = 20_000
 _MOST_FRAMES = 32
 _log = logging.getLogger(__name__)
@@ -125,7 +122,6 @@ class History:
     def __init__(self, project: Project, log: Log, lake: Lake) -> None:
         self._log = log
         self._lake = lake
-        self._mark = lake.path / MARK
         self._sources = all_sources(project.sources)
         self._buffers: dict[str, _Buffer] = {}
         self._offset = self._flushed = 0
@@ -236,7 +232,8 @@ class History:
         reached = min(waiting, default=self._offset)
         if reached > self._flushed:
             self._flushed = reached
-            self._write_mark(reached)
+            tables = {name for name, buffer in self._buffers.items() if buffer.lake_offset}
+            write_mark(self._lake.path, Mark(reached, read_mark(self._lake.path).tables | tables))
         return written
 
     def compact(self, source_name: str) -> None:
@@ -249,10 +246,16 @@ class History:
     def retain(self, source_name: str, since_us: int, pins: Sequence[Pin] = ()) -> int:
         """Delete what is older from the lake and from here: only the process that owns the lake.
 
+        A damaged table is told of, and left.
+
         Returns:
             How many rows were deleted.
         """
-        deleted = self._lake.retain(source_name, since_us, pins)
+        try:
+            deleted = self._lake.retain(source_name, since_us, pins)
+        except FormatError as error:
+            _log.error("what is not kept any more is not deleted: %s", error)
+            return 0
         if deleted:
             buffer = self._buffer(source_name)
             buffer.loaded, buffer.frames = False, []
@@ -261,7 +264,7 @@ class History:
 
     def _start(self) -> None:
         # The mark first: a lake that is written meanwhile is ahead of it, which each table knows of itself.
-        self._flushed = max(self._read_mark(), self._log.first_offset() - 1)
+        self._flushed = max(read_mark(self._lake.path).offset, self._log.first_offset() - 1)
         self._offset = self._flushed
         self._buffers = {name: _Buffer(source) for name, source in self._sources.items()}
         for name, buffer in self._buffers.items():
@@ -299,20 +302,6 @@ class History:
         if buffer is None:
             raise NotFoundError("MS-E201", f"no source is named {name!r}", hint=did_you_mean(name, self._buffers))
         return buffer
-
-    def _read_mark(self) -> int:
-        """Where to read on. Losing the mark costs time, never an event: each table knows what it has."""
-        try:
-            text = self._mark.read_text(encoding="ascii").strip()
-        except FileNotFoundError:
-            text = ""
-        return int(text) if text.isdigit() else 0
-
-    def _write_mark(self, offset: int) -> None:
-        self._lake.path.mkdir(parents=True, exist_ok=True)
-        scratch = Path(f"{self._mark}.{os.getpid()}")
-        scratch.write_text(str(offset), encoding="ascii")
-        scratch.replace(self._mark)
 
 
 def _series(source: SourceDef, column: tuple[str, Any], values: Sequence[Any]) -> pl.Series:

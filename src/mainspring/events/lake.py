@@ -21,12 +21,15 @@ from polars.exceptions import PolarsError
 from mainspring.core.errors import ConfigError, FormatError, UnavailableError
 from mainspring.core.names import check_name
 from mainspring.definitions.expressions import UTC_US
+from mainspring.events.mark import read_mark
+from mainspring.events.sums import changed, note_sums
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as pa_dataset
 
 APP = "mainspring-log"
+CHANGED = "its bytes are not those that were written"
 META_SCHEMA: dict[str, Any] = {
     "_offset": pl.Int64(),
     "_id": pl.String(),
@@ -38,6 +41,9 @@ Fill = tuple[Sequence[str], pl.Expr]
 _ATTEMPTS = 3
 _CHECKPOINT = 100
 """Commits from before a checkpoint are not read any more; the library makes one after as many."""
+_JOINED_BYTES = 104_857_600
+"""Files below this size are joined into larger ones."""
+_GONE = "its own log (_delta_log) is gone"
 _ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 _WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 
@@ -75,10 +81,11 @@ class Lake:
         self._tables: dict[str, _Table] = {}
 
     def sources(self) -> tuple[str, ...]:
-        """Names of the sources that have a table."""
+        """Names of the sources that have a table, or had one whose log was taken away."""
         if not self.path.is_dir():
             return ()
-        return tuple(sorted(p.name for p in self.path.iterdir() if (p / "_delta_log").is_dir()))
+        there = {p.name for p in self.path.iterdir() if (p / "_delta_log").is_dir()}
+        return tuple(sorted(there | read_mark(self.path).tables))
 
     def append(
         self, source: str, frame: pl.DataFrame, last_offset: int, fills: Mapping[str, Fill] | None = None
@@ -104,6 +111,7 @@ class Lake:
                 self._commit(source, rows, last_offset, fills or {})
             except CommitFailedError:
                 continue  # another process was first: look again at what is in
+            note_sums(self.path / source, self._files(source))
             return rows.height
         raise UnavailableError("MS-E310", f"others keep writing to the lake's table {source}", where=str(self.path))
 
@@ -125,7 +133,10 @@ class Lake:
         known = {f.name: str(f.type) for f in table.delta.schema().fields}
         changes = [_filled(fill, known).alias(name) for name, fill in fills.items() if name not in known]
         widened = [name for name, dtype in rows.schema.items() if dtype == pl.Float64 and _is_int(known.get(name, ""))]
-        older = self.frame(source) if changes or widened else None
+        older = None
+        if changes or widened:
+            self._refuse_changed(source)
+            older = self.frame(source)
         if older is not None:
             # Once, in one step: afterwards a row without such a column looks like one that had null in it, and into a
             # column of whole numbers Delta would write the whole part of a float without a word.
@@ -156,6 +167,7 @@ class Lake:
         if table.delta is not None:
             known = table.delta.version()
             with _reading(table.path):
+                _refuse_gone(table.path, known)
                 table.delta.update_incremental()
                 _refuse_empty(table.path, known, table.delta.version())
 
@@ -236,8 +248,10 @@ class Lake:
         ]
         predicate = " AND ".join([f"_time < {_moment(since_us)}", *kept])
         before = self.count(source)[0]
+        self._refuse_changed(source)
         with _reading(self.path / source):
             delta.delete(predicate, writer_properties=_WRITER)
+        note_sums(self.path / source, self._files(source))
         return before - self.count(source)[0]
 
     def compact(self, source: str) -> int:
@@ -251,10 +265,20 @@ class Lake:
         table = self._table(source)
         if table.delta is None:
             return 0
+        self._refuse_changed(source, below_bytes=_JOINED_BYTES)
         with _reading(table.path):
-            joined = int(table.delta.optimize.compact(writer_properties=_WRITER)["numFilesRemoved"])
+            done = table.delta.optimize.compact(target_size=_JOINED_BYTES, writer_properties=_WRITER)
         table.delta.vacuum(dry_run=False)
-        return joined
+        note_sums(table.path, self._files(source))
+        return int(done["numFilesRemoved"])
+
+    def _refuse_changed(self, source: str, below_bytes: int | None = None) -> None:
+        """Refuse to write rows anew that are read from changed bytes: their new file would be as good as any."""
+        files = self._files(source)
+        if below_bytes is not None:
+            files = [path for path in files if path.exists() and path.stat().st_size < below_bytes]
+        for path in changed(self.path / source, files):
+            raise damaged(path, CHANGED)
 
     def _table(self, source: str) -> _Table:
         found = self._tables.get(source)
@@ -264,6 +288,8 @@ class Lake:
             with _reading(path):
                 with suppress(TableNotFoundError):  # killed before the first commit
                     delta = DeltaTable(str(path)) if (path / "_delta_log").is_dir() else None
+                if delta is None and source in read_mark(self.path).tables:
+                    raise damaged(path, _GONE)
                 if delta is not None:
                     _refuse_empty(path, delta.version() - _CHECKPOINT, delta.version())
             found = self._tables[source] = _Table(path, delta)
@@ -292,6 +318,13 @@ def damaged(path: Path, why: str) -> FormatError:
         why=why,
         hint="mainspring lake check says what of it, mainspring lake rebuild SOURCE mends it",
     )
+
+
+def _refuse_gone(path: Path, version: int) -> None:
+    """Refuse a table whose log was taken away since it was last looked at: a commit would begin another one."""
+    log = path / "_delta_log"
+    if not any((log / name).exists() for name in (f"{version:020d}.json", "_last_checkpoint")):
+        raise damaged(path, _GONE)
 
 
 def _refuse_empty(path: Path, first: int, last: int) -> None:

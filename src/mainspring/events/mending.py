@@ -21,9 +21,10 @@ from polars.exceptions import PolarsError
 
 from mainspring.core.errors import NotFoundError, RefusedError
 from mainspring.core.names import did_you_mean
-from mainspring.events.history import MARK
-from mainspring.events.lake import APP, Lake
+from mainspring.events.lake import APP, CHANGED, Lake
 from mainspring.events.log import Log
+from mainspring.events.mark import Mark, read_mark, write_mark
+from mainspring.events.sums import changed, read_sums
 
 ASIDE = "_damaged"
 _LOG = "_delta_log"
@@ -52,14 +53,14 @@ class Mended:
         rows: Rows from before the log's beginning that the new table has; the worker adds what the log has.
         from_log: The offset that the log is read from again.
         lost: Rows from before it that no file has any more; None if nobody knows how many there were.
-        aside: Where the damaged table is.
+        aside: Where the damaged table is; None when its folder was gone.
     """
 
     source: str
     rows: int
     from_log: int
     lost: int | None
-    aside: str
+    aside: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -109,6 +110,17 @@ def faults(lake: Lake, source: str) -> list[Fault]:
     return _faults(folder, _commits(folder))
 
 
+def unsummed(lake: Lake, source: str) -> int:
+    """How many files of a table have no checksum yet: changed bytes of theirs may not be seen.
+
+    Raises:
+        NotFoundError: The lake has no such table (MS-E313).
+    """
+    folder = _folder(lake, source)
+    known = read_sums(folder)
+    return sum(path not in known for path, _ in _commits(folder).present)
+
+
 def rebuild(lake: Lake, source: str, log: Log, now_us: int) -> Mended:
     """Make a damaged table anew. Only while no process writes the lake; the next worker reads the log again.
 
@@ -135,17 +147,22 @@ def rebuild(lake: Lake, source: str, log: Log, now_us: int) -> Mended:
     if not commits.faults and len(counts) == len(commits.present):
         there = {*found["_offset"].to_list(), *_offsets(log, source, commits.offset)}
         lost = max(sum(counts) - len(there), 0)
+    tables = read_mark(lake.path).tables
+    write_mark(lake.path, Mark(0, tables))  # first: whoever is killed below, the log is read from its beginning
     aside = lake.path / ASIDE / f"{source}-{now_us}"
     scratch = lake.path / ASIDE / f"{source}-{now_us}.new"
     scratch.mkdir(parents=True)
     if kept.height:
         Lake(scratch).append(source, kept, first_offset - 1)
-    folder.rename(aside)
+    was_there = folder.exists()
+    if was_there:
+        folder.rename(aside)
     if kept.height:
         (scratch / source).rename(folder)
+    else:
+        write_mark(lake.path, Mark(0, tables - {source}))
     scratch.rmdir()
-    (lake.path / MARK).unlink(missing_ok=True)
-    return Mended(source, kept.height, first_offset, lost, str(aside))
+    return Mended(source, kept.height, first_offset, lost, str(aside) if was_there else None)
 
 
 def _folder(lake: Lake, source: str) -> Path:
@@ -196,7 +213,11 @@ def _files(commit: int, line: Mapping[str, Any]) -> Iterator[_File]:
 
 def _faults(folder: Path, commits: _Commits) -> list[Fault]:
     found = list(commits.faults)
+    wrong = {*changed(folder, [folder / path for path, _ in commits.present])}
     for path, rows in commits.present:
+        if folder / path in wrong:
+            found.append(Fault(path, CHANGED, rows))
+            continue
         try:
             n = pl.read_parquet(folder / path, glob=False, hive_partitioning=False).height
         except (PolarsError, OSError) as error:
@@ -212,15 +233,21 @@ def _salvaged(folder: Path, commits: _Commits) -> pl.DataFrame:
 
     A file that only compaction removed holds rows of the table, for as long as nothing was deleted after it. Where a
     commit cannot be read, a file that no other one names may be of it: of a writer that was killed, its rows came
-    again, and an event is known by its offset.
+    again, and an event is known by its offset. Of these the newest says what holds: a later one may have been made anew
+    of earlier ones. A file whose bytes have changed says nothing: what it would be read as nobody wrote.
     """
     named = {one.path for one in commits.files}
     present = [path for path, _ in commits.present]
     deleted = max((one.commit for one in commits.files if not one.is_add and one.changes), default=-1)
     merged = [f.path for f in commits.files if not f.is_add and not f.changes and f.commit > deleted]
-    unnamed = [p.name for p in sorted(folder.glob("*.parquet")) if p.name not in named] if commits.faults else []
+    others = [p for p in folder.glob("*.parquet") if p.name not in named] if commits.faults else []
+    unnamed = [p.name for p in sorted(others, key=lambda p: p.stat().st_mtime_ns, reverse=True)]
+    paths = list(dict.fromkeys((*present, *merged, *unnamed)))
+    wrong = {*changed(folder, [folder / path for path in paths])}
     frames = []
-    for path in dict.fromkeys((*present, *merged, *unnamed)):
+    for path in paths:
+        if folder / path in wrong:
+            continue
         try:
             frames.append(pl.read_parquet(folder / path, glob=False, hive_partitioning=False))
         except (PolarsError, OSError):

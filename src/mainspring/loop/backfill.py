@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from mainspring.catalog import Catalog
 from mainspring.core import Clock, Config
 from mainspring.core.errors import UnavailableError
-from mainspring.core.run import Lease
+from mainspring.core.run import WORKER_LEASE, Lease
 from mainspring.definitions import Project, ViewDef
 from mainspring.events.log import Log
 from mainspring.loop.builds import CATCH_UP, Build, begin
@@ -17,7 +17,6 @@ from mainspring.loop.desk import open_desk
 from mainspring.loop.ledger import Ledger
 from mainspring.loop.telling import ask_worker
 
-LEASE = "worker.lock"
 LOOK_S = 0.2
 
 
@@ -56,7 +55,7 @@ def backfill(
     Raises:
         UnavailableError: The worker that was to do it has gone (MS-L165).
     """
-    lease = Lease(config.run / LEASE)
+    lease = Lease(config.run / WORKER_LEASE)
     if lease.acquire():
         try:
             ask(config, project, view, now_us=clock.now_us(), actor=actor)
@@ -112,7 +111,7 @@ def _watched(config: Config, view: ViewDef) -> Iterator[Build]:
     """How far the running worker has come, until it says that it has built the version."""
     label, pause = f"{view.name}@{view.version}", threading.Event()
     build = Build(view.name, view.version)
-    lease = Lease(config.run / LEASE)
+    lease = Lease(config.run / WORKER_LEASE)
     with Catalog.open(config.catalog_url) as catalog:
         while label in asked_anew(catalog):
             if lease.acquire():

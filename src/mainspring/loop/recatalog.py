@@ -9,13 +9,12 @@ from sqlalchemy.engine import make_url
 
 from mainspring.catalog import Catalog
 from mainspring.core import Config, UnavailableError
-from mainspring.core.run import Lease, door_pid
+from mainspring.core.run import WORKER_LEASE, Lease, door_pid
 from mainspring.definitions import Project
 from mainspring.events.history import History
 from mainspring.events.lake import Lake
 from mainspring.events.log import Log
 from mainspring.events.system import DECISION
-from mainspring.loop.backfill import LEASE
 
 DOORS = ("intake", "gateway")
 
@@ -49,7 +48,7 @@ def rebuild_catalog(config: Config, project: Project, now_us: int) -> Rebuilt:
         if pid is not None:
             what = f"the {door} runs (pid {pid}) and has the catalog open"
             raise UnavailableError("MS-L111", what, hint="stop it: it would go on with the earlier file")
-    lease = Lease(config.run / LEASE)
+    lease = Lease(config.run / WORKER_LEASE)
     lease.require("the catalog")
     try:
         path = Path(make_url(config.catalog_url).database or "")
@@ -60,6 +59,7 @@ def rebuild_catalog(config: Config, project: Project, now_us: int) -> Rebuilt:
         aside = path.with_name(f"{path.name}.{now_us}.damaged")
         was_there = _move(path, aside)
         _move(scratch, path)
+        scratch.with_name(f"{scratch.name}.lock").unlink(missing_ok=True)
         return Rebuilt(n, str(aside) if was_there else None)
     finally:
         lease.release()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from mainspring.catalog import Catalog
 from mainspring.core import Clock, Config, SharedClock, UnavailableError
 from mainspring.core.collector import paused, rest_what_is_loaded
-from mainspring.core.run import Lease, internal_token, read_door, remove_door, write_door
+from mainspring.core.run import WORKER_LEASE, Lease, internal_token, read_door, remove_door, write_door
 from mainspring.core.traces import traces_of
 from mainspring.definitions import Project, ViewDef, load_project
 from mainspring.events.client import IntakeClient
@@ -26,7 +26,7 @@ from mainspring.events.log import Log
 from mainspring.events.wake import Wake
 from mainspring.features import Folder, OnlineStore, warm_up
 from mainspring.features.fold import label_of
-from mainspring.loop.backfill import LEASE, say_built
+from mainspring.loop.backfill import say_built
 from mainspring.loop.builds import Build, Builds, begin
 from mainspring.loop.consumers import asked_anew, needed_views
 from mainspring.loop.controller import Controller
@@ -58,7 +58,7 @@ def run_worker(config: Config, project: Project, clock: Clock, stop: threading.E
         stop: Set by a signal.
     """
     config.run.mkdir(parents=True, exist_ok=True)
-    lease = Lease(config.run / LEASE)
+    lease = Lease(config.run / WORKER_LEASE)
     while not lease.acquire(wait=False):
         if stop.wait(0.2):
             return

@@ -1,0 +1,68 @@
+"""Checksums of the files of a table of the lake: a bit that flips on a disk is seen, where Parquet reads another value.
+
+They are kept in one file beside those that they are of, whose first line is the checksum of the others. It is written
+by the process that writes the table, right after the commit that brought the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+NAME = "_sums"
+_BYTES = 16
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """Checksums in a table's folder, by the files' paths in it; none where they cannot be trusted themselves."""
+    try:
+        first, _, rest = (folder / NAME).read_text(encoding="utf-8").partition("\n")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return {}
+    if first != _of_text(rest):
+        return {}
+    pairs = (line.split(" ", 1) for line in rest.splitlines())
+    return {path: found for found, path in pairs}
+
+
+def note_sums(folder: Path, files: Iterable[Path]) -> int:
+    """Keep checksums of those files that have none, and forget those of files that are gone.
+
+    Args:
+        folder: The table's.
+        files: In it.
+
+    Returns:
+        How many were new.
+    """
+    known = read_sums(folder)
+    new = {name: _of_file(path) for path in files if (name := _name(folder, path)) not in known and path.exists()}
+    if new:
+        kept = {name: found for name, found in known.items() if (folder / name).exists()} | new
+        rest = "".join(f"{found} {name}\n" for name, found in sorted(kept.items()))
+        scratch = folder / f"{NAME}.{os.getpid()}"
+        scratch.write_text(f"{_of_text(rest)}\n{rest}", encoding="utf-8")
+        scratch.replace(folder / NAME)
+    return len(new)
+
+
+def changed(folder: Path, files: Iterable[Path]) -> list[Path]:
+    """Those of some files of a table whose bytes are not what was written; a file that is gone is not among them."""
+    known = read_sums(folder)
+    named = ((path, known.get(_name(folder, path))) for path in files)
+    return [path for path, found in named if found is not None and path.exists() and _of_file(path) != found]
+
+
+def _name(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _of_text(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=_BYTES).hexdigest()
+
+
+def _of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_BYTES)).hexdigest()
