@@ -142,6 +142,14 @@ def test_a_catalog_that_is_gone_is_no_new_project(cli, loaded, is_trimmed):
         assert "mainspring catalog rebuild" in told.error["hint"]
 
 
+def test_a_project_that_was_loaded_before_it_was_applied_is_a_new_one(cli, project, rides, lines, monkeypatch):
+    monkeypatch.setattr("mainspring.training.tracking.Tracking.create_schema", lambda _: None)
+    asked, _ = rides(20)
+    assert cli("ingest", lines("asked.jsonl", asked), "--source", "asked", at=project).code == 0
+    assert cli("plan", at=project).code == 0
+    assert cli("apply", at=project).code == 0
+
+
 def test_events_that_a_definition_does_not_fit_are_told_of(loaded, tmp_path):
     config = load_config(loaded)
     project = load_project(config.definitions)

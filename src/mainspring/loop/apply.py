@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from mainspring.catalog import Catalog, Plan, plan
 from mainspring.catalog.database import MEND
@@ -20,12 +21,15 @@ from mainspring.loop.desk import open_desk
 from mainspring.loop.impact import on_readers
 from mainspring.loop.ledger import reload_gateway
 
+if TYPE_CHECKING:
+    from mainspring.events.record import Record
+
 
 def plan_project(config: Config, project: Project) -> Plan:
     """What an apply of ``project`` would change, and what it costs.
 
     Raises:
-        FormatError: The catalog is gone, and log or lake hold decisions (MS-C044).
+        FormatError: The catalog is gone, and log or lake hold an apply (MS-C044).
     """
     with Catalog.open(config.catalog_url) as catalog:
         _refuse_forgotten(config, catalog)
@@ -41,12 +45,8 @@ def plan_project(config: Config, project: Project) -> Plan:
 
 
 def _refuse_forgotten(config: Config, catalog: Catalog) -> None:
-    """Refuse a catalog that knows no decision where there are some: any change would look like a new project's."""
-    from mainspring.events.lake import Lake
-
-    if catalog.decision_counts():
-        return
-    if DECISION.name in Lake(config.lake_path).sources() or _is_in_log(config, DECISION.name):
+    """Refuse a catalog that knows of no apply where there was one: any change would look like a new project's."""
+    if "apply" not in catalog.decision_counts() and _was_applied(config):
         raise FormatError(
             "MS-C044",
             "the catalog knows nothing of what was decided",
@@ -56,13 +56,30 @@ def _refuse_forgotten(config: Config, catalog: Catalog) -> None:
         )
 
 
-def _is_in_log(config: Config, source: str) -> bool:
+def _was_applied(config: Config) -> bool:
+    """Whether log or lake hold an apply; files may be loaded, and keys made, before the first one."""
+    from mainspring.events.lake import Lake
     from mainspring.events.log import Log
 
+    lake = Lake(config.lake_path)
+    decided = lake.frame(DECISION.name, ["kind"]) if DECISION.name in lake.sources() else None
+    if decided is not None and "apply" in decided["kind"]:
+        return True
     if not (config.log_path / "data.mdb").exists():
         return False
     with Log.open(config.log_path, config.limits.log_map_bytes) as log:
-        return source in log.counts()
+        if DECISION.name not in log.counts():
+            return False
+        after = 0
+        while records := log.read(after):
+            if any(one.source == DECISION.name and _kind(one) == "apply" for one in records):
+                return True
+            after = records[-1].offset
+    return False
+
+
+def _kind(record: Record) -> Any:
+    return record.values[record.columns.index("kind")]
 
 
 def _on_otherwise(config: Config, project: Project) -> Iterator[Line]:
