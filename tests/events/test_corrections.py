@@ -215,6 +215,16 @@ def test_history_shows_until_when_each_version_held_whether_it_is_in_the_lake_or
         assert frame["_until_known_at"].to_list() == expected
 
 
+def test_a_correction_is_seen_by_whoever_had_looked_before_it_came(tmp_path, log, send):
+    history = History(Project({"paid": PAID}, {}, {}), log, Lake(tmp_path / "lake"))
+    send(("a", "insert", 1.0))
+    for n in (1, 2, 3):
+        history.catch_up()
+        assert history.frame("paid")["_until_offset"].to_list() == [*range(2, n + 1), None]
+        assert history.frame("paid", ["amount", "_until_offset"]).height == n
+        send(("a", "update", n + 1.0))
+
+
 def test_a_correction_that_is_mended_becomes_known_when_it_is_replayed_and_supersedes_what_came_before(
     tmp_path, log, clock, send
 ):

@@ -3,6 +3,8 @@
 The commands are those of docs/reference/checks.md, "When a source goes wrong".
 """
 
+import getpass
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from flightdays import DAY_US, HOUR_US, STREAM_US, Days, cli, prepare
+from flightdays import DAY_US, HOUR_US, STREAM_US, Days, cli, happened, prepare
 
 from mainspring.cli.app import run
 
@@ -101,6 +103,77 @@ def test_wrong_units_are_found_within_a_day_and_no_row_that_is_left_has_seen_the
     assert accepted.meta.counts.left_out == 0
     assert accepted.meta.counts.rows > left.meta.counts.rows
     assert differing(accepted, clean).height > 100
+
+
+def declare_corrections(days, command, patch):
+    """Let arrivals be corrected from now on."""
+    path = days.config.definitions
+    op = '    op: Annotated[str, ms.one_of("insert", "update", "delete")] = "insert"\n'
+    text = path.read_text().replace('time="arrived_at"', 'time="arrived_at", corrects="op"')
+    path.write_text(text.replace("    arrived_at: datetime\n", f"    arrived_at: datetime\n{op}"))
+    patch.setattr("mainspring.training.tracking.Tracking.create_schema", lambda _: None)
+    command("apply")
+
+
+def is_undone(days, clean, mended_us, since_us):
+    """What is left are the rows of a world without the fault, but for those that were asked while it was believed."""
+    after = days.training_set()
+    assert differing(after, clean).is_empty()
+    missing = clean.frame.join(after.frame, on="_unit", how="anti")
+    assert missing["_t"].is_between(since_us, mended_us).all()
+    return missing.height
+
+
+def is_served_as_replayed(command):
+    """What is live is what a replay makes of the log, key by key."""
+    for view, *key in (("route", "UA", "LAX"), ("base", "UA", "EWR"), ("dest", "ORD")):
+        found = command("features", "diff", view, *key)
+        assert (found["different"], found["unavailable"]) == (0, 0)
+
+
+def test_wrong_units_are_undone_by_a_mend_once_the_source_has_corrections(days, clean, command, monkeypatch, capsys):
+    book = days.stream(1, fault=changed(arr_delay_min=lambda row: row["arr_delay_min"] * 60.0))
+    (one,) = days.incidents()
+    mend = ("checks", "mend", one.incident_id, "--with-expr", "arr_delay_min=arr_delay_min / 60", "--reason", "seconds")
+    assert run([*mend, "--json", "-C", str(days.config.root)]) == 5
+    refused = json.loads(capsys.readouterr().err)
+    assert (refused["code"], 'corrects="op"' in refused["hint"]) == ("MS-E141", True)
+    declare_corrections(days, command, monkeypatch)
+    shown = command(*mend, "--dry-run")
+    assert (shown["sent"], shown["would_send"], shown["unchanged"]) == (0, book["accepted"] - still(days), still(days))
+    assert days.incidents()[0].closed_us is None
+    done = command(*mend)
+    assert (done["sent"], done["examples"]) == (shown["would_send"], shown["examples"])
+    (one,) = days.incidents()
+    assert (one.closing, one.numbers["until_us"] - one.opened_us) == ("seconds", DAY_US)
+    mended_us = one.closed_us
+    assert [(d.actor, d.reason) for d in days.catalog.decisions("mend")] == [(getpass.getuser(), "seconds")]
+    again = command(*mend)
+    assert (again["sent"], again["done_before"]) == (0, done["sent"])
+    days.stream(2)
+    assert [found.incident_id for found in days.incidents()] == [one.incident_id]
+    assert 400 < is_undone(days, clean, mended_us, BAD_US) < 1_200
+    is_served_as_replayed(command)
+
+
+def still(days):
+    """Arrivals of the bad day that are right in any unit."""
+    return sum(row["arr_delay_min"] == 0 for row in happened("arrived", BAD_US, BAD_US + DAY_US))
+
+
+def test_events_of_a_frozen_sensor_are_withdrawn(days, clean, command, monkeypatch):
+    declare_corrections(days, command, monkeypatch)
+    days.stream(1, fault=lambda rows, hour: [[row | {"air_time_min": 123.0} if hour > 5 else row for row in rows]])
+    (one,) = days.incidents()
+    mend = ("checks", "mend", one.incident_id, "--withdraw", "--where", "air_time_min == 123", "--reason", "frozen")
+    done = command(*mend)
+    assert done["sent"] > 500
+    assert done["unchanged"] > 50
+    days.stream(2)
+    assert len(days.incidents()) == 1
+    after = days.training_set()
+    assert after.meta.counts.excluded - clean.meta.counts.excluded > 500  # flights that never arrived
+    is_served_as_replayed(command)
 
 
 def test_a_renamed_column_waits_in_quarantine_and_replayed_it_counts_as_if_nothing_had_been(days, clean, command):

@@ -88,3 +88,18 @@ def test_what_has_been_corrected_reaches_no_farther_than_its_correction(world, f
     assert (
         short.frame.filter(pl.col("_t") >= corrected_us).height > long.frame.filter(pl.col("_t") >= corrected_us).height
     )
+
+
+def test_what_was_asked_after_a_mend_is_not_reached_and_labels_due_after_it_count(world, training_set, folder, window):
+    """The mend found nothing else to correct: events stand as they came, and are right."""
+    mended_us = window.until_us + HOUR_US
+    mended = replace(window, mended_us=mended_us)
+    before = build(world.model, world.frames, folder, now_us=world.end_us, bad=[window])
+    after = build(world.model, world.frames, folder, now_us=world.end_us, bad=[mended])
+    assert same_rows(after, training_set)
+    assert before.meta.counts.rows < after.meta.counts.rows < training_set.meta.counts.rows
+    missing = training_set.frame.join(after.frame, on="_unit", how="anti")
+    assert ((missing["_t"] < mended_us) | (missing["_mature_at"] < mended_us)).all()
+    asked_later = training_set.frame.filter(pl.col("_t") >= mended_us).height
+    assert after.frame.filter(pl.col("_t") >= mended_us).height == asked_later
+    assert after.meta.bad == (mended,)

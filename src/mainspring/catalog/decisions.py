@@ -26,6 +26,7 @@ KINDS = (
     "incident_open",
     "incident_close",
     "incident_accept",
+    "mend",
     "retrain",
     "drift",
     "performance",

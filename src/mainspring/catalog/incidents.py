@@ -58,19 +58,27 @@ class BadWindow:
     Attributes:
         column: What is wrong; None for the source as a whole.
         until_us: None while it goes on.
+        mended_us: When the last of its events had been corrected by a mend; None if they stand as they came.
     """
 
     source: str
     column: str | None
     from_us: int
     until_us: int | None
+    mended_us: int | None = None
 
 
 def bad_windows(connection: Connection, sources: Iterable[str]) -> tuple[BadWindow, ...]:
     """Windows of some sources that failed a blocking check, in the order they began."""
     names = set(sources)
     return tuple(
-        BadWindow(one.source, one.column, one.opened_us, one.numbers.get("until_us", one.closed_us))
+        BadWindow(
+            one.source,
+            one.column,
+            one.opened_us,
+            one.numbers.get("until_us", one.closed_us),
+            one.numbers.get("mended_us"),
+        )
         for one in listed(connection)
         if one.kind == "check"
         and one.source in names
@@ -120,6 +128,24 @@ def accept(connection: Connection, decision: Decision) -> str:
         return f"no incident {decision.subject}"
     closing = {} if one.closed_us is not None else {"closed_us": decision.at_us, "closing": decision.reason}
     _change(connection, one, one.numbers | {"accepted_us": decision.at_us}, **closing)
+    return ""
+
+
+def mend(connection: Connection, decision: Decision) -> str:
+    """Note that the events of an incident's window have been corrected: closes it if it is open.
+
+    What was known before stays what it was, so the window is bad until then, also if somebody had accepted it.
+    """
+    if decision.subject is None:
+        return ""
+    one = find(connection, decision.subject)
+    if one is None:
+        return f"no incident {decision.subject}"
+    numbers = {key: value for key, value in one.numbers.items() if key != "accepted_us"}
+    numbers.setdefault("until_us", decision.numbers["until_us"])
+    numbers["mended_us"] = max(numbers.get("mended_us", 0), decision.numbers["mended_us"])
+    closing = {} if one.closed_us is not None else {"closed_us": decision.at_us, "closing": decision.reason}
+    _change(connection, one, numbers, **closing)
     return ""
 
 

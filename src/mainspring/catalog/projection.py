@@ -104,6 +104,7 @@ _ACTIONS: dict[str, Callable[[Connection, Decision], str]] = {
     "incident_open": incidents.open,
     "incident_close": incidents.close,
     "incident_accept": incidents.accept,
+    "mend": incidents.mend,
     "key_create": keys.create,
     "key_revoke": keys.revoke,
     "checks": checks.record,
@@ -112,6 +113,7 @@ _OF_A_MODEL = {"dataset", "version"} | _ROUTING
 _NEEDS = {
     "apply": definitions.NEEDED,
     "checks": ("results",),
+    "mend": ("source", "until_us", "mended_us"),
     "dataset": ("hash", "path"),
     "version": ("version", "path"),
     "release": ("version",),

@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 
 from mainspring.cli import terminal
 from mainspring.cli.options import DEFAULT, Options
+from mainspring.cli.pairs import Pairs, pair, value
 from mainspring.cli.people import actor
 from mainspring.cli.workspace import Workspace
 from mainspring.core.errors import MainspringError, NotFoundError
@@ -24,8 +25,15 @@ Examples:
   mainspring checks list
   mainspring checks run                     look now, write nothing; exit code 1 if one fails
   mainspring checks history arrived_volume
-  mainspring checks accept check-arrived-dep_delay_min-1709251200000000 --reason "new unit\"""",
+  mainspring checks accept check-arrived-dep_delay_min-1709251200000000 --reason "new unit"
+  mainspring checks mend check-arrived-arr_delay_min-1709251200000000 --reason "sent in seconds" \\
+      --with-expr "arr_delay_min=arr_delay_min / 60" --dry-run
+  mainspring checks mend check-arrived-air_time_min-1709251200000000 --reason "stood still" \\
+      --set air_time_min=null --where "air_time_min == 123"
+  mainspring checks mend arrived --since 2024-03-01T04:00Z --until 2024-03-01T09:30Z \\
+      --withdraw --reason "another airport's feed\"""",
 )
+EXAMPLES = 10
 
 
 @app.command
@@ -124,6 +132,83 @@ def accept(incident: str, /, *, reason: Annotated[str, Parameter()], options: Op
             reason=f"accepted: {reason}",
         )
     terminal.answer(options, {"accepted": incident}, terminal.text(f"{incident} is right, and closed"))
+
+
+@app.command
+def mend(  # noqa: PLR0913  an option a repair
+    target: str,
+    /,
+    *,
+    reason: Annotated[str, Parameter()],
+    with_expr: Pairs = (),
+    set: Pairs = (),
+    where: str = "",
+    withdraw: Annotated[bool, Parameter(negative="")] = False,
+    since: str | None = None,
+    until: str | None = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    options: Options = DEFAULT,
+) -> None:
+    """Correct the accepted events of a bad window, and close its incident.
+
+    A correction is an event of its own, which counts from now on, live and in replay; what came stays as it came. The
+    same command again changes nothing; another mend of the same window begins from what came.
+
+    Args:
+        target: An incident of a check, as ``mainspring status`` shows it, or a source.
+        reason: Why, for the record.
+        with_expr: COLUMN=FORMULA over the event's columns: amount="amount / 100".
+        set: COLUMN=VALUE, in JSON or as text.
+        where: A formula; only events of which it is true.
+        withdraw: Take the events back: what their rows said before holds again, or nothing.
+        since: When the first became known that are wrong; the incident's window without it.
+        until: When the first became known that are right again.
+        dry_run: Show what would be sent, and send nothing.
+        options: Where the project is, and how to answer.
+    """
+    from mainspring.events.amending import Amendment
+    from mainspring.loop.mends import Asked
+    from mainspring.loop.mends import mend as make
+
+    workspace = Workspace(options.project)
+    amendment = Amendment(
+        dict(pair(one, "--with-expr") for one in with_expr),
+        {column: value(text) for column, text in (pair(one, "--set") for one in set)},
+        where,
+        withdraw,
+    )
+    span = (None if text is None else workspace.now_us(text) for text in (since, until))
+    asked = Asked(target, amendment, actor(), reason, *span)
+    done = make(workspace.config, workspace.project, workspace.clock, asked, dry_run=dry_run)
+    window, plan = done.window, done.plan
+    miscounted = [f"{one.model}@{one.version}" for one in done.rests]
+    data = {
+        "source": window.source,
+        "since": to_iso(window.since_us),
+        "until": to_iso(window.until_us),
+        "incident": window.incident,
+        "sent": done.sent,
+        "would_send": len(plan.changes) if dry_run else 0,
+        "done_before": len(plan.done),
+        "unchanged": plan.unchanged,
+        "corrected_since": plan.later,
+        "examples": [{"id": one.ident, "columns": one.columns} for one in plan.changes[:EXAMPLES]],
+        "miscounted_by": miscounted,
+    }
+    rows = []
+    for one in plan.changes[:EXAMPLES]:
+        came, becomes = zip(*one.columns.values(), strict=True) if one.columns else (("a row",), ("none",))
+        rows.append((one.ident, ", ".join(one.columns), ", ".join(map(str, came)), ", ".join(map(str, becomes))))
+    parts = [terminal.table((window.source, "column", "came as", "becomes"), rows)] if rows else []
+    word = "would be sent" if dry_run else "were sent"
+    said = f"{len(plan.changes):,} corrections of {window.source} {word}"
+    said += f"; {plan.unchanged:,} events stay as they came" if plan.unchanged else ""
+    said += f"; {len(plan.done):,} had been corrected so before" if plan.done else ""
+    said += f"; {plan.later:,} have been corrected otherwise since, and are left alone" if plan.later else ""
+    if window.incident is not None and not dry_run and (plan.changes or plan.done):
+        said += f"; {window.incident} is closed"
+    notes = [terminal.text(f"{name} would count them as further events") for name in miscounted]
+    terminal.answer(options, data, *parts, terminal.text(said), *notes)
 
 
 def _known(name: str, workspace: Workspace) -> None:

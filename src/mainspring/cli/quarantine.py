@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 
 from mainspring.cli import terminal
 from mainspring.cli.options import DEFAULT, Options
+from mainspring.cli.pairs import Pairs, pair, value
 from mainspring.cli.workspace import Workspace
 from mainspring.core.times import to_iso
 
@@ -27,7 +28,6 @@ Examples:
   mainspring quarantine discard arrived --only 17 --reason "a test of the sender's"
   mainspring quarantine discard arrived --all --reason 'sent twice: the feed of 3 March'""",
 )
-Pairs = Annotated[tuple[str, ...], Parameter(consume_multiple=False, negative="")]
 Numbers = Annotated[tuple[int, ...], Parameter(consume_multiple=False, negative="")]
 
 
@@ -105,12 +105,12 @@ def replay(  # noqa: PLR0913  an option a repair
     workspace = Workspace(options.project)
     workspace.source(source)
     mend: dict[str, Any] = {
-        "rename": dict(_pair(one, "--rename") for one in rename),
+        "rename": dict(pair(one, "--rename") for one in rename),
         "drop": list(drop),
-        "cast": dict(_pair(one, "--cast") for one in cast),
-        "scale": {column: _number(text) for column, text in (_pair(one, "--scale") for one in scale)},
-        "compute": dict(_pair(one, "--with-expr") for one in with_expr),
-        "set": {column: _value(text) for column, text in (_pair(one, "--set") for one in set)},
+        "cast": dict(pair(one, "--cast") for one in cast),
+        "scale": {column: _number(text) for column, text in (pair(one, "--scale") for one in scale)},
+        "compute": dict(pair(one, "--with-expr") for one in with_expr),
+        "set": {column: value(text) for column, text in (pair(one, "--set") for one in set)},
         "only": list(only),
     }
     done = _ask(workspace, f"/quarantine/{source}/replay", mend)
@@ -179,15 +179,6 @@ def _described(held: Any) -> dict[str, Any]:
     }
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
-    from mainspring.core.errors import ConfigError
-
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise ConfigError("MS-C066", f"{option} {text} is no NAME=VALUE", hint=f"{option} column=value")
-    return name, value
-
-
 def _number(text: str) -> float:
     from mainspring.core.errors import ConfigError
 
@@ -195,13 +186,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise ConfigError("MS-C066", f"--scale by {text!r}, which is no number") from None
-
-
-def _value(text: str) -> str | int | float | bool | None:
-    """A value in JSON (``3.5``, ``true``, ``null``, ``"3.5"``); what is no such JSON is a text."""
-    import msgspec
-
-    try:
-        return msgspec.json.decode(text.encode(), type=str | int | float | bool | None)
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        return text

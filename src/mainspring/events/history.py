@@ -190,6 +190,7 @@ class History:
     def _with_untils(self, buffer: _Buffer, wanted: frozenset[str], columns: Iterable[str] | None) -> pl.DataFrame:
         needed = frozenset(wanted | {"_id", "_known_at", "_offset", buffer.source.corrects or ""}) - {*UNTIL_SCHEMA}
         self._load(buffer, needed)
+        buffer.settle()  # what was made of earlier rows is let go of
         key = needed | {*UNTIL_SCHEMA}
         if key not in buffer.whole:
             buffer.whole[key] = with_untils(buffer.frame(needed), buffer.source)

@@ -16,18 +16,18 @@ import polars as pl
 
 from mainspring.catalog import Catalog, Decision, Incident
 from mainspring.core import Config, MainspringError, to_iso
-from mainspring.definitions import CheckDef, Project
+from mainspring.definitions import CheckDef, Project, SourceDef
 from mainspring.definitions.expressions import UTC_US
 from mainspring.events.history import History
 from mainspring.events.lake import Lake
 from mainspring.events.log import Counts, Log
-from mainspring.loop.incidents import Change
+from mainspring.loop.incidents import CHECK, SHIFT, Change
 from mainspring.loop.ledger import Ledger
+from mainspring.loop.mends import mends
 from mainspring.loop.schedule import boundaries
 from mainspring.monitoring.checks import Finding, Sent, Window, decide, evaluate, look_back_us
 from mainspring.monitoring.shifts import Evidence, gathered
 
-KIND, SHIFT = "check", "shift"
 _log = logging.getLogger(__name__)
 SQL_US = 10_000_000
 """How long a check's query may take: others wait for it."""
@@ -56,7 +56,8 @@ class Checker:
         self._columns: dict[str, set[str]] = defaultdict(set)
         for check in project.checks.values():
             named = {check.column, check.limit("by"), *check.limit("columns", ())} - {None}
-            self._columns[check.source.name] |= {"_time", "_known_at"} | named
+            corrected = {"_offset", check.source.corrects} if check.source.corrects is not None else set()
+            self._columns[check.source.name] |= {"_time", "_known_at"} | named | corrected
             if check.target is not None:
                 self._columns[check.target.name] |= {check.limit("to_column"), "_known_at"}
         spans = {c.every_us for c in project.checks.values()}
@@ -108,7 +109,7 @@ class Checker:
         since_us = at_us - check.every_us
         for one in self._catalog.incidents(source=check.source.name):
             is_over = one.closed_us is not None and one.closed_us <= since_us
-            is_older = one.kind == KIND and one.column is None and one.opened_us < since_us
+            is_older = one.kind == CHECK and one.column is None and one.opened_us < since_us
             if not is_over and one.opened_us < at_us and (one.kind == "contract" or is_older):
                 return one.incident_id
         return None
@@ -125,16 +126,27 @@ class Checker:
         source, back_us = check.source.name, look_back_us(check)
         if (source, back_us) not in frames:
             within = (known < _instant(at_us)) & (known >= _instant(at_us - back_us))
-            frames[source, back_us] = self._history.frame(source, self._columns[source]).filter(within)
+            frames[source, back_us] = self._sent_rows(check.source).filter(within)
         events = frames[source, back_us]
         if check.kind == "freshness" and events.is_empty():
-            frame = self._history.frame(check.source.name, self._columns[check.source.name])
-            events = frame.filter(known < _instant(at_us))
+            events = self._sent_rows(check.source).filter(known < _instant(at_us))
         targets = None
         if check.target is not None:
             other = self._history.frame(check.target.name, self._columns[check.target.name])
             targets = other.filter(known < _instant(at_us))[check.limit("to_column")]
         return Window(at_us, check.every_us, events, targets, self._sent(check), self._bad(check))
+
+    def _sent_rows(self, source: SourceDef) -> pl.DataFrame:
+        """What a source's sender says of rows: neither deletes, which say nothing, nor what a person has mended."""
+        frame = self._history.frame(source.name, self._columns[source.name])
+        if source.corrects is None:
+            return frame
+        is_said = pl.col(source.corrects).ne_missing("delete")
+        for one in mends(self._catalog):
+            if one.window.source == source.name:
+                for first, last in one.ranges:
+                    is_said &= ~pl.col("_offset").is_between(first, last)
+        return frame.filter(is_said)
 
     def _sent(self, check: CheckDef) -> Sent | None:
         """What the door has counted since the last look."""
@@ -153,7 +165,7 @@ class Checker:
         return [
             (one.opened_us, one.closed_us if one.closed_us is not None else 1 << 62)
             for one in self._catalog.incidents(source=check.source.name)
-            if (one.kind == KIND and one.column == check.column and "accepted_us" not in one.numbers)
+            if (one.kind == CHECK and one.column == check.column and "accepted_us" not in one.numbers)
             or (one.kind == "contract" and check.kind == "volume")
         ]
 
@@ -236,7 +248,7 @@ def changes(
     An incident is closed by the checks that failed in it: once each has passed a window. What none of them can tell
     (too few events) leaves it open.
     """
-    known = {(one.source, one.column): one for one in open_incidents if one.kind == KIND}
+    known = {(one.source, one.column): one for one in open_incidents if one.kind == CHECK}
     refused = {one.source for one in open_incidents if one.kind == "contract"}
     about: dict[tuple[str, str | None], list[CheckDef]] = defaultdict(list)
     for check in checks:
@@ -251,7 +263,7 @@ def changes(
             said = "; ".join(f"{check.kind}: {findings[check.name].reason}" for check in failed)
             held = "; labels, trainings and promotions that depend on it are held" if blocking else ""
             numbers: dict[str, Any] = {
-                "kind": KIND,
+                "kind": CHECK,
                 "source": source,
                 "column": column,
                 "checks": [check.name for check in failed],
@@ -259,13 +271,13 @@ def changes(
                 "opened_us": at_us - max(check.every_us for check in failed),
                 "seen_us": at_us,
             }
-            incident_id = f"{KIND}-{source}-{column or 'all'}-{at_us}"
+            incident_id = f"{CHECK}-{source}-{column or 'all'}-{at_us}"
             out.append(Change("incident_open", incident_id, source, f"{place}: {said}{held}", numbers))
         elif one is not None and not failed:
             asked = [check for check in own if check.name in one.numbers.get("checks", ())]
             if asked and all(findings[check.name].state == "pass" for check in asked):
                 passed_us = at_us - max(check.every_us for check in asked)
-                numbers = {"kind": KIND, "source": source, "column": column, "closed_us": at_us, "until_us": passed_us}
+                numbers = {"kind": CHECK, "source": source, "column": column, "closed_us": at_us, "until_us": passed_us}
                 reason = f"{place} passed the window until {to_iso(at_us)}"
                 out.append(Change("incident_close", one.incident_id, source, reason, numbers))
     return out
@@ -282,7 +294,7 @@ def shift_changes(
 
     One is closed by the first window that leaves no evidence.
     """
-    known = {(one.source, one.column): one for one in open_incidents if one.kind in (KIND, SHIFT)}
+    known = {(one.source, one.column): one for one in open_incidents if one.kind in (CHECK, SHIFT)}
     out = []
     for check in checks:
         found, source, column = evidence.get(check.name), check.source.name, check.column
@@ -311,7 +323,7 @@ def blocked(catalog: Catalog, sources: Iterable[str]) -> Incident | None:
         (
             one
             for one in catalog.incidents(is_open=True)
-            if one.kind == KIND and one.source in names and one.numbers.get("blocking")
+            if one.kind == CHECK and one.source in names and one.numbers.get("blocking")
         ),
         None,
     )

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from mainspring.catalog import Incident
 from mainspring.events.log import Counts
 
+CHECK, SHIFT = "check", "shift"
+"""Kinds of incidents of checks: a window that failed, and a small shift that lasts."""
 OPEN_AT = 10
 OPEN_AT_SHARE, LEAST_BROKEN = 0.2, 3
 WINDOW_US = 3_600_000_000

@@ -15,15 +15,16 @@ import polars as pl
 from mainspring.catalog import BadWindow
 from mainspring.definitions import ModelDef, SourceDef, ViewDef
 from mainspring.events.versions import UNTIL_KNOWN_AT
+from mainspring.training.labels import Bad
 
 _ENDLESS = np.iinfo(np.int64).max
 
 
-def of_label(model: ModelDef, windows: Sequence[BadWindow]) -> list[tuple[int, int | None]]:
-    """Spans of knowing in which an outcome says nothing of its unit."""
+def of_label(model: ModelDef, windows: Sequence[BadWindow]) -> list[Bad]:
+    """Spans of knowing in which an outcome says nothing of its unit, and when they were mended."""
     label = model.label
     read = {label.on, *label.value.inputs}
-    return [(w.from_us, w.until_us) for w in windows if w.source == label.source.name and _is_of(w, read)]
+    return [(w.from_us, w.until_us, w.mended_us) for w in windows if w.source == label.source.name and _is_of(w, read)]
 
 
 def reached(
@@ -35,7 +36,8 @@ def reached(
     """Which requests are themselves of a bad window, or have features that look back to one: bool[n].
 
     A feature without a window or a ``ttl`` remembers for ever: of those only the window's own rows count. Where every
-    event of the window has been corrected, its reach ends with the last correction.
+    event of the window has been corrected, or a mend said which of them were wrong, its reach ends with the last
+    correction.
 
     Args:
         model: What the requests are rows of.
@@ -55,6 +57,7 @@ def reached(
         if back:
             end = until if window.until_us is None else until + max(back)
             end = min(end, _corrected_us(window, frames.get(window.source)))
+            end = end if window.mended_us is None else min(end, window.mended_us)
             out |= (known > window.from_us) & (t < end)
     return out
 

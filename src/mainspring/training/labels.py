@@ -14,6 +14,9 @@ from mainspring.events.versions import UNTIL_KNOWN_AT
 Hold = tuple[int, int | None]
 """An incident on the label's source: opened and, unless it is still open, closed, in microseconds."""
 
+Bad = tuple[int, int | None, int | None]
+"""What became known from the first moment until the second was wrong, and stood so until the third; None for ever."""
+
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -23,7 +26,7 @@ def outcomes(
     events: pl.DataFrame,
     now_us: int,
     holds: Sequence[Hold] = (),
-    bad: Sequence[Hold] = (),
+    bad: Sequence[Bad] = (),
 ) -> pl.DataFrame:
     """What became of each unit, as far as it may be said at ``now_us``.
 
@@ -39,7 +42,8 @@ def outcomes(
             ``_until_known_at``.
         now_us: As of when. A label is mature once its moment has come.
         holds: Incidents on the label's source; they may overlap.
-        bad: Spans of knowing whose outcomes are wrong: a unit with such an outcome is excluded.
+        bad: Spans of knowing whose outcomes are wrong: a unit with such an outcome is excluded, unless the span had
+            been mended when its label matured.
 
     Returns:
         One row a unit, in order: ``matured`` (bool), ``mature_at_us`` (int64, null while held by an open incident),
@@ -57,8 +61,9 @@ def outcomes(
     y[known] = values[found[known]]
     if bad and len(events):
         said_at = events["_known_at"].to_numpy()[found]
-        for since, until in bad:
-            y[known & (said_at >= since) & (said_at < (_NEVER if until is None else until))] = np.nan
+        for since, until, mended in bad:
+            is_within = (said_at >= since) & (said_at < (_NEVER if until is None else until))
+            y[known & is_within & (mature_at < (_NEVER if mended is None else mended))] = np.nan
     if not isinstance(label.otherwise, Exclude):
         y[matured & ~known] = float(label.otherwise)
     offsets = np.full(len(units), -1, np.int64)

@@ -1,0 +1,108 @@
+"""``mainspring checks mend``: accepted events are corrected, by whom and why is kept, and nothing is lost."""
+
+import getpass
+
+import pytest
+
+from mainspring.core import load_config
+from mainspring.core.times import parse_time
+from mainspring.definitions import load_project
+from mainspring.loop.desk import open_desk
+
+SPAN = ("--since", "2024-01-01T06:00:00Z", "--until", "2024-01-01T12:00:00Z")
+HALVES = ("--with-expr", "minutes=minutes / 2", "--reason", "sent twice as long")
+
+
+@pytest.fixture
+def corrected(cli, project, rides, lines, monkeypatch):
+    """A project whose finished rides can be corrected, with two days of them."""
+    monkeypatch.setattr("mainspring.training.tracking.Tracking.create_schema", lambda _: None)
+    definitions = project / "definitions.py"
+    text = definitions.read_text().replace('time="done_at"', 'time="done_at", corrects="op"')
+    op = '    op: Annotated[str, ms.one_of("insert", "update", "delete")] = "insert"\n'
+    text = text.replace("    done_at: datetime\n", f"    done_at: datetime\n{op}")
+    definitions.write_text("from typing import Annotated\n" + text)
+    assert cli("apply", at=project).code == 0
+    _, done = rides(144)
+    assert cli("ingest", lines("done.jsonl", done), "--source", "done", at=project).code == 0
+    return project
+
+
+def total(cli, project):
+    return cli("sql", "select count(*) as n, sum(minutes) as m from done", "--json", at=project).json["rows"][0]
+
+
+def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(cli, corrected):
+    before = total(cli, corrected)
+    shown = cli("checks", "mend", "done", *SPAN, *HALVES, "--dry-run", "--json", at=corrected)
+    assert (shown.code, shown.json["sent"], len(shown.json["examples"])) == (0, 0, 10)
+    assert shown.json["would_send"] > 10
+    was, becomes = shown.json["examples"][0]["columns"]["minutes"]
+    assert becomes == was / 2
+    text = cli("checks", "mend", "done", *SPAN, *HALVES, "--dry-run", at=corrected).out
+    assert f"{shown.json['would_send']} corrections of done would be sent" in text
+    assert total(cli, corrected) == before
+    assert "mend" not in {one["kind"] for one in cli("status", "--json", at=corrected).json["decisions"]}
+
+
+def test_a_mend_is_recorded_and_every_version_is_kept(cli, corrected):
+    before = total(cli, corrected)
+    done = cli("checks", "mend", "done", *SPAN, *HALVES, "--json", at=corrected)
+    assert done.code == 0, done.err
+    sent = done.json["sent"]
+    after = total(cli, corrected)
+    assert after["n"] == before["n"]
+    assert after["m"] < before["m"]
+    query = "select count(*) as n, count(distinct _id) as ids from done__versions"
+    assert cli("sql", query, "--json", at=corrected).json["rows"] == [{"n": before["n"] + sent, "ids": before["n"]}]
+    (decision,) = [one for one in cli("status", "--json", at=corrected).json["decisions"] if one["kind"] == "mend"]
+    assert (decision["actor"], decision["reason"]) == (getpass.getuser(), "sent twice as long")
+    again = cli("checks", "mend", "done", *SPAN, *HALVES, "--json", at=corrected).json
+    assert (again["sent"], again["done_before"]) == (0, sent)
+    other = cli("checks", "mend", "done", *SPAN, "--withdraw", "--reason", "not ours", "--json", at=corrected).json
+    assert other["sent"] == sent + done.json["unchanged"]
+    assert total(cli, corrected)["n"] == before["n"] - other["sent"]
+
+
+def test_what_is_to_be_mended_is_said_or_asked_for(cli, corrected):
+    for argv, code in (
+        (("done", *HALVES), "MS-L171"),
+        (("dnoe", *SPAN, *HALVES), "MS-L170"),
+        (("asked", *SPAN, "--set", "km=1", "--reason", "x"), "MS-E141"),
+        (("done", *SPAN, "--reason", "x"), "MS-E140"),
+        (("done", "--since", "yesterday", "--until", "2024-01-02", *HALVES), "MS-C076"),
+        (("done", *SPAN, "--set", "minutes", "--reason", "x"), "MS-C066"),
+    ):
+        told = cli("checks", "mend", *argv, "--json", at=corrected)
+        assert (told.error["code"], told.code != 0) == (code, True), argv
+    assert "done" in cli("checks", "mend", "dnoe", *SPAN, *HALVES, "--json", at=corrected).error["hint"]
+
+
+def release(project, view_version, name):
+    """Say that a version of the model was trained on a version of its view, and serves."""
+    config = load_config(project)
+    with open_desk(config, load_project(config.definitions)) as desk:
+        numbers = {"version": name, "path": f"packages/{name}", "views": {"city": view_version}}
+        at_us = parse_time("2024-02-01")
+        desk.ledger.decide("version", f"version-{name}", at_us, model="is_late", numbers=numbers)
+        desk.ledger.decide("release", f"release-{name}", at_us, model="is_late", numbers={"version": name})
+        desk.ledger.decide("promote", f"promote-{name}", at_us, model="is_late", numbers={"version": name})
+
+
+def test_a_release_that_would_count_corrections_twice_is_named_and_nothing_is_sent(cli, project, corrected, rides):
+    config = load_config(corrected)
+    now = load_project(config.definitions).views["city"].version
+    text = config.definitions.read_text()
+    config.definitions.write_text(text.replace(', corrects="op"', ""))
+    plain = load_project(config.definitions).views["city"].version
+    assert plain != now
+    assert cli("apply", at=corrected).code == 0
+    config.definitions.write_text(text)
+    assert cli("apply", at=corrected).code == 0
+    release(corrected, plain, "old")
+    told = cli("checks", "mend", "done", *SPAN, *HALVES, "--json", at=corrected)
+    assert (told.code, told.error["code"]) == (5, "MS-L172")
+    assert "is_late old (champion)" in told.error["error"]
+    release(corrected, now, "new")
+    done = cli("checks", "mend", "done", *SPAN, *HALVES, "--json", at=corrected)
+    assert (done.code, done.json["miscounted_by"]) == (0, ["is_late@old"])
