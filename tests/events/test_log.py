@@ -46,6 +46,25 @@ def test_offsets_start_at_one_and_rise_without_gaps_across_sources_and_refusals(
     assert (log.first_offset(), log.last_offset()) == (1, 3)
 
 
+def test_a_stretch_is_what_was_read_of_some_sources_and_how_far_it_goes(tmp_path, log, arrived, weather, clock):
+    with Log.open(tmp_path / "log", MAP) as reader:
+        assert reader.stretch(0, {"arrived"}) is None
+        for i in range(7):
+            now = clock.now_us() + 1_000
+            clock.set(now)
+            draft = Draft(arrived, row(f"a{i}", now)) if i % 3 == 0 else Draft(weather, ("EWR", None, False, now, now))
+            log.append([draft], clock)
+        every = reader.read(0)
+        for sources in ({"arrived"}, {"weather"}, {"arrived", "weather"}, {"nobody"}):
+            for after, limit in ((0, 100), (0, 3), (2, 2), (4, 100)):
+                found = reader.stretch(after, sources, limit)
+                covered = every[after : after + limit]
+                assert found.records == [r for r in covered if r.source in sources]
+                assert (found.first, found.last) == (covered[0].offset, covered[-1].offset)
+                assert found.known_at_us == covered[-1].known_at_us
+        assert reader.stretch(7, {"arrived"}) is None
+
+
 def test_live_events_become_known_in_the_order_of_the_log_even_if_the_clock_stands_still_or_goes_back(
     log, arrived, clock
 ):

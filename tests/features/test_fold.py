@@ -2,6 +2,7 @@
 
 import itertools
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from streams import (
 )
 
 from mainspring.core.errors import BackPressureError, NotFoundError, RefusedError
+from mainspring.events.record import Stretch
 from mainspring.features import body, state
 from mainspring.features.fold import Folder
 from mainspring.features.layout import GRACE_US
@@ -238,6 +240,35 @@ def test_records_of_other_sources_move_the_offset_only(store):
     other = type(other)(1, "elsewhere", "v", None, 0, 0, 0, (), ())
     assert Folder([FINITE], store).fold([other]) == 1
     assert read_live(store, FINITE, [("a",)], [50])[2] == 1
+
+
+def test_records_that_are_left_out_because_no_view_reads_them_change_nothing_but_the_offset_and_the_clock(tmp_path):
+    other = {"source": "another", "version": "v0"}
+    records = [
+        msgspec.structs.replace(one, **other) if i % 3 == 1 else one
+        for i, one in enumerate(record(i + 1, "ab"[i % 2], float(i), i * MINUTE_US) for i in range(60))
+    ]
+    states = []
+    for name in ("all", "some"):
+        with OnlineStore.open(tmp_path / name, 1 << 24, writable=True) as store:
+            fold = Folder(VIEWS, store)
+            for first in range(0, 60, 7):
+                part = records[first : first + 7]
+                if name == "all":
+                    fold.fold(part)
+                else:
+                    whole = Stretch.of(part)
+                    mine = [r for r in part if r.source in fold.sources]
+                    fold.fold_stretch(Stretch(mine, whole.first, whole.last, whole.known_at_us))
+            with pytest.raises(RefusedError, match="MS-F305"):
+                fold.fold_stretch(Stretch([], 62, 70, 0))
+            root = store.root()
+            found = [read_live(store, view, [("a",), ("b",)], [60 * MINUTE_US] * 2) for view in VIEWS]
+            states.append((root.offset, root.clock_us, found))
+    assert states[0][:2] == states[1][:2] == (60, 59 * MINUTE_US)
+    for one, other in zip(states[0][2], states[1][2], strict=True):
+        assert not np.isnan(one[0]).all()
+        np.testing.assert_equal(one, other)
 
 
 def test_a_record_of_an_older_contract_version_is_read_by_its_columns(store):

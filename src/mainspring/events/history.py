@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 from polars.exceptions import PolarsError
 
+from mainspring.core.collector import paused
 from mainspring.core.errors import FormatError, NotFoundError
 from mainspring.core.names import did_you_mean
 from mainspring.definitions.expressions import UTC_US, polars_type
@@ -26,6 +27,8 @@ from mainspring.events.versions import UNTIL_SCHEMA, with_untils
 
 _PAGE = 20_000
 _MOST_FRAMES = 32
+_SETTLED_ROWS = 4_096
+"""Rows are made a frame while the processor's cache still has them: a page at once takes up to four times as long."""
 _log = logging.getLogger(__name__)
 _COMPACT_AFTER = 64
 
@@ -144,18 +147,20 @@ class History:
 
     def catch_up(self) -> int:
         """Read what is new in the log; returns the offset read up to."""
-        while records := self._log.read(self._offset, _PAGE):
-            if records[0].offset > self._offset + 1:
-                # Another process has put what we were about to read into the lake, and trimmed the log.
-                self._lake = Lake(self._lake.path)
-                self._start()
-                continue
-            for record in records:
-                self._take(record)
-            self._offset = records[-1].offset
+        while True:
+            with paused():
+                records = self._log.read(self._offset, _PAGE)
+                if records and records[0].offset > self._offset + 1:
+                    # Another process has put what we were about to read into the lake, and trimmed the log.
+                    self._lake = Lake(self._lake.path)
+                    self._start()
+                    continue
+                for record in records:
+                    self._take(record)
+            if records:
+                self._offset = records[-1].offset
             if len(records) < _PAGE:
-                break
-        return self._offset
+                return self._offset
 
     def frame(self, source_name: str, columns: Iterable[str] | None = None) -> pl.DataFrame:
         """All events of a source read so far, in the order of ``_offset``.
@@ -297,6 +302,8 @@ class History:
         source = buffer.source
         buffer.rows.append(record.values if record.version == source.version else record.row_for(source))
         buffer.meta.append((record.offset, record.id, record.time_us, record.known_at_us, record.ingested_at_us))
+        if len(buffer.rows) >= _SETTLED_ROWS:
+            buffer.settle()
 
     def _buffer(self, name: str) -> _Buffer:
         buffer = self._buffers.get(name)

@@ -7,7 +7,8 @@ when it dies.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,7 +24,7 @@ from mainspring.events.appender import CELL, COUNTS, DEPRECATED, KEY, SENT, Ack,
 from mainspring.events.environment import close_environment, open_environment
 from mainspring.events.held import Held, Reject
 from mainspring.events.progress import Advance, Position, advance, positions
-from mainspring.events.record import FORMAT, HEADER, Record, Shape, decode
+from mainspring.events.record import FORMAT, HEADER, UNPACK, Record, Shape, Stretch, decode
 
 __all__ = ["Ack", "Counts", "Draft", "Log"]
 
@@ -115,6 +116,30 @@ class Log:
                 if len(out) >= limit:
                     break
         return out
+
+    def stretch(self, after: int, sources: Collection[str], limit: int = 10_000) -> Stretch | None:
+        """At most ``limit`` records that follow ``after``, but only those of ``sources`` are decoded; None without any.
+
+        Most of a busy log is predictions, which no feature view reads.
+        """
+        out: list[Record] = []
+        known = self._shapes.known
+        wanted = {number: shape.source in sources for number, (shape, _) in known.items()}
+        first = last = 0
+        known_at_us = -(1 << 63)
+        with self._environment.read() as txn, txn.cursor(db=self._events) as cursor:
+            if not cursor.set_range(KEY(after + 1)):
+                return None
+            first = int.from_bytes(cursor.key(), "big")
+            for last, raw in enumerate(islice(cursor.iternext(keys=False), limit), first):  # offsets have no gaps
+                _, _, number, _, _, at_us, _ = UNPACK(raw)
+                known_at_us = max(at_us, known_at_us)
+                if number not in wanted:  # a shape younger than our cache
+                    self._shapes.load(txn)
+                    wanted = {number: shape.source in sources for number, (shape, _) in known.items()}
+                if wanted[number]:
+                    out.append(decode(last, raw, known))
+        return Stretch(out, first, last, known_at_us)
 
     def last_offset(self) -> int:
         """Offset of the newest record; 0 when there never was one."""

@@ -8,6 +8,7 @@ columns. A shape is a source's contract at one version; the log stores each once
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +22,7 @@ FORMAT = 1
 HISTORY = 1  # loaded as history: known_at is what the source declares
 MENDED = 2  # came out of quarantine
 HEADER = struct.Struct("<BBIIqqq")
-_UNPACK = HEADER.unpack_from
+UNPACK = HEADER.unpack_from
 _VALUES = msgspec.msgpack.Decoder(tuple)
 _AT = HEADER.size
 
@@ -99,6 +100,27 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return tuple(_value_of(f, known) for f in source.fields)
 
 
+class Stretch(msgspec.Struct, frozen=True):
+    """Consecutive records of the log, of which only those of some sources have been read.
+
+    Attributes:
+        records: Of these sources, in order.
+        first: Offset of the first record, read or not.
+        last: Offset of the last one.
+        known_at_us: The greatest of any.
+    """
+
+    records: Sequence[Record]
+    first: int
+    last: int
+    known_at_us: int
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Stretch:
+        """All of these records, at least one."""
+        return cls(records, records[0].offset, records[-1].offset, max(r.known_at_us for r in records))
+
+
 def _value_of(field: Field, known: dict[str, Any]) -> Any:
     for name in (field.name, *field.aliases):
         if name in known:
@@ -139,7 +161,7 @@ def decode(offset: int, raw: bytes, shapes: dict[int, tuple[Shape, int | None]])
     Raises:
         FormatError: A format version this release does not know (MS-E901).
     """
-    form, flags, number, _subject, time_us, known_at_us, ingested_at_us = _UNPACK(raw)
+    form, flags, number, _subject, time_us, known_at_us, ingested_at_us = UNPACK(raw)
     if form != FORMAT:
         raise FormatError(
             "MS-E901",

@@ -17,6 +17,7 @@ import polars as pl
 from mainspring.core.errors import ConfigError, NotFoundError, RefusedError
 from mainspring.definitions import ViewDef
 from mainspring.definitions.features import SOURCE
+from mainspring.events.record import Stretch
 from mainspring.events.versions import UNTIL_OFFSET, visible
 from mainspring.features.corrections import Versions
 from mainspring.features.enrich import FrameOf
@@ -56,12 +57,16 @@ class Folder:
         views: The views to fold.
         store: Opened for writing.
         sizes: How many events make a block, and so on; by the views' widths if not given.
+
+    Attributes:
+        sources: Names of those whose events the views read.
     """
 
     def __init__(self, views: Iterable[ViewDef], store: OnlineStore, sizes: Sizes | None = None) -> None:
         self.store = store
         self.layouts = {label_of(view): compile_view(view) for view in with_used(views)}
         self._streams = streams_of(self.layouts.values())
+        self.sources = frozenset(source.name for stream in self._streams for source in stream.sources)
         self._sizes = sizes
         self._sweep = Sweep()
         self._statistics = Statistics(store.statistics)
@@ -125,21 +130,24 @@ class Folder:
         """
         if records and records[0].offset <= self.offset:
             records = [r for r in records if r.offset > self.offset]
-        if not records:
-            return self.offset
-        if records[0].offset != self.offset + 1:
+        return self.fold_stretch(Stretch.of(records)) if records else self.offset
+
+    def fold_stretch(self, stretch: Stretch) -> int:
+        """Fold the next stretch of the log, with the records of ``sources``, as ``fold`` does; the new offset."""
+        if stretch.first != self.offset + 1:
             raise RefusedError(
                 "MS-F305",
-                f"the fold stands at {self.offset}, the next record is {records[0].offset}",
+                f"the fold stands at {self.offset}, the next record is {stretch.first}",
                 where=str(self.store.path),
                 why="records in between would never count",
                 hint=REBUILD,
             )
-        end = records[-1].offset
+        end = stretch.last
         with self._write() as (txn, root):
             ready = self._ready(root)
-            self._update(txn, root, ready, records)
-            root.clock_us = max(root.clock_us, *(r.known_at_us for r in records))
+            if stretch.records:
+                self._update(txn, root, ready, stretch.records)
+            root.clock_us = max(root.clock_us, stretch.known_at_us)
             for state in ready.values():
                 state.offset = max(state.offset, end)
             root.offset = end

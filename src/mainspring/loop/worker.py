@@ -77,10 +77,10 @@ def fold_next(folder: Folder, log: Log, most: int = FOLD_BATCH) -> bool:
         most: Records at once.
     """
     with paused():
-        records = log.read(folder.store.folded_offset(), most)
-        if records:
-            folder.fold(records)
-        return bool(records)
+        stretch = log.stretch(folder.store.folded_offset(), folder.sources, most)
+        if stretch is not None:
+            folder.fold_stretch(stretch)
+        return stretch is not None
 
 
 class _Worker:
