@@ -88,7 +88,8 @@ def test_words_are_found_in_names_docs_tags_owners_and_expressions(cli, describe
 def test_a_search_is_narrowed_by_kind_tag_owner_and_what_tells_of_a_person(cli, described):
     assert search(cli, described, "--kind", "view") == {"view city"}
     assert search(cli, described, "--tag", "money") == {"source done"}
-    assert search(cli, described, "--owner", "ops", "--kind", "source") == {"source done"}
+    for part in ("ops", "OP"):
+        assert search(cli, described, "--owner", part, "--kind", "source") == {"source done"}
     personal = search(cli, described, "--pii")
     assert personal >= {"column done.city", "view city", "feature city.rides_6h", "model is_late"}
     assert not personal & {"source done", "column done.minutes", "label is_late.label", "feature is_late.km2"}
@@ -237,6 +238,37 @@ def test_rows_leave_only_for_a_consumer_that_declares_their_columns(cli, release
     assert unknown.error["hint"] == "consumers={\"marketing\": ['minutes']} on done, then mainspring apply"
     assert sql(cli, released, query, "--out", out, "--for", "finance").code == 0
     assert sql(cli, released, "from done", "--csv", "--for", "audit").code == 0
+
+
+def test_a_consumer_of_other_columns_is_told_how_to_declare_these_too(cli, released):
+    more = sql(cli, released, "select minutes, ride from done", "--json", "--for", "finance")
+    assert more.error["hint"] == "consumers={\"finance\": ['minutes', 'ride']} on done, then mainspring apply"
+
+
+@pytest.mark.parametrize(("column", "means"), [("_id", "ride"), ("_time", "done_at")])
+def test_a_column_that_repeats_another_is_held_as_that_one(cli, released, column, means):
+    for query in (f"select minutes, {column} from done", f"select minutes from done where {column} is not null"):
+        refused = sql(cli, released, query, "--json", "--for", "finance")
+        assert (refused.code, refused.error["code"]) == (5, "MS-L112")
+        assert refused.error["why"] == f"finance declares other columns of done than {means}"
+        assert sql(cli, released, query, "--json", "--for", "audit").code == 0
+    assert sql(cli, released, "select minutes, _offset from done", "--json", "--for", "finance").code == 0
+
+
+def test_records_in_quarantine_leave_only_for_who_may_have_every_column(cli, released, lines):
+    for column in ("record", "reason"):
+        assert sql(cli, released, f"select {column} from quarantine", "--json", "--for", "finance").code == 0
+    broken = [{"ride": "x", "city": "graz", "minutes": "many", "done_at": "2024-01-01T00:00:00Z"}]
+    assert cli("ingest", lines("broken.jsonl", broken), "--source", "done", at=released).code == 4
+    for column in ("record", "reason"):
+        query = f"select {column} from quarantine where source = 'done'"
+        refused = sql(cli, released, query, "--json", "--for", "finance")
+        assert (refused.code, refused.error["code"]) == (5, "MS-L112")
+        assert refused.error["why"] == "finance declares other columns of done than city, done_at, ride"
+        assert sql(cli, released, query, "--json", "--for", "audit").code == 0
+        looked = sql(cli, released, query)
+        assert (looked.code, "an undeclared reader" in looked.err) == (0, True)
+    assert sql(cli, released, "select sequence, status, code from quarantine", "--json", "--for", "finance").code == 0
 
 
 def test_a_look_at_a_screen_is_told_that_it_is_undeclared_and_recorded_once_a_day(cli, released):

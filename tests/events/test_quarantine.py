@@ -1,6 +1,7 @@
 """Mends: a closed form, nothing evaluated."""
 
 import json
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -39,6 +40,31 @@ def test_a_formula_sees_repaired_and_dropped_columns_and_nothing_of_another_form
         set={"n": 1},
     )
     assert mended(b'{"old": "2", "seconds": 90}', mend) == {"delay_min": 3.5, "carrier": "2.0", "n": 1}
+
+
+def test_a_mend_may_name_a_column_by_an_earlier_name(arrived):
+    fields = tuple(replace(f, aliases=("late_by",)) if f.name == "delay_min" else f for f in arrived.fields)
+    source = replace(arrived, fields=fields)
+    mend = parse_mend(b'{"scale": {"late_by": 0.5}}', source)
+    raw = json.dumps({"flight_id": "a", "carrier": "UA", "late_by": 90.0, "arrived_at": "2013-03-01T12:00:00Z"})
+    (draft,) = replayed([held(1, raw.encode())], mend, Contract(source))
+    assert isinstance(draft, Draft)
+    assert draft.row[:3] == ("a", "UA", 45.0)
+
+
+@pytest.mark.parametrize("came_as", ["delay", "delay_min", "late_by"])
+@pytest.mark.parametrize("said", ["delay", "delay_min"])
+def test_a_column_is_mended_under_whichever_of_its_names_it_came(came_as, said):
+    now = {"delay": "delay_min", "late_by": "delay_min"}
+    raw = json.dumps({came_as: "90"}).encode()
+    for mend, value in (
+        (Mend(cast={said: "float"}, scale={said: 0.5}), 45.0),
+        (Mend(compute={said: f"float({said}) / 9"}), 10.0),
+        (Mend(set={said: 1.0}), 1.0),
+    ):
+        assert mended(raw, mend, now) == {"delay_min": value}
+    both = mended(b'{"delay": 1, "delay_min": 2}', Mend(scale={said: 2.0}), now)
+    assert both == {"delay": 1, "delay_min": 4.0}  # the contract says what is wrong with that
 
 
 @pytest.mark.parametrize(

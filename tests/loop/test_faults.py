@@ -94,7 +94,7 @@ def test_wrong_units_are_found_within_a_day_and_no_row_that_is_left_has_seen_the
     (one,) = days.incidents()
     assert (one.source, one.column, one.kind, one.closed_us) == ("arrived", "arr_delay_min", "check", None)
     assert one.numbers["seen_us"] - BAD_US == DAY_US
-    assert "distribution: distributed otherwise than before" in one.reason
+    assert "distribution: differs from before by a PSI of" in one.reason
     assert days.training_set().meta.counts.held > 400
     days.stream(2)
     left = is_contained(days, clean)

@@ -50,7 +50,7 @@ def search(
         words: Any part of a word; upper and lower case are the same.
         kind: Only of this kind: source, column, view, feature, label, model, check, dataset, release, consumer.
         tag: Only with this tag.
-        owner: Only of this owner.
+        owner: Only of owners with this in their name; upper and lower case are the same.
         pii: Only what tells of a person, or is made of a column that does.
         options: Where the project is, and how to answer.
     """
@@ -61,7 +61,7 @@ def search(
         for one in assets.search(words)
         if kind in (None, one.key.kind)
         and (tag is None or tag in one.tags)
-        and owner in (None, one.owner)
+        and (owner is None or owner.lower() in one.owner.lower())
         and (not pii or assets.personal(one.key))
     ]
     data = {"assets": [_brief(one, assets) for one in found]}

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -99,7 +99,8 @@ def sql(  # noqa: PLR0913  the options of one command
             return
         found = session.run(text)
         way = out.suffix.lstrip(".") if out is not None else "csv" if csv else "json" if options.json else "screen"
-        _note_reads(workspace, session, text, for_, way, options)
+        held = [name for name, n in log.counts().items() if n.quarantined]
+        _note_reads(workspace, session, text, for_, way, held, options)
         if out is not None:
             n = _write(found, out)
             terminal.answer(
@@ -116,7 +117,13 @@ def sql(  # noqa: PLR0913  the options of one command
 
 
 def _note_reads(
-    workspace: Workspace, session: Sql, text: str, consumer: str | None, way: str, options: Options
+    workspace: Workspace,
+    session: Sql,
+    text: str,
+    consumer: str | None,
+    way: str,
+    held: Sequence[str],
+    options: Options,
 ) -> None:
     """Refuse rows to somebody who is not declared, and record who reads what."""
     from mainspring.cli.people import actor
@@ -124,7 +131,7 @@ def _note_reads(
     from mainspring.loop.reads import check_export, reads_by, record, undeclared
 
     columns = {name: session.columns(name) for name in session.tables}
-    reads = reads_by(reads_of(text, columns), workspace.project, consumer, way)
+    reads = reads_by(reads_of(text, columns), workspace.project, consumer, way, held)
     check_export(reads, workspace.project)
     for read in reads:
         if why := undeclared(read, workspace.project):

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -29,6 +30,7 @@ from mainspring.events.held import Held, Reject
 from mainspring.events.log import Draft
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
+_NONE: Mapping[str, str] = MappingProxyType({})
 _CASTS: dict[str, Callable[[Any], Any]] = {"float": float, "int": int, "str": str}
 
 
@@ -120,7 +122,7 @@ def parse_mend(raw: bytes, source: SourceDef) -> Mend:
         hint = 'such as {"rename": {"delay": "arr_delay_min"}, "scale": {"arr_delay_min": 0.0166667}}'
         raise ConfigError("MS-E130", f"this is no mend: {error}", hint=hint) from None
     for column in (*mend.rename.values(), *mend.cast, *mend.scale, *mend.compute, *mend.set):
-        if column not in source.columns:
+        if column not in source.names:
             raise ConfigError(
                 "MS-E131", f"{source.name} has no column {column!r}", hint=did_you_mean(column, source.columns)
             )
@@ -129,8 +131,14 @@ def parse_mend(raw: bytes, source: SourceDef) -> Mend:
     return mend
 
 
-def mended(raw: bytes, mend: Mend, *, is_cut: bool = False) -> dict[str, Any]:
+def mended(raw: bytes, mend: Mend, now: Mapping[str, str] = _NONE, *, is_cut: bool = False) -> dict[str, Any]:
     """The fields of a quarantined record after the mend.
+
+    Args:
+        raw: Its bytes.
+        mend: What to do, to columns under any of their names.
+        now: The name that a column has now, by an earlier one (``ms.alias``): a record may have come under either.
+        is_cut: Whether only the beginning of the bytes was kept.
 
     Raises:
         ContractError: The bytes are no JSON object or only its beginning (MS-E132), or a value can be neither cast nor
@@ -144,12 +152,16 @@ def mended(raw: bytes, mend: Mend, *, is_cut: bool = False) -> dict[str, Any]:
         raise ContractError("MS-E132", "the record is no JSON object: a mend cannot reach it", where="$") from None
     left_out = {name: fields[name] for name in mend.drop if name in fields}
     fields = {mend.rename.get(name, name): value for name, value in fields.items() if name not in left_out}
-    for name, kind in mend.cast.items():
+    fields = {name if (known := now.get(name, name)) in fields else known: value for name, value in fields.items()}
+    for column, kind in mend.cast.items():
+        name = now.get(column, column)
         fields[name] = _cast(fields.get(name), kind, name)
-    for name, factor in mend.scale.items():
+    for column, factor in mend.scale.items():
+        name = now.get(column, column)
         fields[name] = _scaled(fields.get(name), factor, name)
-    computed = {name: formula(text)(left_out | fields) for name, text in mend.compute.items()}
-    return fields | computed | mend.set
+    seen = left_out | {earlier: fields[name] for earlier, name in now.items() if name in fields} | fields
+    computed = {now.get(column, column): formula(text)(seen) for column, text in mend.compute.items()}
+    return fields | computed | {now.get(column, column): value for column, value in mend.set.items()}
 
 
 def replayed(entries: Iterable[Held], mend: Mend, contract: Contract) -> list[Draft | Reject]:
@@ -159,10 +171,11 @@ def replayed(entries: Iterable[Held], mend: Mend, contract: Contract) -> list[Dr
         NotFoundError: The mend names a record that is not among them (MS-E135).
     """
     out: list[Draft | Reject] = []
+    now = {alias: f.name for f in contract.source.fields for alias in f.aliases}
     for entry in chosen(entries, mend.only, contract.source.name):
         sender = f"replay of {entry.sequence}"
         try:
-            row = contract.check_json(_encode(mended(entry.raw, mend, is_cut=entry.is_cut)))
+            row = contract.check_json(_encode(mended(entry.raw, mend, now, is_cut=entry.is_cut)))
         except ContractError as error:
             version = contract.source.version
             out.append(

@@ -7,7 +7,7 @@ at a screen depends on nothing, and is only told and recorded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mainspring.catalog import Catalog
@@ -17,8 +17,11 @@ from mainspring.core.names import did_you_mean
 from mainspring.definitions import Project, SourceDef
 from mainspring.definitions.values import DAY_US
 from mainspring.events.system import all_sources
-from mainspring.events.tables import OTHER_NAMES, VERSIONS
+from mainspring.events.tables import OTHER_NAMES, QUARANTINE, VERSIONS
 from mainspring.loop.desk import open_desk
+
+_TELLING = frozenset({"record", "reason"})
+"""Columns of the quarantine that show what a sender wrote."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,43 @@ class Read:
         return self.way != "screen"
 
 
-def reads_by(tables: Mapping[str, Iterable[str]], project: Project, consumer: str | None, way: str) -> list[Read]:
-    """Reads of sources, from columns by the names that SQL has for their tables."""
+def reads_by(
+    tables: Mapping[str, Iterable[str]],
+    project: Project,
+    consumer: str | None,
+    way: str,
+    held: Collection[str] = (),
+) -> list[Read]:
+    """Reads of sources, from columns by the names that SQL has for their tables.
+
+    Args:
+        tables: Columns that are looked at, by table.
+        project: Whose sources.
+        consumer: For whom; None when nobody was named.
+        way: How.
+        held: Sources that have records in quarantine: whoever looks at these sees any column of them.
+    """
     known = all_sources(project.sources)
     found: dict[str, set[str]] = {}
     for table, columns in tables.items():
+        if table == QUARANTINE and table not in known:
+            for name in held if _TELLING & {*columns} else ():
+                found.setdefault(name, set()).update(known[name].columns if name in known else ())
+            continue
         name = OTHER_NAMES.get(table, table) if table not in known else table
         name = name.removesuffix(VERSIONS) if name not in known else name
         if name in known:
-            found.setdefault(name, set()).update(c for c in columns if not c.startswith("_"))
+            found.setdefault(name, set()).update(_columns_of(known[name], columns))
     return [Read(name, tuple(sorted(columns)), consumer, way) for name, columns in sorted(found.items())]
+
+
+def _columns_of(source: SourceDef, columns: Iterable[str]) -> Iterator[str]:
+    """Columns of a source that columns of its table tell of: some that every table has repeat one of its own."""
+    own = {"_id": source.id, "_time": source.time, "_known_at": source.known_at}
+    for column in columns:
+        name = own.get(column) if column.startswith("_") else column
+        if name:
+            yield name
 
 
 def _names_readers(read: Read, project: Project) -> bool:
@@ -115,6 +145,10 @@ def _way_out(read: Read, source: SourceDef) -> str:
     declared = [who for who, _ in source.about.consumers]
     if read.consumer is None:
         return f"--for {declared[0]}" if len(declared) == 1 else f"--for one of {', '.join(declared)}"
+    mine = next((columns for who, columns in source.about.consumers if who == read.consumer), None)
+    if mine is not None:
+        wider = list(dict.fromkeys((*mine, *read.columns)))
+        return f'consumers={{"{read.consumer}": {wider}}} on {source.name}, then mainspring apply'
     near = did_you_mean(read.consumer, declared)
     if near.startswith("did you mean"):
         return near

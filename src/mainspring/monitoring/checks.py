@@ -269,7 +269,7 @@ def _distribution(check: CheckDef, window: Window) -> Finding:
         said = f"{drift.unseen_share:.1%} of the values were never seen before"
         return Finding("pass", said, p=drift.p_unseen / 0.1, value=drift.psi)
     said = "" if one.now.dtype == pl.String else f"; the middle is {_number(one.now)}, it was {_number(one.before)}"
-    said = f"distributed otherwise than before (PSI {drift.psi:.2f}){said}"
+    said = f"differs from before by a PSI of {drift.psi:.2f}{said}"
     p = 1.0 if _of_values(one).is_ordinary else min(1.0, drift.p_distribution / 0.9)
     return Finding("pass", said, p=p, value=drift.psi, slow_p=_slow_p(check, window))
 
