@@ -1,8 +1,10 @@
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import threading
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -11,17 +13,21 @@ import uvloop
 
 from mainspring.core.errors import ContractError, TooLargeError, UnavailableError
 from mainspring.core.spool import Spool
-from mainspring.events.internal import CheckedRows, RowShape
-from mainspring.serving.layout import Inputs
-from mainspring.serving.prediction_log import Answered, PredictionLog, connect, rows_of
+from mainspring.events.internal import Block, CheckedRows, RowShape
+from mainspring.serving.answers import Batch
+from mainspring.serving.inference import Choice
+from mainspring.serving.layout import Gathered, Inputs
+from mainspring.serving.logged import Logged, rows_of
+from mainspring.serving.prediction_log import PredictionLog, connect
 from mainspring.serving.request import RequestReader
 
 from rides import NOW, ride, until  # isort: skip
 
 
-def answered(world, number, **changes):
-    contract = RequestReader(world.project.sources["ride"], world.clock, 10).contract
-    row = contract.check(ride(number))
+def answered(world, number, has_id=True, **changes):
+    """A batch of one answer by a challenger in ramp."""
+    source = world.project.sources["ride"]
+    row = RequestReader(source, world.clock, 10).contract.check(ride(number))
     inputs = Inputs(
         ("distance_km", "zone"),
         np.array([[7.5, np.nan]]),
@@ -30,15 +36,15 @@ def answered(world, number, **changes):
         np.array([["north"]], object),
         {1: ["north"]},
     )
-    whole = {
-        "prediction_id": f"e-{number}", "predicted_at_us": NOW, "model": "late_ride", "version": "v1",
-        "variant": "challenger", "probability": 0.25, "unit": f"r{number}", "request_id": f"r{number}", "folded": 7,
-        "output": 0.5, "other_version": "v0", "other_output": 0.25, "inputs": inputs, "row": 0, "latency_us": 123,
-        "fallback": None, "error": None, "rollout": "d9", "other_latency_us": 150, "other_error": None, "drawn": None,
-        "answered": None, "rules": None,
-        "request": (world.project.sources["ride"], row),
-    }  # fmt: skip
-    return Answered(**(whole | changes))
+    request = source if has_id else dataclasses.replace(source, id=None)
+    served = SimpleNamespace(
+        model=SimpleNamespace(name="late_ride", request=request), is_shadow=False, absent=None, rollout="d9"
+    )
+    choice = Choice("challenger", "v1", inputs, 0.5, "v0", 0.25, None, 50)
+    gathered = Gathered([row], (), {}, (), (), {}, 7)
+    choices = [msgspec.structs.replace(choice, **changes)]
+    batch = Batch(served, gathered, [NOW], [f"e-{number}"], choices, [0.25], [f"r{number}"], [100], [123])
+    return Logged(batch, None)
 
 
 @contextlib.contextmanager
@@ -56,9 +62,7 @@ def test_an_answer_becomes_the_requests_event_and_a_prediction_after_it(world):
         async with contextlib.AsyncExitStack() as stack:
             await world.start_intake(stack)
             with started(world, lambda: connect(world.config.run)) as log:
-                log.put(
-                    [answered(world, 1), answered(world, 2, request=None, request_id=None, output=None, error="model")]
-                )
+                log.put([answered(world, 1), answered(world, 2, has_id=False, output=None, error="model")])
                 await until(lambda: log.sent == 2)
                 assert (log.dropped, log.quarantined, log.is_away, log.buffered) == (0, 0, False, 0)
 
@@ -127,7 +131,11 @@ def test_what_is_sent_twice_is_logged_once(world):
 
 def named(found):
     """Rows as source and values by name."""
-    return [(found.shapes[n].source, dict(zip(found.shapes[n].columns, row, strict=True))) for n, row in found.rows]
+    return [
+        (found.shapes[block.shape].source, dict(zip(found.shapes[block.shape].columns, row, strict=True)))
+        for block in found.blocks
+        for row in block.whole()
+    ]
 
 
 class _Intake:
@@ -240,19 +248,21 @@ def test_a_frame_that_an_earlier_release_has_kept_is_sent(world):
 
 def test_a_row_of_another_version_of_its_source_is_checked_by_the_one_that_is_there(world):
     found = rows_of([answered(world, i) for i in range(3)])
-    older = found.shapes[1]
-    others = (found.shapes[0], RowShape(older.source, "another", older.columns))
-    broken = [(n, (*row[:2], "nowhere", *row[3:]) if n == 1 and row[0] == "r1" else row) for n, row in found.rows]
+    asked, predicted = found.blocks
+    shapes = found.shapes[0], RowShape("ride", "another", found.shapes[1].columns)
+    rows = [(*row[:2], "nowhere", *row[3:]) if row[0] == "r1" else row for row in asked.whole()]
+    other = CheckedRows(shapes, [Block.of(1, 3, list(zip(*rows, strict=True))), predicted])
+    bad = (Block(2, 1, []), Block(1, 1, [["r1"]]), Block(1, 3, [column[:2] for column in asked.columns]))
 
     async def main():
         async with contextlib.AsyncExitStack() as stack:
             await world.start_intake(stack)
             client = connect(world.config.run)
-            answer = await asyncio.to_thread(client.post_rows, CheckedRows(others, broken))
+            answer = await asyncio.to_thread(client.post_rows, other)
             assert answer["quarantined"] == 1
-            for bad in (CheckedRows(others, [(2, ())]), CheckedRows(others, [(1, ("r1",))]), "no rows"):
+            for broken in (*(CheckedRows(shapes, [block]) for block in bad), "no rows"):
                 with pytest.raises(ContractError, match="MS-E202"):
-                    await asyncio.to_thread(client.post_rows, bad)
+                    await asyncio.to_thread(client.post_rows, broken)
             client.close()
 
     uvloop.run(main())
@@ -261,7 +271,7 @@ def test_a_row_of_another_version_of_its_source_is_checked_by_the_one_that_is_th
 
 
 def test_the_record_holds_json_that_others_can_read(world):
-    features, status = answered(world, 1).inputs.logged(0)
+    features, status = answered(world, 1).batch.choices[0].inputs.logged(0)
     assert json.loads(features) == [7.5, "north"]
     assert msgspec.json.decode(status) == [0, 1]
 

@@ -232,8 +232,8 @@ class Intake:
             found = _read_checked(request.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadRequestError("MS-E202", f"the body is no checked rows: {error}", where="body") from None
-        if len(found.rows) > self._config.intake.max_rows:
-            raise too_many(len(found.rows), self._config.intake.max_rows)
+        if found.count > self._config.intake.max_rows:
+            raise too_many(found.count, self._config.intake.max_rows)
         return self._committer.submit(checked_entries(found, self._all), len(request.body), rows_answer)
 
     async def _history(self, entries: Entries, size: int) -> Response:

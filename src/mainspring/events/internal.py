@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
+from typing import Annotated, Any
 
 import msgspec
 
@@ -16,6 +17,7 @@ from mainspring.events.log import Draft
 from mainspring.events.quarantine import fields_json
 
 Entries = list[Draft | Reject]
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 class InternalRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -46,15 +48,58 @@ class RowShape(msgspec.Struct, frozen=True, array_like=True):
     columns: tuple[str, ...]
 
 
-class CheckedRows(msgspec.Struct, frozen=True, array_like=True):
-    """Rows that one of our own processes has checked by their contract, by place rather than by name.
+class Block(msgspec.Struct, frozen=True, array_like=True):
+    """Rows of one shape, column by column.
 
     Attributes:
-        rows: Which of the shapes each has, and its values.
+        shape: Which of the shapes they have.
+        rows: How many they are.
+        columns: Of each column the values of all rows, or the one value that all of them have.
     """
 
+    shape: int
+    rows: Annotated[int, msgspec.Meta(ge=0)]
+    columns: Sequence[Sequence[Any]]
+
+    @classmethod
+    def of(cls, shape: int, rows: int, columns: Iterable[Sequence[Any]]) -> Block:
+        """A block of columns as they are; what is the same in all rows is kept once."""
+        return cls(shape, rows, [column[:1] if _is_one_value(column) else column for column in columns])
+
+    def whole(self) -> Iterator[tuple[Any, ...]]:
+        """Its rows."""
+        n = self.rows
+        return zip(*[one if len(one) == n else repeat(one[0], n) for one in self.columns], strict=True)
+
+    def part(self, start: int, stop: int) -> Block:
+        """Some of its rows."""
+        n = self.rows
+        columns = [column if len(column) != n else column[start:stop] for column in self.columns]
+        return Block.of(self.shape, stop - start, columns)
+
+
+class CheckedRows(msgspec.Struct, frozen=True, array_like=True):
+    """Rows that one of our own processes has checked by their contracts, by place rather than by name."""
+
     shapes: tuple[RowShape, ...]
-    rows: list[tuple[int, tuple[Any, ...]]]
+    blocks: list[Block]
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return sum(block.rows for block in self.blocks)
+
+    def halves(self) -> tuple[CheckedRows, CheckedRows] | None:
+        """The same rows in two parts, in their order; None where there are none to part."""
+        blocks = self.blocks
+        if len(blocks) > 1:
+            middle = len(blocks) // 2
+            return CheckedRows(self.shapes, blocks[:middle]), CheckedRows(self.shapes, blocks[middle:])
+        if not blocks or blocks[0].rows < 2:
+            return None
+        middle = blocks[0].rows // 2
+        first, second = blocks[0].part(0, middle), blocks[0].part(middle, blocks[0].rows)
+        return CheckedRows(self.shapes, [first]), CheckedRows(self.shapes, [second])
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -69,24 +114,26 @@ def checked_entries(found: CheckedRows, contracts: Mapping[str, Contract]) -> En
     """Drafts of rows that are checked already; those of another version of their source are checked by this one.
 
     Raises:
-        ContractError: A row has no shape, or another number of values than its shape has columns (MS-E202).
+        ContractError: Rows have no shape, or columns that are not as many, or not as long, as it says (MS-E202).
     """
     out: Entries = []
     known: list[SourceDef | None] = []
-    for shape in found.shapes:
-        contract = contracts.get(shape.source)
+    for one in found.shapes:
+        contract = contracts.get(one.source)
         source = contract.source if contract is not None else None
-        known.append(source if source is not None and source.version == shape.version else None)
-    for number, values in found.rows:
-        if not 0 <= number < len(known) or len(values) != len(found.shapes[number].columns):
+        known.append(source if source is not None and source.version == one.version else None)
+    for block in found.blocks:
+        if not 0 <= block.shape < len(known) or not _is_whole(block, found.shapes[block.shape]):
             raise ContractError("MS-E202", "a row is not of the shape that it says", where="body")
-        source = known[number]
+        shape = found.shapes[block.shape]
+        source = known[block.shape]
         if source is not None:
-            out.append(Draft(source, values, None, False, "internal", None, True))
+            out += [Draft(source, values, None, False, "internal", None, True) for values in block.whole()]
         else:
-            shape = found.shapes[number]
-            row = InternalRow(shape.source, dict(zip(shape.columns, values, strict=True)))
-            out += entries_of([row], contracts, "internal", is_history=False, first_wins=True)
+            rows = [
+                InternalRow(shape.source, dict(zip(shape.columns, values, strict=True))) for values in block.whole()
+            ]
+            out += entries_of(rows, contracts, "internal", is_history=False, first_wins=True)
     return out
 
 
@@ -126,3 +173,15 @@ def _draft(row: InternalRow, contract: Contract | None, sender: str, *, is_histo
         raise ContractError(row.code, row.reason, where="$")
     values = contract.check(row.fields) if row.raw is None else contract.check_json(row.raw)
     return Draft(contract.source, values, row.raw, is_history, row.sender or sender, first_wins=first_wins)
+
+
+def _is_whole(block: Block, shape: RowShape) -> bool:
+    """Whether there is a value for every row and column."""
+    return len(block.columns) == len(shape.columns) and all(len(one) in (1, block.rows) for one in block.columns)
+
+
+def _is_one_value(column: Sequence[Any]) -> bool:
+    """Whether all values are the same to the last bit, as far as that is seen at a glance."""
+    if not column or column[0] != column[-1] or column[0].__class__ not in _PLAIN:
+        return False
+    return bool(column[0] or column[0].__class__ is not float) and column.count(column[0]) == len(column)

@@ -80,9 +80,9 @@ class Composed:
         within_us = self.model.within_us
         return deadline_s if within_us is None else min(deadline_s, received_s + within_us * 1e-6)
 
-    def drawn(self, unit: str) -> tuple[Variant, float]:
+    def drawn(self, units: Sequence[str]) -> list[tuple[Variant, float]]:
         """Its members are drawn for, each by its own rollout."""
-        return "champion", 1.0
+        return [("champion", 1.0)] * len(units)
 
 
 def is_usable(choice: Choice) -> bool:

@@ -111,7 +111,7 @@ class Hearing:
         """The answers as things stand."""
         units = units_of(self._gathered.rows, self._composed.unit)
         choices = [compose(self._composed.model, said, is_cut=self._is_cut(said)) for said in self._said]
-        return Verdict(choices, units, [self._composed.drawn(unit) for unit in units], self.asked, self._parts)
+        return Verdict(choices, units, self._composed.drawn(units), self.asked, self._parts)
 
     def _is_open(self, said: Said) -> bool:
         """Whether a further member is to be asked about a row."""

@@ -66,7 +66,7 @@ class MemberValue:
             if not places:
                 break
             some, moments = [rows[i] for i in places], [times_us[i] for i in places]
-            given = value.choices(some, moments, reason)
+            given: Sequence[Choice] = value.choices(some, moments, reason)
             if rules is not None:
                 given = rules.apply(given, some, moments)
             for i, choice in zip(places, given, strict=True):

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from mainspring.core.errors import DeadlineError, MainspringError, UnavailableError
 from mainspring.features.status import Status
-from mainspring.serving.answers import Batch, answers_of, batch_of
+from mainspring.serving.answers import Batch, batch_of
 from mainspring.serving.batcher import Batcher, Job, Slice, rows_of, runs
 from mainspring.serving.beside import Beside
 from mainspring.serving.cache import Cache
@@ -27,6 +27,7 @@ from mainspring.serving.composed import Composed
 from mainspring.serving.council import Hearing, expects_us
 from mainspring.serving.inference import DEADLINE, SHED, Choice, Scored, gather
 from mainspring.serving.layout import Gathered, Row, units_of
+from mainspring.serving.logged import Logged
 from mainspring.serving.metrics import ModelMetrics, reason_of
 from mainspring.serving.pace import SLOW_US
 from mainspring.serving.panel import Panel, Verdict
@@ -219,22 +220,22 @@ class Lane:
         self.metrics.latency["features"].observe(work.read_s - work.started_s, rows)
         self.metrics.latency["model"].observe(scored_s - work.read_s, rows)
         self._count_features(served, gathered)
-        ids = [self._numbers.take() for _ in work.times_us]
-        choices: list[Choice | None] = [*self._ruled(served, verdict.choices, gathered.rows, work.times_us)]
+        ids = self._numbers.take(len(work.times_us))
+        choices = self._ruled(served, verdict.choices, gathered.rows, work.times_us)
         if self._traces is not None:
             work.tell(scored_s)
-        latencies = self._answer(slices, choices, ids)
+        told, latencies = self._answer(slices, choices, ids)
         if self._cache is not None and self._cache.is_of(served):
-            for i, choice in enumerate(choices):
+            for i, choice in enumerate(told):
                 if choice is not None:
                     self._cache.keep(gathered.rows[i], work.times_us[i], verdict.choices[i], ids[i], i, gathered.folded)
             self.metrics.cache_bytes = self._cache.size_bytes
         before = [int((work.read_s - s.job.received_s) * 1e6) for s in slices for _ in range(s.start, s.stop)]
         shares = [p for _, p in verdict.assigned]
-        batch = Batch(served, gathered, work.times_us, ids, choices, shares, verdict.units, before, latencies)
+        batch = Batch(served, gathered, work.times_us, ids, told, shares, verdict.units, before, latencies)
         self._record(batch)
         for part in verdict.parts:
-            self._record(batch_of(part, [self._numbers.take() for _ in part.places], batch))
+            self._record(batch_of(part, self._numbers.take(len(part.places)), batch))
 
     def _hear(self, asked: Sequence[tuple[str, Scored]]) -> None:
         now_s = perf_counter()
@@ -242,8 +243,8 @@ class Lane:
             self._panel.heard(variant, scored, now_s)
 
     def _ruled(
-        self, served: Served | Composed, choices: list[Choice], rows: Sequence[Row], times_us: Sequence[int]
-    ) -> list[Choice]:
+        self, served: Served | Composed, choices: Sequence[Choice], rows: Sequence[Row], times_us: Sequence[int]
+    ) -> Sequence[Choice]:
         return choices if served.rules is None else served.rules.apply(choices, rows, times_us)
 
     def _watch(self, job: Job) -> None:
@@ -274,42 +275,32 @@ class Lane:
 
     # --- answers --------------------------------------------------------------------------------------------------
 
-    def _answer(self, slices: Sequence[Slice], choices: list[Choice | None], ids: list[str]) -> list[int]:
-        """Answer every job that is complete; returns each row's latency in microseconds.
+    def _answer(
+        self, slices: Sequence[Slice], choices: Sequence[Choice], ids: Sequence[str]
+    ) -> tuple[Sequence[Choice | None], list[int]]:
+        """Answer every job that is complete.
 
-        Rows whose client has been told something else meanwhile are None in ``choices`` afterwards.
+        Returns:
+            The choices that were told, None for a row whose client has been told something else meanwhile; and each
+            row's latency in microseconds.
         """
         at = 0
         latencies: list[int] = []
         finished: list[Job] = []
+        told: Sequence[Choice | None] = choices
         for one in slices:
-            job = one.job
-            put = job.reply.row
+            job, n = one.job, one.stop - one.start
             if job.is_over:
-                rows = one.stop - one.start
-                choices[at : at + rows] = [None] * rows
-                latencies += [0] * rows
-                at += rows
-                continue
-            for i in range(one.start, one.stop):
-                choice = choices[at]
-                if choice is None:
-                    continue
-                put(i, choice, ids[at], at)
-                if choice.output is not None:
-                    self.metrics.variants[choice.variant].requests += 1
-                    if choice.fallback is not None:
-                        self.metrics.fall_back(choice.fallback, choice.error or "")
-                    for rule in choice.rules:
-                        self.metrics.rules[rule] = self.metrics.rules.get(rule, 0) + 1
-                    if choice.composition is not None:
-                        self.metrics.composed(choice.composition)
-                at += 1
-            job.answered[one.start : one.stop] = b"\1" * (one.stop - one.start)
-            if not job.left:
-                finished.append(job)
-            taken_us = int((perf_counter() - job.received_s) * 1e6)
-            latencies += [taken_us] * (one.stop - one.start)
+                told = [*told[:at], *[None] * n, *told[at + n :]]
+                latencies += [0] * n
+            else:
+                job.reply.rows(one.start, choices, ids, range(at, at + n))
+                job.answered[one.start : one.stop] = b"\1" * n
+                if not job.left:
+                    finished.append(job)
+                latencies += [int((perf_counter() - job.received_s) * 1e6)] * n
+            at += n
+        self.metrics.told(told)
         for job in finished:
             self.metrics.latency["total"].observe(perf_counter() - job.received_s, len(job.rows))
             self.metrics.answers += 1
@@ -319,7 +310,7 @@ class Lane:
             except Exception:  # noqa: BLE001  one answer that cannot be written is no harm to its neighbours
                 _log.exception("an answer of %s could not be written", self.metrics.model)
                 self._break(job, len(job.rows))
-        return latencies
+        return told, latencies
 
     def _break_all(self, slices: Collection[Slice]) -> None:
         _log.exception("a batch of %s could not be scored", self.metrics.model)
@@ -353,17 +344,16 @@ class Lane:
         served = self.served
         rows, times_us = rows_of(slices)
         units = units_of(rows, served.unit)
-        assigned = [served.drawn(unit) for unit in units]
+        assigned = served.drawn(units)
         drawn = [
             replace(choice, drawn=to) if choice.fallback is not None else choice
             for choice, (to, _) in zip(chosen, assigned, strict=True)
         ]
-        choices: list[Choice | None] = [*self._ruled(served, drawn, rows, times_us)]
-        ids = [self._numbers.take() for _ in rows]
-        latencies = self._answer(slices, choices, ids)
+        ids = self._numbers.take(len(rows))
+        told, latencies = self._answer(slices, self._ruled(served, drawn, rows, times_us), ids)
         nothing = Gathered(rows, (), {}, (), (), {}, 0)
         probabilities = [p for _, p in assigned]
-        self._write(Batch(served, nothing, times_us, ids, choices, probabilities, units, latencies, latencies), None)
+        self._write(Batch(served, nothing, times_us, ids, told, probabilities, units, latencies, latencies), None)
 
     def _expire(self, job: Job) -> None:
         self.metrics.reject(DEADLINE, job.left)
@@ -383,7 +373,7 @@ class Lane:
             self._write(batch, None)
 
     def _write(self, batch: Batch, shadow: Scored | None) -> None:
-        self._log.put(answers_of(batch, self.requests.contract, shadow))
+        self._log.put([Logged(batch, shadow)])
 
     def _count_features(self, served: Served | Composed, gathered: Gathered) -> None:
         for (view, _), (_, status) in zip(served.views, gathered.blocks, strict=True):

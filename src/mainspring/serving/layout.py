@@ -92,7 +92,7 @@ class Inputs:
     written: Mapping[int, Sequence[str | None]]
 
     @cached_property
-    def _lists(self) -> tuple[list[list[Any]], list[list[int]] | None]:
+    def _lists(self) -> tuple[Sequence[Sequence[Any]], list[list[int]] | None]:
         """Values and status by row; no status where all are present."""
         return self.values.tolist(), self.status.tolist() if self.status.any() else None
 
@@ -110,6 +110,19 @@ class Inputs:
                 shown[place] = texts[row]
         codes = status[row] if status is not None else ()
         return _ENCODE(shown).decode(), _ENCODE(codes).decode() if any(codes) else ""
+
+    def all_logged(self) -> tuple[list[str], list[str]]:
+        """As ``logged``, of every row."""
+        rows, codes = self._lists
+        if self.written:
+            columns = list(zip(*rows, strict=True))
+            for place, texts in self.written.items():
+                columns[place] = tuple(texts)
+            rows = list(zip(*columns, strict=True))
+        shown = [text.decode() for text in map(_ENCODE, rows)]
+        if codes is None:
+            return shown, [""] * len(shown)
+        return shown, [_ENCODE(status).decode() if any(status) else "" for status in codes]
 
     def alone(self, row: int) -> Inputs:
         """One row, as far as it is logged and shown; it keeps nothing of the others."""

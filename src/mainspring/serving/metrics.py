@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mainspring.core.errors import MainspringError
 from mainspring.features.status import Status
+from mainspring.serving.unanimous import Unanimous
 
 if TYPE_CHECKING:
     from mainspring.serving.composed import Composition
+    from mainspring.serving.inference import Choice
 
 LATENCY_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 PARTS = ("total", "queue", "features", "model")
@@ -110,6 +112,22 @@ class ModelMetrics:
     def fall_back(self, to: str, reason: str) -> None:
         """Count a row that was answered by something else than the model that was drawn."""
         self.fallbacks[to, reason] = self.fallbacks.get((to, reason), 0) + 1
+
+    def told(self, choices: Sequence[Choice | None]) -> None:
+        """Count what the clients of rows were told; nothing of a row that is None."""
+        if isinstance(choices, Unanimous):
+            self.variants[choices.variant].requests += len(choices)
+            return
+        for choice in choices:
+            if choice is None or choice.output is None:
+                continue
+            self.variants[choice.variant].requests += 1
+            if choice.fallback is not None:
+                self.fall_back(choice.fallback, choice.error or "")
+            for rule in choice.rules:
+                self.rules[rule] = self.rules.get(rule, 0) + 1
+            if choice.composition is not None:
+                self.composed(choice.composition)
 
     def composed(self, whole: Composition) -> None:
         """Count the members of a composite that were asked about a row, and the one that answered it."""

@@ -21,6 +21,7 @@ from mainspring.serving.layout import Gathered, units_of
 from mainspring.serving.metrics import ModelMetrics
 from mainspring.serving.router import Variant
 from mainspring.serving.served import Served
+from mainspring.serving.unanimous import Unanimous
 
 _OWN = (MODEL, OUTPUT)
 """Failures that are the model's own: an expression that a row breaks, or a store that is down, are not."""
@@ -36,7 +37,7 @@ class Verdict:
         parts: What each member of a composite was asked, in order.
     """
 
-    choices: list[Choice]
+    choices: Sequence[Choice]
     units: list[str]
     assigned: list[tuple[Variant, float]]
     asked: list[tuple[str, Scored]] = field(default_factory=list)
@@ -102,7 +103,7 @@ class Panel:
     def ask(self, served: Served, gathered: Gathered, times_us: Sequence[int], now_s: float) -> Verdict:
         """Score a batch with whom it takes: both models of a pair, then what the definition falls back to."""
         units = units_of(gathered.rows, served.unit)
-        assigned = [served.drawn(unit) for unit in units]
+        assigned = served.drawn(units)
         asked: list[tuple[str, Scored]] = []
 
         def one(variant: str, scorer: Scorer | None, *, is_spare: bool) -> Scored | None:
@@ -127,6 +128,8 @@ class Panel:
                 scored = challenger if challenger is not None else one("fallback", shadow, is_spare=bool(served.value))
                 spare.append(("challenger", scored))
             values = served.value.of(gathered.rows, times_us) if served.value is not None else ()
+        if challenger is None and champion is not None and served.weight <= 0.0 and not champion[1].failed:
+            return Verdict(Unanimous("champion", champion), units, assigned, asked)
         pair = {"champion": champion, "challenger": challenger}
         choices = [choose(to, i, pair, spare, values[i] if values else None) for i, (to, _) in enumerate(assigned)]
         return Verdict(choices, units, assigned, asked)

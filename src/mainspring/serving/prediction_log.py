@@ -1,8 +1,9 @@
 """Every answer becomes an event, off the hot path: a bounded buffer, a thread that posts to the intake, a spool.
 
-The event loop only appends to the buffer. The thread takes what has gathered, at most 50 ms later, and posts the
-request's own event first and the prediction after it. While the intake is away it keeps them in a spool file and tries
-again. What a killed gateway had not posted is a gap in its sequence of prediction ids, which a join sees.
+The event loop only appends answered batches to the buffer. The thread takes what has gathered, at most 50 ms later,
+makes rows of it, and posts the requests' own events first and the predictions after them. While the intake is away it
+keeps them in a spool file and tries again. What a killed gateway had not posted is a gap in its sequence of prediction
+ids, which a join sees.
 """
 
 from __future__ import annotations
@@ -20,71 +21,16 @@ import msgspec
 from mainspring.core.errors import ContractError, MainspringError, TooLargeError, UnavailableError
 from mainspring.core.run import internal_token, read_door
 from mainspring.core.spool import Spool
-from mainspring.definitions import SourceDef
 from mainspring.events.client import IntakeClient
-from mainspring.events.internal import CheckedRows, RowShape
-from mainspring.events.system import PREDICTION
-from mainspring.serving.composed import Composition
-from mainspring.serving.layout import Inputs, Row
+from mainspring.events.internal import Block, CheckedRows, RowShape
+from mainspring.serving.logged import Logged, rows_of
 
 _RETRY_S = (0.05, 2.0)
 _INTAKE_TIMEOUT_S = 5.0
 _ENCODE = msgspec.msgpack.Encoder().encode
 _FRAME = msgspec.msgpack.Decoder(tuple[int, CheckedRows])
 _OLD_FRAME = msgspec.msgpack.Decoder(tuple[int, list[tuple[str, dict[str, Any]]]])
-_SHAPE = RowShape(PREDICTION.name, PREDICTION.version, tuple(PREDICTION.columns))
 _log = logging.getLogger(__name__)
-
-
-class Answered(msgspec.Struct, frozen=True, gc=False):
-    """One answer, as it is logged.
-
-    Attributes:
-        version: Of the model that answered.
-        probability: Of the assignment to champion or challenger.
-        unit: The label's key as text.
-        folded: Offset of the log folded into the state that was read; 0 when the state could not be read.
-        inputs: What the model that answered saw; this row is ``row`` of it. None where no model answered.
-        rollout: Id of the rollout that was running.
-        other_latency_us: What the other model of the pair would have made the latency.
-        other_error: Why the other model has no output.
-        drawn: What was assigned, where a fallback answered.
-        answered: What output rules made of the output, where they acted, and ``rules`` which.
-        request: Source and row of the request, when it has an id and so is an event itself; the composite's for a part.
-        composition: What a composite's answer is made of.
-        part_of: The composite's prediction that this member's answer is a part of.
-        is_selected: Of a part: whether an earlier member was not sure of the row.
-        cached: The prediction whose answer was given again.
-    """
-
-    prediction_id: str
-    predicted_at_us: int
-    model: str
-    version: str
-    variant: str
-    probability: float
-    unit: str
-    request_id: str | None
-    folded: int
-    output: float | None
-    other_version: str | None
-    other_output: float | None
-    inputs: Inputs | None
-    row: int
-    latency_us: int
-    fallback: str | None
-    error: str | None
-    rollout: str | None
-    other_latency_us: int | None
-    other_error: str | None
-    drawn: str | None
-    answered: float | None
-    rules: str | None
-    request: tuple[SourceDef, Row] | None
-    composition: Composition | None = None
-    part_of: str | None = None
-    is_selected: bool | None = None
-    cached: str | None = None
 
 
 class Intake(Protocol):
@@ -128,7 +74,8 @@ class PredictionLog:
         self._max_buffered = max_buffered
         self._every_s = every_s
         self._max_batch = max_batch
-        self._buffer: deque[Answered] = deque()
+        self._buffer: deque[Logged] = deque()
+        self._put = self._taken = 0  # answers; the loop counts the first, the thread the second
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._intake: Intake | None = None
@@ -148,7 +95,7 @@ class PredictionLog:
     @property
     def buffered(self) -> int:
         """Answers that wait in memory."""
-        return len(self._buffer)
+        return self._put - self._taken
 
     @property
     def spooled_bytes(self) -> int:
@@ -159,14 +106,16 @@ class PredictionLog:
         """Start the thread."""
         self._thread.start()
 
-    def put(self, answers: Sequence[Answered]) -> None:
-        """Take answers; never blocks."""
-        if len(self._buffer) + len(answers) > self._max_buffered:
-            self.dropped += len(answers)
-            return
-        self._buffer.extend(answers)
-        if not self._wake.is_set():
-            self._wake.set()
+    def put(self, answered: Sequence[Logged]) -> None:
+        """Take answered batches; never blocks."""
+        answers = sum(map(len, answered))
+        if self.buffered + answers > self._max_buffered:
+            self.dropped += answers
+        elif answers:
+            self._put += answers
+            self._buffer.extend(answered)
+            if not self._wake.is_set():
+                self._wake.set()
 
     def stop(self, timeout_s: float) -> bool:
         """Send or spool everything, then end.
@@ -186,7 +135,7 @@ class PredictionLog:
         while not self._stop.is_set():
             self._wake.wait(self._until_retry_s() if self._spool else None)
             self._wake.clear()
-            if len(self._buffer) < self._max_batch:
+            if self.buffered < self._max_batch:
                 self._stop.wait(self._every_s)
             self._cycle()
         self._retry_at_s = 0.0  # a last try, without waiting for its turn
@@ -202,21 +151,28 @@ class PredictionLog:
             self.dropped += 1
             _log.exception("predictions could not be logged")
 
-    def _take(self) -> list[Answered]:
-        buffer = self._buffer
-        return [buffer.popleft() for _ in range(min(self._max_batch, len(buffer)))]
+    def _take(self) -> list[Logged]:
+        """Batches of so many answers as are posted together, at least one."""
+        buffer, room = self._buffer, self._max_batch
+        taken: list[Logged] = []
+        while buffer and (not taken or len(buffer[0]) <= room):
+            taken.append(buffer.popleft())
+            room -= len(taken[-1])
+        return taken
 
-    def _deliver(self, answers: list[Answered]) -> None:
-        found = rows_of(answers)
-        if not self._spool and self._post(found, len(answers)):
+    def _deliver(self, answered: list[Logged]) -> None:
+        answers = sum(map(len, answered))
+        self._taken += answers
+        found = rows_of(answered)
+        if not self._spool and self._post(found, answers):
             return
         try:
-            kept = self._spool.append(_ENCODE((len(answers), found)))
+            kept = self._spool.append(_ENCODE((answers, found)))
         except OSError as error:
             _log.error("predictions cannot be spooled: %s", error)
             kept = False
         if not kept:
-            self.dropped += len(answers)
+            self.dropped += answers
 
     def _drain_spool(self) -> None:
         while self._spool:
@@ -243,10 +199,9 @@ class PredictionLog:
                 self._intake = self._connect()
             answer = self._intake.post_rows(found)
         except TooLargeError:
-            if len(found.rows) > 1:
-                middle = len(found.rows) // 2
-                first, second = (CheckedRows(found.shapes, part) for part in (found.rows[:middle], found.rows[middle:]))
-                return self._post(first, 0) and self._post(second, answers)
+            halves = found.halves()
+            if halves is not None:
+                return self._post(halves[0], 0) and self._post(halves[1], answers)
             self._refused(answers, "one prediction is larger than the intake takes")
         except ContractError as error:
             self._refused(answers, str(error))
@@ -290,66 +245,6 @@ def connect(run: Path) -> Intake:
     return IntakeClient(url, internal_token(run), _INTAKE_TIMEOUT_S)
 
 
-def rows_of(answers: Sequence[Answered]) -> CheckedRows:
-    """The events of answers: of each the request's own, if it has an id, then the prediction."""
-    shapes: list[RowShape] = [_SHAPE]
-    numbers: dict[int, int] = {}
-    rows: list[tuple[int, tuple[Any, ...]]] = []
-    for answer in answers:
-        if answer.request is not None:
-            source, row = answer.request
-            number = numbers.get(id(source))
-            if number is None:
-                number = numbers[id(source)] = len(shapes)
-                shapes.append(RowShape(source.name, source.version, tuple(source.columns)))
-            rows.append((number, row))
-        rows.append((0, _prediction(answer)))
-    return CheckedRows(tuple(shapes), rows)
-
-
-def _prediction(answer: Answered) -> tuple[Any, ...]:
-    """The row of the ``_prediction`` source, in the order of its columns."""
-    features, status = answer.inputs.logged(answer.row) if answer.inputs is not None else ("[]", "")
-    whole = answer.composition
-    return (
-        answer.prediction_id,
-        answer.predicted_at_us,
-        answer.model,
-        answer.version,
-        answer.variant,
-        answer.probability,
-        answer.unit,
-        answer.request_id,
-        answer.folded,
-        answer.output,
-        answer.other_version,
-        answer.other_output,
-        features,
-        status,
-        answer.latency_us,
-        answer.fallback,
-        answer.error,
-        answer.rollout,
-        answer.other_latency_us,
-        answer.other_error,
-        answer.drawn,
-        answer.answered,
-        answer.rules,
-        whole.member if whole is not None else None,
-        _members(whole) if whole is not None else None,
-        whole.spread if whole is not None else None,
-        answer.part_of,
-        answer.is_selected,
-        answer.cached,
-    )
-
-
-def _members(whole: Composition) -> str:
-    """What each member said, as a JSON array."""
-    said = [(name, choice.version, choice.variant, choice.output) for name, choice in whole.said]
-    return msgspec.json.encode(said).decode()
-
-
 def read_frame(frame: bytes) -> tuple[int, CheckedRows]:
     """How many answers a frame of the spool holds, and their rows; those of the first format are told by name.
 
@@ -361,4 +256,5 @@ def read_frame(frame: bytes) -> tuple[int, CheckedRows]:
     except msgspec.ValidationError:
         count, events = _OLD_FRAME.decode(frame)
     shapes = tuple(RowShape(source, "", tuple(fields)) for source, fields in events)
-    return count, CheckedRows(shapes, [(i, tuple(fields.values())) for i, (_, fields) in enumerate(events)])
+    blocks = [Block.of(i, 1, [[value] for value in fields.values()]) for i, (_, fields) in enumerate(events)]
+    return count, CheckedRows(shapes, blocks)

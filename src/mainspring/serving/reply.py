@@ -15,6 +15,9 @@ from mainspring.core.http import Deferred, Response, error_response
 from mainspring.serving.composed import Composition
 from mainspring.serving.inference import EXPRESSION, Choice
 from mainspring.serving.request import error_json
+from mainspring.serving.unanimous import Unanimous
+
+_ENCODE = msgspec.json.Encoder().encode
 
 
 class Reply(Protocol):
@@ -24,8 +27,15 @@ class Reply(Protocol):
     def cancelled(self) -> bool:
         """Whether the client has gone: nobody reads the answer."""
 
-    def row(self, place: int, choice: Choice, id: str, at: int) -> None:
-        """Take the outcome of good row ``place`` of the request, which was row ``at`` of its batch."""
+    def rows(self, first: int, choices: Sequence[Choice], ids: Sequence[str], at: range) -> None:
+        """Take the outcomes of good rows of the request, from ``first`` on.
+
+        Args:
+            first: Of them, counted within the request.
+            choices: Of a whole batch, as ``ids`` are.
+            ids: Of the predictions.
+            at: Where these rows are in the batch.
+        """
 
     def finish(self) -> None:
         """Every row is there: answer."""
@@ -59,11 +69,17 @@ class JsonReply:
         """Whether the client has gone."""
         return self.deferred.cancelled
 
-    def row(self, place: int, choice: Choice, id: str, at: int) -> None:
-        """Take the outcome of a row."""
-        self._answers[self._places[place]] = _answer_json(choice, id, at, shows_status=self._shows_status)
-        if choice.output is None:
-            self._failed += 1
+    def rows(self, first: int, choices: Sequence[Choice], ids: Sequence[str], at: range) -> None:
+        """Take the outcomes of rows."""
+        places = self._places[first : first + len(at)]
+        if isinstance(choices, Unanimous) and not self._shows_status:
+            for place, text in zip(places, _alike_json(choices, ids, at), strict=True):
+                self._answers[place] = text
+            return
+        for place, i in zip(places, at, strict=True):
+            self._answers[place] = _answer_json(choices[i], ids[i], i, shows_status=self._shows_status)
+            if choices[i].output is None:
+                self._failed += 1
 
     def finish(self) -> None:
         """Answer; the request as a whole failed only if each of its good rows did."""
@@ -91,7 +107,7 @@ def _answer_json(choice: Choice, id: str, at: int, *, shows_status: bool) -> byt
     if choice.output is None:
         return error_json(failure_of(choice, id))
     text = (
-        f'{{"prediction":{choice.answer!r},"prediction_id":"{id}",'
+        f'{{"prediction":{_ENCODE(choice.answer).decode()},"prediction_id":"{id}",'
         f'"model_version":"{choice.version}","variant":"{choice.variant}"'
     )
     if choice.fallback is not None:
@@ -108,6 +124,17 @@ def _answer_json(choice: Choice, id: str, at: int, *, shows_status: bool) -> byt
         status = choice.inputs.shown_status(at if choice.repeats is None else 0) if choice.inputs is not None else {}
         return text.encode() + b',"status":' + msgspec.json.encode(status) + b"}"
     return (text + "}").encode()
+
+
+def _alike_json(choices: Unanimous, ids: Sequence[str], at: range) -> list[bytes]:
+    """As ``_answer_json`` of rows that one model answered."""
+    start, stop = at.start, at.stop
+    outputs = _ENCODE(choices.outputs[start:stop]).decode()[1:-1].split(",")
+    end = f'","model_version":"{choices.version}","variant":"{choices.variant}"}}'
+    return [
+        f'{{"prediction":{output},"prediction_id":"{id}{end}'.encode()
+        for output, id in zip(outputs, ids[start:stop], strict=True)
+    ]
 
 
 def members_json(whole: Composition) -> str:

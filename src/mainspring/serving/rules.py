@@ -25,7 +25,7 @@ class Rules:
         self._rules = rules
         self._when = Expressions([rule.when.json for rule in rules if rule.when is not None], source, ())
 
-    def apply(self, choices: list[Choice], rows: Sequence[Row], times_us: Sequence[int]) -> list[Choice]:
+    def apply(self, choices: Sequence[Choice], rows: Sequence[Row], times_us: Sequence[int]) -> Sequence[Choice]:
         """The choices with what the rules make of their outputs; a row without an output has none of its own.
 
         An override whose condition is null, or cannot be computed, does not act.

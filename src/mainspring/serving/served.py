@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mainspring.catalog import Route
@@ -84,9 +84,11 @@ class Served:
         """How answers are kept; not during a rollout, each request of which asks two versions."""
         return self.model.cache if self.rollout is None and self.challenger is None else None
 
-    def drawn(self, unit: str) -> tuple[Variant, float]:
-        """The variant that a unit is assigned to, with the probability of that."""
-        return assign(self.route.salt, unit, self.weight)
+    def drawn(self, units: Sequence[str]) -> list[tuple[Variant, float]]:
+        """The variant that each unit is assigned to, with the probability of that."""
+        if self.weight <= 0.0:
+            return [assign(self.route.salt, "", 0.0)] * len(units)
+        return [assign(self.route.salt, unit, self.weight) for unit in units]
 
     @property
     def otherwise(self) -> OtherwiseDef:

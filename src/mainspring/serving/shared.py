@@ -36,10 +36,11 @@ class Numbers:
         self.epoch = epoch
         self._next = 0
 
-    def take(self) -> str:
-        """The next id."""
-        self._next += 1
-        return prediction_id(self.epoch, self._next)
+    def take(self, n: int) -> list[str]:
+        """The next ``n`` ids."""
+        first = self._next + 1
+        self._next += n
+        return [prediction_id(self.epoch, number) for number in range(first, first + n)]
 
 
 @dataclass(frozen=True, eq=False)

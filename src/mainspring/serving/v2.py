@@ -22,6 +22,7 @@ from mainspring.definitions.values import Field, Kind
 from mainspring.serving.inference import Choice
 from mainspring.serving.lane import Lane
 from mainspring.serving.reply import failure_of, members_json
+from mainspring.serving.unanimous import Unanimous
 from mainspring.serving.v2_tensors import FLOATS, INTEGERS, ProtocolError, Tensor, malformed
 
 EXTENSIONS = ("binary_tensor_data", "statistics", "model_configuration")
@@ -115,6 +116,33 @@ class Outcome:
     cached: list[str] = field(default_factory=list)
     error: list[str] = field(default_factory=list)
 
+    def add(self, choice: Choice, id: str, error: str) -> None:
+        """Add a row; ``error`` is why nobody could answer it, or empty."""
+        output, whole = choice.answer, choice.composition
+        self.prediction.append(float("nan") if output is None else output)
+        self.prediction_id.append(id)
+        self.model_version.append(choice.version)
+        self.variant.append(choice.variant)
+        self.fallback.append(choice.fallback or "")
+        self.reason.append(choice.error or "" if output is not None else "")
+        self.rules.append("; ".join(choice.rules))
+        self.member.append((whole.member or "") if whole is not None else "")
+        self.members.append(members_json(whole) if whole is not None else "")
+        self.spread.append(float("nan") if whole is None or whole.spread is None else whole.spread)
+        self.cached.append(choice.repeats.id if choice.repeats is not None else "")
+        self.error.append(error)
+
+    def add_alike(self, choices: Unanimous, ids: Sequence[str], at: range) -> None:
+        """As ``add``, of rows of a batch that one model answered."""
+        n = len(at)
+        self.prediction += choices.outputs[at.start : at.stop]
+        self.prediction_id += ids[at.start : at.stop]
+        self.model_version += [choices.version] * n
+        self.variant += [choices.variant] * n
+        self.spread += [float("nan")] * n
+        for silent in (self.fallback, self.reason, self.rules, self.member, self.members, self.cached, self.error):
+            silent.extend([""] * n)
+
     def in_order(self, places: Sequence[int]) -> Outcome:
         """The rows by their place in the request, where they came in another order."""
         order = sorted(range(len(places)), key=places.__getitem__)
@@ -172,27 +200,16 @@ class V2Reply:
         """Whether the client has gone."""
         return self._waiting.cancelled
 
-    def row(self, place: int, choice: Choice, id: str, at: int) -> None:
-        """Take the outcome of a row; what is known already comes first."""
-        outcome = self._outcome
-        output, error = choice.answer, ""
-        if output is None:
-            self._failure = failure_of(choice, id)
-            output, error = float("nan"), self._failure.code
-        outcome.prediction.append(output)
-        outcome.prediction_id.append(id)
-        outcome.model_version.append(choice.version)
-        outcome.variant.append(choice.variant)
-        outcome.fallback.append(choice.fallback or "")
-        outcome.reason.append(choice.error or "" if output == output else "")
-        outcome.rules.append("; ".join(choice.rules))
-        whole = choice.composition
-        outcome.member.append((whole.member or "") if whole is not None else "")
-        outcome.members.append(members_json(whole) if whole is not None else "")
-        outcome.spread.append(float("nan") if whole is None or whole.spread is None else whole.spread)
-        outcome.cached.append(choice.repeats.id if choice.repeats is not None else "")
-        outcome.error.append(error)
-        self._places.append(place)
+    def rows(self, first: int, choices: Sequence[Choice], ids: Sequence[str], at: range) -> None:
+        """Take the outcomes of rows; what is known already comes first."""
+        self._places += range(first, first + len(at))
+        if isinstance(choices, Unanimous):
+            self._outcome.add_alike(choices, ids, at)
+            return
+        for i in at:
+            error = None if choices[i].output is not None else failure_of(choices[i], ids[i])
+            self._failure = error or self._failure
+            self._outcome.add(choices[i], ids[i], "" if error is None else error.code)
 
     def finish(self) -> None:
         """Tell the outcome; if no row could be answered, why."""

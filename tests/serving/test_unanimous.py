@@ -1,0 +1,176 @@
+"""The usual batch, which one model answers, is told and logged as if each row had been looked at by itself."""
+
+import math
+import struct
+from types import SimpleNamespace
+
+import msgspec
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mainspring.definitions.values import Field, SourceDef
+from mainspring.events.internal import Block, CheckedRows, RowShape
+from mainspring.serving.answers import Batch
+from mainspring.serving.inference import BREAKER, OUTPUT, Outputs, choose
+from mainspring.serving.layout import Gathered, Inputs
+from mainspring.serving.logged import Logged, rows_of
+from mainspring.serving.metrics import ModelMetrics
+from mainspring.serving.reply import JsonReply
+from mainspring.serving.unanimous import Unanimous
+from mainspring.serving.v2 import V2Reply
+
+NOW = 1_772_366_400_000_000
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+KINDS = (st.booleans(), FLOATS, st.integers(-(2**63), 2**63 - 1), st.text(max_size=2), st.lists(FLOATS, max_size=3))
+
+
+def source_of(has_id):
+    fields = (Field("ride_id", "str"), Field("km", "float"), Field("asked_at", "datetime"))
+    return SourceDef("ride", fields, time="asked_at", id="ride_id" if has_id else None)
+
+
+@st.composite
+def batches(draw):
+    """A batch that the champion answers, by itself, before a challenger in shadow or in place of one that is absent."""
+    n = draw(st.integers(1, 6))
+    outputs = draw(st.lists(FLOATS, min_size=n, max_size=n))
+    values = np.array(draw(st.lists(st.tuples(st.one_of(FLOATS, st.just(math.nan))), min_size=n, max_size=n)))
+    values = np.column_stack([values, np.full(n, np.nan)])
+    status = np.array(draw(st.lists(st.tuples(st.integers(0, 5), st.just(0)), min_size=n, max_size=n)), np.uint8)
+    texts = draw(st.lists(st.one_of(st.none(), st.text(max_size=5)), min_size=n, max_size=n))
+    written = {1: texts} if draw(st.booleans()) else {}
+    inputs = Inputs(("km", "zone"), values, status, np.zeros((n, 1), np.float32), np.empty((n, 0), object), written)
+    champion = SimpleNamespace(version="v1"), Outputs(inputs, outputs, {}, 70)
+    failed = draw(st.dictionaries(st.integers(0, n - 1), st.just((OUTPUT, "no number"))))
+    left_alone = SimpleNamespace(version="v2"), Outputs(None, [math.nan] * n, dict.fromkeys(range(n), (BREAKER, "")))
+    asked = SimpleNamespace(version="v2"), Outputs(inputs, outputs[::-1], failed, 50)
+    is_shadow = draw(st.booleans())
+    served = SimpleNamespace(
+        model=SimpleNamespace(name="late_ride", request=source_of(draw(st.booleans()))),
+        is_shadow=is_shadow,
+        absent=draw(st.sampled_from([None, "v9"])),
+        rollout=draw(st.sampled_from([None, "d9"])),
+    )
+    rows = [(f"r{i}", float(i), NOW + i) for i in range(n)]
+    gathered = Gathered(rows, (), {}, (), (), {}, 7)
+    ids = [f"e-{i}" for i in range(n)]
+    choices = Unanimous("champion", champion)
+    before, latencies = [10 * i for i in range(n)], [100] * n
+    batch = Batch(served, gathered, [NOW] * n, ids, choices, [1.0] * n, ["u"] * n, before, latencies)
+    return champion, Logged(batch, draw(st.sampled_from([None, asked, left_alone])) if is_shadow else None)
+
+
+def one_by_one(logged):
+    """The same, with its choices as a list."""
+    batch = logged.batch
+    made = {name: getattr(batch, name) for name in Batch.__slots__} | {"choices": list(batch.choices)}
+    return Logged(Batch(**made), logged.shadow)
+
+
+def told(choices, reply):
+    reply.rows(0, choices, [f"e-{i}" for i in range(len(choices))], range(len(choices)))
+    reply.finish()
+
+
+@given(batches())
+def test_every_row_is_answered_by_the_champion_as_it_is_when_looked_at_alone(made):
+    champion, logged = made
+    pair = {"champion": champion, "challenger": None}
+    assert list(logged.batch.choices) == [choose("champion", i, pair) for i in range(len(logged))]
+
+
+@given(st.lists(batches(), min_size=1, max_size=3))
+def test_the_log_gets_the_same_events_as_of_rows_that_are_looked_at_one_by_one(made):
+    batches = [logged for _, logged in made]
+    whole, single = rows_of(batches), rows_of([one_by_one(logged) for logged in batches])
+    assert msgspec.msgpack.encode(whole) == msgspec.msgpack.encode(single)
+    (predictions,) = [list(block.whole()) for block in whole.blocks if block.shape == 0]
+    assert predictions == [logged.prediction(i) for logged in batches for i in range(len(logged))]
+
+
+@given(batches())
+def test_requests_without_an_id_are_no_events(made):
+    _, logged = made
+    found = rows_of([logged])
+    source = logged.batch.served.model.request
+    rows = [row for block in found.blocks if block.shape for row in block.whole()]
+    assert rows == ([] if source.id is None else list(logged.batch.gathered.rows))
+
+
+@given(batches())
+def test_clients_are_told_the_same_in_json_and_in_tensors(made):
+    choices = made[1].batch.choices
+    n = len(choices)
+    bodies, outcomes = [], []
+    for given_choices in (choices, list(choices)):
+        reply = JsonReply(range(n), [b""] * n, is_list=True, shows_status=False)
+        told(given_choices, reply)
+        bodies.append(reply.deferred.response.body)
+        told(given_choices, V2Reply(outcomes.append, SimpleNamespace(cancelled=False)))
+    assert bodies[0] == bodies[1]
+    assert [row["prediction"] for row in msgspec.json.decode(bodies[0])] == choices.outputs
+    assert repr(outcomes[0]) == repr(outcomes[1])
+
+
+@given(batches())
+def test_they_are_counted_the_same(made):
+    choices = made[1].batch.choices
+    whole, single = ModelMetrics("m"), ModelMetrics("m")
+    whole.told(choices)
+    single.told(list(choices))
+    assert whole.variants["champion"].requests == single.variants["champion"].requests == len(choices)
+
+
+def test_rows_whose_client_has_been_told_something_else_are_not_logged():
+    inputs = Inputs(
+        ("km",), np.zeros((3, 1)), np.zeros((3, 1), np.uint8), np.zeros((3, 1)), np.empty((3, 0), object), {}
+    )
+    choices = list(Unanimous("champion", (SimpleNamespace(version="v1"), Outputs(inputs, [0.1, 0.2, 0.3]))))
+    served = SimpleNamespace(
+        model=SimpleNamespace(name="m", request=source_of(has_id=True)), is_shadow=False, absent=None, rollout=None
+    )
+    gathered = Gathered([(f"r{i}", 1.0, NOW) for i in range(3)], (), {}, (), (), {}, 7)
+    batch = Batch(served, gathered, [NOW] * 3, ["a", "b", "c"], [choices[0], None, choices[2]], [1.0] * 3, ["u"] * 3,
+                  [1] * 3, [2] * 3)  # fmt: skip
+    found = rows_of([Logged(batch, None)])
+    assert [row[0] for block in found.blocks for row in block.whole()] == ["r0", "r2", "a", "c"]
+    nobody = Batch(served, gathered, [NOW], ["a"], [None], [1.0], ["u"], [1], [2])
+    assert rows_of([Logged(nobody, None)]).count == 0
+
+
+@st.composite
+def columns_of_a_kind(draw):
+    n = draw(st.integers(1, 4))
+    kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=4))
+    return [draw(st.lists(st.one_of(st.none(), kind), min_size=n, max_size=n)) for kind in kinds]
+
+
+@given(columns_of_a_kind())
+def test_a_block_has_its_rows_to_the_last_bit_before_and_after_the_wire(columns):
+    rows = list(zip(*columns, strict=True))
+    found = CheckedRows((RowShape("s", "1", ("a", "b")),), [Block.of(0, len(rows), columns)])
+    sent = msgspec.msgpack.decode(msgspec.msgpack.encode(found), type=CheckedRows)
+    assert [list(map(bits, row)) for row in sent.blocks[0].whole()] == [list(map(bits, row)) for row in rows]
+
+
+@given(st.integers(0, 7), st.integers(0, 7))
+def test_halves_are_the_whole_in_its_order(first, second):
+    blocks = [Block.of(k, n, [list(range(n)), ["same"] * n]) for k, n in enumerate((first, second))]
+
+    def parts(found):
+        halves = found.halves()
+        return [found] if halves is None else [*parts(halves[0]), *parts(halves[1])]
+
+    whole = CheckedRows((), blocks)
+    ends = parts(whole)
+    assert all(end.count < 2 for end in ends)
+    rows = [(block.shape, *row) for found in ends for block in found.blocks for row in block.whole()]
+    assert rows == [(block.shape, *row) for block in blocks for row in block.whole()]
+
+
+def bits(value):
+    """A value so that 0.0 and -0.0, 1 and True are not the same."""
+    if isinstance(value, list):
+        return [bits(one) for one in value]
+    return (type(value), struct.pack("<d", value) if isinstance(value, float) else value)
