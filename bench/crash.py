@@ -52,6 +52,7 @@ def gateway_part(bench: Bench, root: Path, kills: int, dice: random.Random) -> N
     bench.add("gateway: answers that clients got", left.answered, "answers")
     bench.add("gateway: answers in the log", left.logged, "answers")
     bench.add("gateway: got, and lost with the memory of a killed one", left.missing, "answers")
+    bench.add("gateway: for how long the oldest of these had been answered", left.oldest_s * 1e3, "ms")
 
 
 # --- the tests' drivers -----------------------------------------------------------------------------------------------

@@ -45,9 +45,9 @@ def log_of(url: str) -> dict[str, Any]:
 
 
 def settle(url: str, seconds: float) -> dict[str, Any]:
-    """Wait until the prediction log has nothing left in memory, so that its work falls on nobody else's turn."""
+    """Wait until the prediction log has nothing left to send, so that its work falls on nobody else's turn."""
     ends_s = time.monotonic() + seconds
-    while (log := log_of(url))["buffered"] and time.monotonic() < ends_s:
+    while ((log := log_of(url))["buffered"] or log["spooled_bytes"]) and time.monotonic() < ends_s:
         time.sleep(0.05)
     return log
 

@@ -1,12 +1,15 @@
 """Gateway and intake as processes, killed at random moments while three clients ask; what is logged, by ids.
 
-Each answer is in the log once, but for the end of a killed epoch; each request's own event is there once. Used by
-``test_crash.py`` here and by ``bench/crash.py``.
+Every other gateway that is killed has an intake that has stood still for up to a second. Each answer is in the log
+once, but for the end of a killed epoch; each request's own event is there once. Used by ``test_crash.py`` here and by
+``bench/crash.py``.
 """
 
+import os
 import signal
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +26,17 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "loop"))
 import crash_system
 
 NAMES = ("gateway", "intake")
+SOON_S = 0.2  # an answer may be on its way to its client when its gateway is killed
+
+
+def ready(world):
+    """The gateway's URL, once its routes are loaded."""
+    crash_system.wait(lambda: read_door(world.config.run, "gateway"), "the gateway has a door")
+    url = read_door(world.config.run, "gateway")
+    door = Exchange(url, 60.0)
+    crash_system.wait(lambda: door.ask("GET", "/ready", b"", {}).status == 200, "the gateway is ready")
+    door.close()
+    return url
 
 
 class Asker:
@@ -31,6 +45,7 @@ class Asker:
     def __init__(self, run, name):
         self.run, self.name = run, name
         self.answered = {}
+        self.at_s = {}
 
     def work(self, stop):
         """Ask until told to stop."""
@@ -48,7 +63,9 @@ class Asker:
                     body.pop("asked_at", None)
                     answer = exchange.ask("POST", "/predict/late_ride", msgspec.json.encode(body), {})
                     if answer.status == 200:
-                        self.answered[answer.json()["prediction_id"]] = body["ride_id"]
+                        ident = answer.json()["prediction_id"]
+                        self.at_s[ident] = time.monotonic()
+                        self.answered[ident] = body["ride_id"]
                     else:
                         stop.wait(0.01)
             except OSError:
@@ -59,13 +76,26 @@ class Asker:
 
 @dataclass(frozen=True)
 class Left:
-    """What is there after the kills, and what of it is amiss: nothing, if all is well."""
+    """What is there after the kills, and what of it is amiss: nothing, if all is well.
+
+    ``oldest_s`` is for how long the oldest answer that is missing had been answered when its gateway was killed.
+    """
 
     kills: dict[str, int]
     answered: int
     logged: int
     missing: int
+    oldest_s: float
     amiss: list[str]
+
+
+def log_of(world):
+    """What the gateway says of its prediction log."""
+    door = Exchange(read_door(world.config.run, "gateway"), 60.0)
+    try:
+        return door.ask("GET", "/health", b"", {}).json()["prediction_log"]
+    finally:
+        door.close()
 
 
 def run(world, kills, dice):
@@ -80,6 +110,7 @@ def run(world, kills, dice):
     askers = [Asker(world.config.run, f"a{i}") for i in range(3)]
     threads = [threading.Thread(target=asker.work, args=(stop,)) for asker in askers]
     killed = dict.fromkeys(NAMES, 0)
+    ends_s = []
 
     def answered():
         return {one: ident for asker in askers for one, ident in dict(asker.answered).items()}
@@ -98,11 +129,19 @@ def run(world, kills, dice):
                 crash_system.wait(lambda last=last: log.last_offset() > last, "the intake takes answers")
                 threading.Event().wait(dice.expovariate(1 / 0.1))
                 name = NAMES[turn] if turn < 2 else dice.choice(NAMES)
+                stands = name == "gateway" and killed[name] % 2 == 0
+                if stands:
+                    os.kill(system.pids["intake"], signal.SIGSTOP)
+                    threading.Event().wait(dice.random())
+                ends_s.append(time.monotonic())
                 system.signal(name, signal.SIGKILL)
                 killed[name] += 1
                 system.start(name)
+                if stands:
+                    os.kill(system.pids["intake"], signal.SIGCONT)
             had = len(answered())
             crash_system.wait(lambda: len(answered()) > had, "the gateway answers")
+            crash_system.wait(lambda: not log_of(world)["spooled_bytes"], "what was left is sent")
         finally:
             stop.set()
             for thread in threads:
@@ -112,10 +151,11 @@ def run(world, kills, dice):
         door.close()
         for name in NAMES:
             system.signal(name, signal.SIGTERM)
-    return _compare(world, answered(), epoch, killed)
+    at_s = {ident: moment for asker in askers for ident, moment in asker.at_s.items()}
+    return _compare(world, answered(), epoch, killed, at_s, ends_s)
 
 
-def _compare(world, answered, last_epoch, killed):
+def _compare(world, answered, last_epoch, killed, at_s, ends_s):
     found = world.logged()
     logged = [row["prediction_id"] for row in found]
     rides = [row["ride_id"] for row in world.logged("ride")]
@@ -136,7 +176,9 @@ def _compare(world, answered, last_epoch, killed):
             amiss.append(f"a hole in the middle of epoch {epoch}")
         if lost and epoch == last_epoch:
             amiss.append("a gateway that was stopped has left answers out")
-    return Left(killed, len(answered), len(logged), missing, amiss)
+    lost = answered.keys() - set(logged)
+    ages_s = [min(max(0.0, end - at_s[one]) for end in ends_s if end > at_s[one] - SOON_S) for one in lost]
+    return Left(killed, len(answered), len(logged), missing, max(ages_s, default=0.0), amiss)
 
 
 def _epochs(ids):

@@ -15,10 +15,12 @@ from mainspring.core.errors import ContractError, TooLargeError, UnavailableErro
 from mainspring.core.spool import Spool
 from mainspring.events.internal import Block, CheckedRows, RowShape
 from mainspring.serving.answers import Batch
+from mainspring.serving.frames import read_frame
 from mainspring.serving.inference import Choice
 from mainspring.serving.layout import Gathered, Inputs
+from mainspring.serving.log_keeper import PredictionLog
 from mainspring.serving.logged import Logged, rows_of
-from mainspring.serving.prediction_log import PredictionLog, connect
+from mainspring.serving.poster import connect
 from mainspring.serving.request import RequestReader
 
 from rides import NOW, ride, until  # isort: skip
@@ -49,7 +51,7 @@ def answered(world, number, has_id=True, **changes):
 
 @contextlib.contextmanager
 def started(world, connect, max_bytes=1_000_000, **options):
-    log = PredictionLog(connect, Spool(world.config.run / "spool", "e", max_bytes), every_s=0.001, **options)
+    log = PredictionLog(connect, Spool(world.config.run / "spool", "e", max_bytes), gather_s=0.001, **options)
     log.start()
     try:
         yield log
@@ -129,8 +131,9 @@ def test_what_is_sent_twice_is_logged_once(world):
     assert len(world.logged("ride")) == 1
 
 
-def named(found):
+def named(packed):
     """Rows as source and values by name."""
+    found = msgspec.msgpack.decode(packed, type=CheckedRows)
     return [
         (found.shapes[block.shape].source, dict(zip(found.shapes[block.shape].columns, row, strict=True)))
         for block in found.blocks
@@ -185,12 +188,45 @@ def test_what_the_intake_will_never_take_is_counted_and_does_not_hold_up_the_res
 def test_a_full_buffer_drops_and_counts_and_never_blocks(world):
     gate = threading.Event()
     intake = _Intake(lambda events: gate.wait())
-    with started(world, lambda: intake, max_buffered=10, max_batch=5) as log:
+    with started(world, lambda: intake, max_bytes=1, max_buffered=10, max_batch=5) as log:
         for _ in range(100):
             log.put([answered(world, 1)])
+        assert log.buffered <= 10
         gate.set()
-    assert log.sent + log.dropped == 100
+    assert (log.sent + log.dropped, log.buffered) == (100, 0)
     assert log.dropped >= 80
+
+
+def test_nothing_is_written_while_the_intake_takes_what_it_is_sent(world):
+    with started(world, _Intake, hold_s=60) as log:
+        for i in range(50):
+            log.put([answered(world, i)])
+            uvloop.run(until(lambda i=i: log.sent == i + 1))
+            assert list((world.config.run / "spool").glob("*.spool")) == []
+
+
+def test_while_a_post_takes_its_time_it_and_all_that_comes_after_it_are_on_disk_and_in_order(world):
+    gate = threading.Event()
+    intake = _Intake(lambda events: gate.wait())
+    with started(world, lambda: intake, max_batch=10) as log:
+        for i in range(40):
+            log.put([answered(world, i)])
+        uvloop.run(until(lambda: not log.buffered))  # it has not been sent, and nothing of it is in memory alone
+        assert (log.sent, log.is_away) == (0, False)
+        left = Spool(world.config.run / "copy", "copy", 1_000_000)
+        for path in sorted((world.config.run / "spool").glob("e.*.spool")):
+            left.folder.joinpath(path.name).write_bytes(path.read_bytes())
+        left.adopt()  # what the next gateway would find
+        found = []
+        while frames := left.peek():
+            found += [row["prediction_id"] for name, row in named(read_frame(frames[0])[1]) if name == "_prediction"]
+            left.drop(frames)
+        left.close()
+        assert found == [f"e-{i}" for i in range(40)]
+        gate.set()
+        uvloop.run(until(lambda: log.sent == 40 and not log.spooled_bytes))
+    posted = [row["prediction_id"] for post in intake.posts for name, row in post if name == "_prediction"]
+    assert posted == found
 
 
 def test_a_full_spool_drops_and_counts(world):
@@ -208,7 +244,7 @@ def test_a_spool_that_cannot_be_read_does_not_hold_up_what_comes_after(world, ca
     spool.append(b"no msgpack")
     os.pwrite(spool._active.handle, b"????", 16)
     intake = _Intake()
-    log = PredictionLog(lambda: intake, spool, every_s=0.001)
+    log = PredictionLog(lambda: intake, spool, gather_s=0.001)
     log.start()
     log.put([answered(world, 1)])
     assert log.stop(10)
@@ -219,31 +255,33 @@ def test_a_spool_that_cannot_be_read_does_not_hold_up_what_comes_after(world, ca
 def test_a_frame_that_cannot_be_read_is_dropped_and_counted(world, caplog):
     spool = Spool(world.config.run / "spool", "e", 1_000_000)
     spool.append(b"no msgpack")
-    spool.append(msgspec.msgpack.encode((1, rows_of([answered(world, 1)]))))
+    spool.append(msgspec.msgpack.encode((1, msgspec.msgpack.encode(rows_of([answered(world, 1)])))))
     intake = _Intake()
-    log = PredictionLog(lambda: intake, spool, every_s=0.001)
+    log = PredictionLog(lambda: intake, spool, gather_s=0.001)
     log.start()
     assert log.stop(10)
     assert (log.sent, log.dropped) == (1, 1)
     assert "a frame of the spool cannot be read" in caplog.text
 
 
-def test_a_frame_that_an_earlier_release_has_kept_is_sent(world):
+def test_frames_that_earlier_releases_have_kept_are_sent(world):
     spool = Spool(world.config.run / "spool", "e", 1_000_000)
-    found = rows_of([answered(world, 1)])
-    spool.append(msgspec.msgpack.encode((1, named(found))))
+    found = [rows_of([answered(world, i)]) for i in (1, 2)]
+    spool.append(msgspec.msgpack.encode((1, named(msgspec.msgpack.encode(found[0])))))
+    rows = [(block.shape, row) for block in found[1].blocks for row in block.whole()]
+    spool.append(msgspec.msgpack.encode((1, (found[1].shapes, rows))))
 
     async def main():
         async with contextlib.AsyncExitStack() as stack:
             await world.start_intake(stack)
-            log = PredictionLog(lambda: connect(world.config.run), spool, every_s=0.001)
+            log = PredictionLog(lambda: connect(world.config.run), spool, gather_s=0.001)
             log.start()
-            await until(lambda: log.sent == 1)
+            await until(lambda: log.sent == 2)
             assert await asyncio.to_thread(log.stop, 10)
 
     uvloop.run(main())
-    assert [row["prediction_id"] for row in world.logged()] == ["e-1"]
-    assert [row["ride_id"] for row in world.logged("ride")] == ["r1"]
+    assert [row["prediction_id"] for row in world.logged()] == ["e-1", "e-2"]
+    assert [row["ride_id"] for row in world.logged("ride")] == ["r1", "r2"]
 
 
 def test_a_row_of_another_version_of_its_source_is_checked_by_the_one_that_is_there(world):
@@ -258,11 +296,11 @@ def test_a_row_of_another_version_of_its_source_is_checked_by_the_one_that_is_th
         async with contextlib.AsyncExitStack() as stack:
             await world.start_intake(stack)
             client = connect(world.config.run)
-            answer = await asyncio.to_thread(client.post_rows, other)
+            answer = await asyncio.to_thread(client.post_rows, msgspec.msgpack.encode(other))
             assert answer["quarantined"] == 1
             for broken in (*(CheckedRows(shapes, [block]) for block in bad), "no rows"):
                 with pytest.raises(ContractError, match="MS-E202"):
-                    await asyncio.to_thread(client.post_rows, broken)
+                    await asyncio.to_thread(client.post_rows, msgspec.msgpack.encode(broken))
             client.close()
 
     uvloop.run(main())

@@ -51,6 +51,7 @@ class Spool:
         self._lease.require("the spool")
         self._segments: deque[_Segment] = deque()
         self._active: _Segment | None = None
+        self._unsynced: set[_Segment] = set()
         self._adopted: dict[str, Lease] = {}
         self._number = 0
 
@@ -83,18 +84,24 @@ class Spool:
         if active is None or active.size >= self._segment_bytes:
             active = self._begin()
         active.append(whole)
+        self._unsynced.add(active)
         if is_durable:
-            os.fsync(active.handle)
+            self.sync()
         return True
 
+    @property
+    def is_dirty(self) -> bool:
+        """Whether something waits that a power cut would take."""
+        return any(segment.waiting for segment in self._unsynced)
+
     def sync(self) -> None:
-        """Have everything that was appended on the disk.
+        """Have everything that was appended on the disk. Another thread may append meanwhile, and nothing else.
 
         Raises:
             OSError: The disk is broken.
         """
-        if self._active is not None:
-            os.fsync(self._active.handle)
+        while self._unsynced:
+            os.fsync(self._unsynced.pop().handle)
 
     def peek(self, most_bytes: int = 0) -> list[bytes]:
         """The oldest frames that wait: as many as ``most_bytes`` hold, at least one if it can be read."""
@@ -172,6 +179,7 @@ class Spool:
 
     def _forget(self, segment: _Segment) -> None:
         os.close(segment.handle)
+        self._unsynced.discard(segment)
         self._segments.remove(segment)
         if segment is self._active:
             self._active = None

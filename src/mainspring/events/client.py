@@ -12,7 +12,6 @@ import msgspec
 
 from mainspring.core.errors import UnavailableError
 from mainspring.core.exchange import KINDS, Exchange
-from mainspring.events.internal import CheckedRows
 from mainspring.events.packing import packed
 from mainspring.events.progress import MovedError
 
@@ -79,8 +78,11 @@ class IntakeClient:
         path = "/internal/events" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         return self._post(path, packed(events), "application/msgpack")
 
-    def post_rows(self, found: CheckedRows) -> dict[str, Any]:
+    def post_rows(self, found: bytes) -> dict[str, Any]:
         """Send rows that this process has checked by their contracts; of an id that came before the first one stays.
+
+        Args:
+            found: ``events.internal.CheckedRows`` in msgpack.
 
         Returns:
             ``{"last_offset", "quarantined"}``.
@@ -88,7 +90,7 @@ class IntakeClient:
         Raises:
             MainspringError: As ``post_events``.
         """
-        return self._post("/internal/rows", msgspec.msgpack.encode(found), "application/msgpack")
+        return self._post("/internal/rows", found, "application/msgpack")
 
     def advance(
         self, connector: str, before: int, cursor: Any, rows: Sequence[Any], *, history: bool, backfill: bool

@@ -287,6 +287,8 @@ def _closed(shared: _Shared) -> None:
     try:
         if shared.mark is not None:
             shared.mark.release(lambda: shared.env.sync(True))
+    except lmdb.Error as error:  # the mark stays: after a power cut the state is not believed
+        _log.warning("the online store cannot be written through to the disk: %s", error)
     finally:
         shared.env.close()
 
