@@ -19,7 +19,9 @@ sys.path.insert(0, str(ROOT / "tests" / "rollout"))
 
 from test_error_rates import harmful_by_the_margin  # type: ignore[import-not-found]
 
+from mainspring.definitions.values import DAY_US
 from mainspring.monitoring import Detector, average_e, judge_window, reference
+from mainspring.monitoring.stacking import Heard, proofs, proved, weighted
 from mainspring.rollout import (
     LOSSES,
     binary_harm_eprocess,
@@ -164,6 +166,27 @@ def detector_alarm(rng: np.random.Generator) -> Outcome:
     return {"drift detector, any alarm in 50 windows at A = 1,000": False}
 
 
+def stacked(rng: np.random.Generator) -> Outcome:
+    """Five weeks of an ensemble whose members know all but the day's shock: no weights are better than their mean."""
+    day = np.repeat(np.arange(35), 60)
+    truth = rng.normal(0.0, 1.5, len(day))
+    said = np.repeat(1.0 / (1.0 + np.exp(-truth))[:, None], 2, axis=1)
+    y = (rng.random(len(day)) < 1.0 / (1.0 + np.exp(-truth - rng.normal(0.0, 0.3, 35)[day]))).astype(float)
+    time_us = day * DAY_US + 3_600_000_000
+    heard = Heard(said, y, time_us, time_us + DAY_US)
+    loss = LOSSES["log_loss"].function
+    given, naive = False, False
+    for days in (14, 21, 28, 35):
+        seen = heard.where(day < days)
+        tried = list(proofs(("a", "b"), "binary_classification", seen, "log_loss", None, 0))
+        given = given or proved(iter(tried)) is not None
+        for one in tried:
+            after = seen.where(seen.time_us >= one.until_us)
+            d = loss(after.said[:, 0], after.y) - loss(weighted(after.said, one.weights), after.y)
+            naive = naive or bool(d.mean() / (d.std() / math.sqrt(len(d))) > 1.645)
+    return {"stack: weights given though no better": given, "naive z-test of each fit at each look": naive}
+
+
 SCENARIOS: list[tuple[Callable[[np.random.Generator], Outcome], float]] = [
     (paired_rollback, ALPHA),
     (paired_promotion, ALPHA),
@@ -175,6 +198,7 @@ SCENARIOS: list[tuple[Callable[[np.random.Generator], Outcome], float]] = [
     (sample_ratio, SRM_ALPHA),
     (clean_window, 0.01),
     (detector_alarm, ALPHA),
+    (stacked, ALPHA),
 ]
 
 

@@ -598,7 +598,8 @@ CASES = [
     ("MS-D158", COMPOSED + 'ms.cascade("fast", a, b, within="0ms")  # <-', "within='0ms' leaves no time", '"20ms"'),
     ("MS-D158", COMPOSED + 'ms.cascade("fast", n, m, sure=0.9)  # <-', "sure= of a regression", 'within="20ms"'),
     ("MS-D158", COMPOSED + 'ms.ensemble("e", n, m, how="vote")  # <-', "members of a regression have no vote", "mean"),
-    ("MS-D158", COMPOSED + 'ms.ensemble("e", a, b, how="stack")  # <-', "how='stack'", "known are mean, vote"),
+    ("MS-D158", COMPOSED + 'ms.ensemble("e", a, b, how="sum")  # <-', "how='sum'", "known are mean, stack, vote"),
+    ("MS-D158", COMPOSED + 'ms.ensemble("e", a, b, latency="9ms")  # <-', "latency= is '9ms'", "ms.Latency("),
     ("MS-D158", COMPOSED + 'ms.ensemble("e", a, b, how="men")  # <-', "how='men'", "did you mean 'mean'?"),
     (
         "MS-D162",

@@ -174,7 +174,7 @@ class World:
         """A version of ``minutes`` that has no finite answer when ``passengers`` is null."""
         return self.train("minutes", seed, LinearRegression())
 
-    def decide(self, kind, model="late_ride", **numbers):
+    def decide(self, kind, model="late_ride", subject=None, **numbers):
         """A decision, projected."""
         self._offset = self.catalog.projected_offset() + 1
         row = {
@@ -182,6 +182,7 @@ class World:
             "decided_at": self.clock.now_us(),
             "kind": kind,
             "model": model,
+            "subject": subject,
             "actor": "test",
             "reason": "",
             "numbers": numbers,

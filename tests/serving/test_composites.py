@@ -5,55 +5,13 @@ import json
 
 import pytest
 
-from mainspring.core.errors import NotFoundError
 from mainspring.definitions.composition import combined
 from mainspring.features.parity import check
 from mainspring.loop.lineage import trace
 from mainspring.serving.shared import LaneLimits
 
+from compositions import RIDES, answers_of, both_live, compose, give, in_order, logged  # isort: skip
 from rides import Client, columns_of, held, metric, ride, until  # isort: skip
-
-QUICK = """
-@ms.model(request=Ride, label=late, task="binary_classification", monitor=MONITOR, rollout=ROLLOUT,
-          features=[Driver, "distance_km"]{more})
-def quick(train): ...
-
-"""
-RIDES = [ride(1), ride(2, distance_km=0.5), ride(3, distance_km=30.0, driver="bob"), ride(4, distance_km=12.0)]
-
-
-def compose(world, *words, quick="", more=""):
-    """Add a quick model, and composites of it and the careful one."""
-    text = QUICK.format(more=quick) + "\n".join(words) + more
-    world.redefine("def minutes(train): ...", f"def minutes(train): ...\n{text}")
-
-
-def both_live(world):
-    """The versions of the quick and of the careful model."""
-    return world.live("quick", 3), world.live("late_ride", 4)
-
-
-def answers_of(world, model, rows=RIDES, **options):
-    """What a gateway answers to rows."""
-
-    async def story(gateway, client):
-        return (await client.predict(rows, model)).json
-
-    return world.run(story, **options)
-
-
-def in_order(world):
-    """What the last gateway logged, by number of prediction; an earlier one's spool comes before it."""
-    rows = world.logged()
-    last = rows[-1]["prediction_id"].partition("-")[0]
-    mine = (row for row in rows if row["prediction_id"].startswith(f"{last}-"))
-    return sorted(mine, key=lambda row: int(row["prediction_id"].rpartition("-")[2]))
-
-
-def logged(world, story):
-    """The prediction log after a story."""
-    world.run(story, intake=True)
-    return in_order(world)
 
 
 def between(world):
@@ -443,33 +401,40 @@ def test_a_composites_prediction_is_replayed_from_the_parts_that_its_log_entry_n
         'both = ms.ensemble("both", quick, late_ride)',
         'fast = ms.cascade("fast", quick, late_ride)',
         'poll = ms.ensemble("poll", quick, late_ride, how="vote")',
+        'pile = ms.ensemble("pile", quick, late_ride, how="stack")',
     )
     both_live(world)
+    weights = give(world, (0.3, 0.9), 0.1, "pile")
     world.arrive(("ann", 7.0, 10), ("bob", 1.0, 20), ("ann", 2.0, 3))
 
     async def story(gateway, client):
-        for name in ("both", "fast", "poll"):
+        for name in ("both", "fast", "poll", "pile"):
             await client.predict(RIDES, name)
 
     rows = logged(world, story)
     whole = [row for row in rows if row["members"]]
-    assert len(whole) == 12
+    assert len(whole) == 16
     for row in whole:
         parts = [part for part in rows if part["part_of"] == row["prediction_id"]]
         assert json.loads(row["members"]) == [[p["model"], p["version"], p["variant"], p["output"]] for p in parts]
         composite = world.project.composites[row["model"]]
-        assert row["version"] == composite.version
-        assert row["output"] == combined(composite.how, [p["output"] for p in parts])
+        of_stack = weights if composite.how == "stack" else None
+        assert row["version"] == composite.served_version(of_stack)
+        assert row["output"] == combined(composite.how, [p["output"] for p in parts], of_stack)
         assert {(p["request_id"], p["folded"]) for p in parts} == {(row["request_id"], row["folded"])}
     with world.history() as history:
         predictions = history.frame("_prediction")
         for name in ("quick", "late_ride"):
             report = check(world.project.models[name], predictions, history)
-            assert (report.predictions, report.unlinked, report.different) == (12, 0, 0)
+            assert (report.predictions, report.unlinked, report.different) == (16, 0, 0)
             assert report.exact == report.values > 0
-        with pytest.raises(NotFoundError, match="is of a composite") as refused:
-            trace(world.catalog, history, whole[0]["prediction_id"])
-    assert all(p["prediction_id"] in refused.value.hint for p in rows if p["part_of"] == whole[0]["prediction_id"])
+        found = trace(world.catalog, history, whole[-1]["prediction_id"])
+    assert found.weights.subject == weights.version
+    parts = [row for row in rows if row["part_of"] == whole[-1]["prediction_id"]]
+    assert [(one.member, one.version, one.output, one.prediction_id) for one in found.said] == [
+        (part["model"], part["version"], part["output"], part["prediction_id"]) for part in parts
+    ]
+    assert [one.weight for one in found.said] == [0.3, 0.9]
 
 
 class Broken:

@@ -11,6 +11,7 @@ from mainspring.catalog.incidents import BadWindow, Incident
 from mainspring.catalog.plan import Cost, Line, Plan, plan
 from mainspring.catalog.rollouts import Rollout
 from mainspring.catalog.routing import Route
+from mainspring.catalog.stacks import Stack
 from mainspring.catalog.versions import Version
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Plan",
     "Rollout",
     "Route",
+    "Stack",
     "Version",
     "plan",
 ]

@@ -17,6 +17,7 @@ from mainspring.catalog import (
     projection,
     rollouts,
     routing,
+    stacks,
     versions,
 )
 from mainspring.catalog.database import Database
@@ -26,6 +27,7 @@ from mainspring.catalog.definitions import Definition
 from mainspring.catalog.incidents import BadWindow, Incident
 from mainspring.catalog.rollouts import Rollout
 from mainspring.catalog.routing import Route
+from mainspring.catalog.stacks import Stack
 from mainspring.catalog.versions import Version
 from mainspring.core.errors import NotFoundError
 from mainspring.core.keys import Key
@@ -88,6 +90,11 @@ class Catalog:
         with self._database.read() as connection:
             return definitions.current(connection)
 
+    def defined(self, kind: str) -> tuple[str, ...]:
+        """Names of the sources, views, models, checks or composites (``kind``) that are in force."""
+        with self._database.read() as connection:
+            return definitions.names(connection, kind)
+
     def definition(self, kind: str, name: str, version: str) -> Definition | None:
         """One version of a source, view or model (``kind`` in the plural), or None."""
         with self._database.read() as connection:
@@ -144,6 +151,16 @@ class Catalog:
         """The route of every model that has a champion."""
         with self._database.read() as connection:
             return routing.routes(connection)
+
+    def stacks(self) -> tuple[Stack, ...]:
+        """The weights of stacks that are in force."""
+        with self._database.read() as connection:
+            return stacks.listed(connection)
+
+    def stack(self, composite: str, definition: str) -> Stack | None:
+        """The weights by which a version of a composite answers, or None: it answers the mean."""
+        found = (one for one in self.stacks() if (one.composite, one.definition) == (composite, definition))
+        return next(found, None)
 
     def generation(self) -> int:
         """A number that rises whenever a route may have changed."""

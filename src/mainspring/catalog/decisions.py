@@ -38,6 +38,7 @@ KINDS = (
     "key_revoke",
     "checks",
     "read",
+    "weights",
 )
 
 DECISIONS = Table(

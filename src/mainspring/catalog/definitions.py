@@ -91,6 +91,12 @@ def current(connection: Connection) -> dict[str, dict[str, Any]]:
     return out
 
 
+def names(connection: Connection, kind: str) -> tuple[str, ...]:
+    """What of a kind is in force, by name."""
+    query = select(CURRENT.c.name).where(CURRENT.c.kind == kind).order_by(CURRENT.c.name)
+    return tuple(connection.scalars(query))
+
+
 def find(connection: Connection, kind: str, name: str, version: str) -> Definition | None:
     """One version, or None."""
     query = select(DEFINITIONS).where(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from mainspring.catalog.compatibility import breaks, columns_of, differences, successors, way_out
 from mainspring.core.errors import RefusedError
+from mainspring.core.spans import format_span
 from mainspring.definitions import view_from
 
 Action = Literal["add", "change", "remove", "note", "warn", "refuse"]
@@ -274,13 +275,34 @@ def _models(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
 def _composites(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
     before, after = old.get("composites", {}), new.get("composites", {})
     for name, one in after.items():
-        if name not in before:
-            yield Line("add", "composite", name, f"{one['how']} of {', '.join(one['members'])}")
-        elif before[name]["version"] != one["version"]:
-            differs = ", ".join(key for key in one if key != "version" and one[key] != before[name].get(key))
-            yield Line("change", "composite", name, f"{differs} changed: it is served so once applied")
+        was = before.get(name)
+        if was is None:
+            text = f"{one['how']} of {', '.join(one['members'])}"
+            until = "; it answers the mean until weights are shown to be better" if one["how"] == "stack" else ""
+            yield Line("add", "composite", name, text + until)
+        elif was["version"] != one["version"]:
+            differs = ", ".join(key for key in one if key not in ("version", "serving") and one[key] != was.get(key))
+            weights = "; weights that it had are of another composite: the mean until there are new ones"
+            text = f"{differs} changed: it is served so once applied"
+            yield Line("change", "composite", name, text + (weights if one["how"] == was["how"] == "stack" else ""))
+        if was is not None and was.get("serving", {}) != one.get("serving", {}):
+            yield Line("change", "composite", name, "latency= changed: it is served so once applied")
+        yield from _over_budget(name, one, new["models"])
     for name in before.keys() - after.keys():
         yield Line("remove", "composite", name, "no longer served; its members are")
+
+
+def _over_budget(name: str, one: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[Line]:
+    """A warning where all members together may take longer than the composite shall: it asks one after another."""
+    if one["how"] == "cascade":  # it leaves out whom there is no time for
+        return
+    budgets = [models[member].get("serving", {}).get("latency", {}) for member in one["members"]]
+    for quantile, limit_us in one.get("serving", {}).get("latency", {}).items():
+        said = [budget[quantile] for budget in budgets if quantile in budget]
+        if len(said) == len(budgets) and sum(said) > limit_us:
+            each, shown = (format_span(us) for us in (sum(said), limit_us))
+            what = quantile.removesuffix("_us")
+            yield Line("warn", "composite", name, f"{what} of its members adds up to {each}, it shall take {shown}")
 
 
 def _checks(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:

@@ -11,13 +11,24 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from mainspring.catalog import checks, datasets, decisions, definitions, incidents, keys, rollouts, routing, versions
+from mainspring.catalog import (
+    checks,
+    datasets,
+    decisions,
+    definitions,
+    incidents,
+    keys,
+    rollouts,
+    routing,
+    stacks,
+    versions,
+)
 from mainspring.catalog.database import get_number, set_number
 from mainspring.catalog.decisions import Decision
 
 _CURSOR = "projected_offset"
 _ROUTING = {"release", "stage", "promote", "rollback", "pause", "resume"}
-_RELOADS = _ROUTING | {"apply"}  # a gateway reads the definitions with its routes
+_RELOADS = _ROUTING | {"apply", "weights"}  # a gateway reads definitions and weights with its routes
 
 
 def projected_offset(connection: Connection) -> int:
@@ -91,6 +102,12 @@ def _version(connection: Connection, decision: Decision) -> str:
     return ""
 
 
+def _rollback(connection: Connection, decision: Decision) -> str:
+    if decision.model in definitions.names(connection, "composites"):
+        return stacks.rollback(connection, decision)
+    return rollouts.rollback(connection, decision)
+
+
 _ACTIONS: dict[str, Callable[[Connection, Decision], str]] = {
     "apply": _apply,
     "dataset": _dataset,
@@ -98,7 +115,7 @@ _ACTIONS: dict[str, Callable[[Connection, Decision], str]] = {
     "release": rollouts.release,
     "stage": rollouts.stage,
     "promote": rollouts.promote,
-    "rollback": rollouts.rollback,
+    "rollback": _rollback,
     "pause": rollouts.pause,
     "resume": rollouts.resume,
     "incident_open": incidents.open,
@@ -108,8 +125,9 @@ _ACTIONS: dict[str, Callable[[Connection, Decision], str]] = {
     "key_create": keys.create,
     "key_revoke": keys.revoke,
     "checks": checks.record,
+    "weights": stacks.give,
 }
-_OF_A_MODEL = {"dataset", "version"} | _ROUTING
+_OF_A_MODEL = {"dataset", "version", "weights"} | _ROUTING
 _NEEDS = {
     "apply": definitions.NEEDED,
     "checks": ("results",),
@@ -118,5 +136,6 @@ _NEEDS = {
     "version": ("version", "path"),
     "release": ("version",),
     "stage": ("stage",),
+    "weights": ("definition", "weights"),
     "key_create": ("name", "digest", "scopes"),
 }

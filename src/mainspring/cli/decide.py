@@ -19,7 +19,9 @@ def decide(options: Options, kind: str, model: str, *, version: str | None, reas
     from mainspring.loop.ledger import decision_row
 
     workspace = Workspace(options.project)
-    workspace.model(model)
+    is_composite = kind == "rollback" and model in workspace.project.composites
+    if not is_composite:
+        workspace.model(model)
     now_us = workspace.clock.now_us()
     with open_desk(workspace.config, workspace.project) as desk:
         numbers = {} if version is None else {"version": version}
@@ -31,6 +33,10 @@ def decide(options: Options, kind: str, model: str, *, version: str | None, reas
         desk.ledger.decide(
             *named, model=model, subject=version, actor=actor(), reason=reason or "by hand", numbers=numbers
         )
+        if is_composite:
+            done = {"decision": named[1], "composite": model, "weights": None}
+            terminal.answer(options, done, terminal.text(f"{model}: answers the mean of its members"))
+            return
         route = next((one for one in desk.catalog.routes() if one.model == model), None)
         rollouts = desk.catalog.rollouts(model)
     if route is None:

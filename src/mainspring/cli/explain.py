@@ -14,13 +14,15 @@ from mainspring.core.times import to_iso
 if TYPE_CHECKING:
     from rich.tree import Tree
 
+    from mainspring.loop.composition import Composition
     from mainspring.loop.lineage import FeatureLineage, Lineage
 
 app = App(
     name="explain",
     help_epilogue="""From the id that an answer carries: the model version that answered, its run, its training set, the
 request, each feature value with its status, the events that were in its window at that moment, and
-the versions of every definition.
+the versions of every definition. Of a composite: what each member said, by which weights, and the id
+of that prediction.
 
 Examples:
   mainspring explain k3f9-7
@@ -37,13 +39,39 @@ def explain(prediction_id: str, /, *, options: Options = DEFAULT) -> None:
         prediction_id: As the gateway answered it.
         options: Where the project is, and how to answer.
     """
-    from mainspring.loop.lineage import trace
+    from mainspring.loop.lineage import Lineage, trace
 
     workspace = Workspace(options.project)
     with workspace.history() as history, workspace.catalog() as catalog:
         found = trace(catalog, history, prediction_id)
     tracking = workspace.config.tracking_url
-    terminal.answer(options, found.to_dict() | {"tracking": tracking}, _tree(found, tracking))
+    tree = _tree(found, tracking) if isinstance(found, Lineage) else _composition_tree(found)
+    terminal.answer(options, found.to_dict() | {"tracking": tracking}, tree)
+
+
+def _composition_tree(found: Composition) -> Tree:
+    from rich.tree import Tree
+
+    one = found.prediction
+    said = "no answer" if one["output"] is None else f"{one['output']:.6g}"
+    tree = Tree(terminal.text(f"prediction {one['prediction_id']}: {said}", "bold"))
+    how = found.how or "a definition that the catalog does not know"
+    tree.add(terminal.text(f"composite {one['model']}, version {one['version']}: {how}"))
+    if one["error"] or one["fallback"]:
+        tree.add(terminal.text(f"fallback {one['fallback']}: {one['error']}", "red"))
+    if found.weights is not None:
+        given = found.weights
+        tree.add(
+            terminal.text(f"weights {given.subject}, given {to_iso(given.at_us)} by {given.actor}: {given.reason}")
+        )
+    members = tree.add(terminal.text(f"{len(found.said)} members, {one['latency_us'] / 1000:.2f} ms"))
+    for part in found.said:
+        output = "nothing" if part.output is None else f"{part.output:.6g}"
+        counted = "" if part.weight is None else f", weight {part.weight:.4g}"
+        line = members.add(terminal.text(f"{part.member} {part.version} said {output}{counted}"))
+        if part.prediction_id is not None:
+            line.add(terminal.text(f"mainspring explain {part.prediction_id}"))
+    return tree
 
 
 def _tree(found: Lineage, tracking: str) -> Tree:

@@ -13,9 +13,11 @@ from mainspring.core.run import read_public
 from mainspring.core.times import to_iso
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import RenderableType
 
-    from mainspring.catalog import Catalog
+    from mainspring.catalog import Catalog, Stack
     from mainspring.core.config import Config
 
 app = App(
@@ -50,6 +52,7 @@ def status(*, last: int = 8, options: Options = DEFAULT) -> None:
             "events": _events(config),
             "fold": _fold(config),
             "models": _models(catalog),
+            "composites": _composites(catalog),
             "incidents": [
                 {
                     "id": one.incident_id,
@@ -156,6 +159,37 @@ def _models(catalog: Catalog) -> dict[str, dict[str, Any]]:
     return out
 
 
+def _composites(catalog: Catalog) -> dict[str, dict[str, Any]]:
+    """Who answers for each composite, by which weights, and what its newest boundary found."""
+    champions = {route.model: route.champion for route in catalog.routes()}
+    out: dict[str, dict[str, Any]] = {}
+    for name, one in catalog.definitions()["composites"].items():
+        stack = catalog.stack(name, one["version"])
+        judged = catalog.decisions("performance", model=name, limit=1)
+        out[name] = {
+            "how": one["how"],
+            "members": {member: champions.get(member) for member in one["members"]},
+            "weights": None if stack is None else _weights(stack, champions),
+            "judged": {"at": to_iso(judged[-1].at_us)} | judged[-1].numbers if judged else None,
+            "parity": _audit(catalog, name),
+        }
+    return out
+
+
+def _weights(stack: Stack, champions: Mapping[str, str]) -> dict[str, Any]:
+    """Weights that serve, on what they rest, and for which members they are of an earlier version."""
+    told = ("metric", "better_by", "better_by_lower", "better_by_upper", "against")
+    weights = stack.weights
+    return {
+        "version": weights.version,
+        "since": to_iso(stack.at_us),
+        "intercept": weights.intercept,
+        "of": dict(zip(weights.members, weights.weights, strict=True)),
+        "fitted_for": stack.versions,
+        "of_earlier_versions": [name for name, one in stack.versions.items() if champions.get(name) != one],
+    } | {name: stack.numbers[name] for name in told if name in stack.numbers}
+
+
 def _audit(catalog: Catalog, model: str) -> dict[str, Any] | None:
     """What the newest audit found (``loop.audit``, which is too much to load for a line); None before the first."""
     said = catalog.decisions("parity", model=model, limit=1)
@@ -194,6 +228,8 @@ def _shown(found: dict[str, Any]) -> list[RenderableType]:
     ]
     headings = ("model", "serves", "on its way", "versions", "parity", "lag skew")
     out.append(terminal.table(headings, served, right=headings[3:]))
+    if found["composites"]:
+        out.append(_composites_table(found["composites"]))
     if found["incidents"]:
         open_now = [
             (i["since"], i["kind"], i["source"] or i["model"] or i["column"], i["reason"]) for i in found["incidents"]
@@ -206,6 +242,42 @@ def _shown(found: dict[str, Any]) -> list[RenderableType]:
     if rows:
         out.append(terminal.table(("at", "decision", "model", "by", "why"), rows))
     return out
+
+
+def _composites_table(found: dict[str, Any]) -> RenderableType:
+    rows = [
+        (
+            name,
+            _how_cell(one),
+            ", ".join(f"{member} {version or 'absent'}" for member, version in one["members"].items()),
+            f"{judged['answers']:,}" if judged else "-",
+            f"{judged['spread']:.4g}" if judged and judged["spread"] is not None else "-",
+            _loss_cell(judged),
+            _parity_cell(one["parity"]),
+        )
+        for name, one in found.items()
+        for judged in (one["judged"],)
+    ]
+    headings = ("composite", "answers by", "members", "answers", "spread", "loss, of members", "parity")
+    return terminal.table(headings, rows, right=headings[3:])
+
+
+def _how_cell(one: dict[str, Any]) -> str:
+    if one["how"] != "stack":
+        return str(one["how"])
+    weights = one["weights"]
+    if weights is None:
+        return "stack, the mean until weights are better"
+    parts = " + ".join(f"{weight:.2f} {name}" for name, weight in weights["of"].items())
+    stale = weights["of_earlier_versions"]
+    return f"stack {weights['version']}: {parts}" + (f"; fitted before {', '.join(stale)} changed" if stale else "")
+
+
+def _loss_cell(judged: dict[str, Any] | None) -> str:
+    metric = next((name for name in ("log_loss", "absolute_error") if judged and name in judged), None)
+    if judged is None or metric is None:
+        return "-"
+    return f"{judged[metric]:.4f}, {', '.join(f'{one[metric]:.4f}' for one in judged['members'].values())}"
 
 
 def _fold_line(fold: dict[str, Any]) -> str:

@@ -17,10 +17,13 @@ from mainspring.core.names import did_you_mean, is_name
 from mainspring.core.spans import parse_span
 from mainspring.definitions.mention import mention
 from mainspring.definitions.source import place_of_caller
-from mainspring.definitions.values import LabelDef, ModelDef, Place, SourceDef
+from mainspring.definitions.values import LabelDef, LatencyDef, ModelDef, Place, SourceDef
+from mainspring.definitions.weights import Weights
 
-How = Literal["cascade", "mean", "vote"]
-ENSEMBLES: tuple[How, ...] = ("mean", "vote")
+How = Literal["cascade", "mean", "vote", "stack"]
+ENSEMBLES: tuple[How, ...] = ("mean", "vote", "stack")
+MEAN = "mean"
+"""How a stack answers, and what its version says, until it has weights."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,11 @@ class CompositeDef:
     """Several models that answer one request.
 
     Attributes:
-        how: ``cascade``: in order, until one is sure; ``mean`` or ``vote``: all of them together.
+        how: ``cascade``: in order, until one is sure; ``mean``, ``vote`` or ``stack``: all of them together.
         members: The models, all of one request, label and task.
         sure: From which probability, of true or of false, a cascade asks no further member; None: it always does.
         within_us: How long after its request a cascade may still answer with a further member; None: its deadline.
+        latency: How quickly it shall answer; no part of the version.
     """
 
     name: str
@@ -40,6 +44,7 @@ class CompositeDef:
     sure: float | None = None
     within_us: int | None = None
     place: Place = field(default=Place(), compare=False)
+    latency: LatencyDef | None = None
 
     @property
     def request(self) -> SourceDef:
@@ -71,19 +76,33 @@ class CompositeDef:
         """Content hash of the composite; the versions of its members are in each answer."""
         return content_hash(self.describe())
 
+    def served_version(self, weights: Weights | None) -> str:
+        """What an answer names as its version: the composite's own, and of a stack also what it answers with."""
+        if self.how != "stack":
+            return self.version
+        return f"{self.version}-{MEAN if weights is None else weights.version}"
+
+    def serving(self) -> dict[str, Any]:
+        """How it is served, as JSON: what is no part of the version."""
+        return {} if self.latency is None else {"latency": self.latency.describe()}
+
 
 def is_sure(output: float, sure: float | None) -> bool:
     """Whether a probability says so much that no further member of a cascade need be asked."""
     return sure is not None and max(output, 1.0 - output) >= sure
 
 
-def combined(how: How, outputs: Sequence[float]) -> float:
+def combined(how: How, outputs: Sequence[float], weights: Weights | None = None) -> float:
     """What a composite answers where these are its members' outputs, in the order in which they were asked.
 
     Args:
-        how: ``cascade``: the last one counts; ``mean``: their mean; ``vote``: the share of them that say yes.
+        how: ``cascade``: the last one counts; ``mean``: their mean; ``vote``: the share of them that say yes;
+            ``stack``: by the weights, or their mean where there are none.
         outputs: At least one.
+        weights: Of a stack, all of whose members have an output.
     """
+    if weights is not None:
+        return weights.of(outputs)
     if how == "cascade":
         return outputs[-1]
     if how == "vote":
@@ -99,7 +118,13 @@ def spread(outputs: Sequence[float]) -> float | None:
     return sqrt(sum((output - middle) ** 2 for output in outputs) / len(outputs))
 
 
-def cascade(name: str, *members: ModelDef, sure: float | None = None, within: str | None = None) -> CompositeDef:
+def cascade(
+    name: str,
+    *members: ModelDef,
+    sure: float | None = None,
+    within: str | None = None,
+    latency: LatencyDef | None = None,
+) -> CompositeDef:
     """Ask models one after the other: the first one is quick or cheap, each further one better.
 
     A further member is asked only where the one before it is not sure, and only if there is time for it: the answer is
@@ -112,6 +137,7 @@ def cascade(name: str, *members: ModelDef, sure: float | None = None, within: st
             None: the next one is always asked, if there is time.
         within: How long after the request came a further member may answer, such as ``"20ms"``; the request's own
             deadline if None.
+        latency: How quickly it shall answer, such as ``ms.Latency(p99="30ms")``.
 
     Raises:
         DefinitionError: The members do not fit together, or no such sureness can be (MS-D110, MS-D158, MS-D001).
@@ -134,16 +160,18 @@ def cascade(name: str, *members: ModelDef, sure: float | None = None, within: st
             what = f"cascade {name}: sure={sure!r} is not above 0.5 and at most 1"
             raise DefinitionError("MS-D158", what, where=where, why=why, hint="sure=0.95")
         sure = float(sure)
-    return CompositeDef(name, "cascade", found, sure, within_us, place)
+    return CompositeDef(name, "cascade", found, sure, within_us, place, _budget("cascade", name, latency, where))
 
 
-def ensemble(name: str, *members: ModelDef, how: str = "mean") -> CompositeDef:
+def ensemble(name: str, *members: ModelDef, how: str = "mean", latency: LatencyDef | None = None) -> CompositeDef:
     """Ask several models together; how far they lie apart is in the answer, as its ``spread``.
 
     Args:
         name: Under which it is asked for.
         members: Models of one request, label and task.
-        how: ``mean`` of their outputs, or ``vote``: the share of them that say yes.
+        how: ``mean`` of their outputs; ``vote``: the share of them that say yes; ``stack``: by weights that are fitted
+            on outcomes, once those are shown to be better than the mean.
+        latency: How quickly it shall answer, such as ``ms.Latency(p99="30ms")``.
 
     Raises:
         DefinitionError: The members do not fit together (MS-D110, MS-D158).
@@ -153,13 +181,19 @@ def ensemble(name: str, *members: ModelDef, how: str = "mean") -> CompositeDef:
     found = _members("ensemble", name, members, where)
     kind = next((known for known in ENSEMBLES if known == how), None)
     if kind is None:
-        why = "a stack needs weights that are trained on held-out predictions" if how == "stack" else ""
         hint = did_you_mean(str(how), ENSEMBLES) or 'how="mean"'
-        raise DefinitionError("MS-D158", f"ensemble {name}: how={how!r}", where=where, why=why, hint=hint)
+        raise DefinitionError("MS-D158", f"ensemble {name}: how={how!r}", where=where, hint=hint)
     if kind == "vote" and found[0].task != "binary_classification":
         what = f"ensemble {name}: members of a {found[0].task} have no vote"
         raise DefinitionError("MS-D158", what, where=where, hint='how="mean"')
-    return CompositeDef(name, kind, found, place=place)
+    return CompositeDef(name, kind, found, place=place, latency=_budget("ensemble", name, latency, where))
+
+
+def _budget(word: str, name: str, latency: Any, where: str) -> LatencyDef | None:
+    if latency is None or isinstance(latency, LatencyDef):
+        return latency
+    what = f"{word} {name}: latency= is {mention(latency)}"
+    raise DefinitionError("MS-D158", what, where=where, hint='ms.Latency(p99="30ms")')
 
 
 def _members(word: str, name: Any, members: Sequence[Any], where: str) -> tuple[ModelDef, ...]:

@@ -466,5 +466,7 @@ class Project:
                 for n, m in self.models.items()
             },
             "checks": {n: c.describe() | {"version": c.version} for n, c in self.checks.items()},
-            "composites": {n: c.describe() | {"version": c.version} for n, c in self.composites.items()},
+            "composites": {
+                n: c.describe() | {"version": c.version, "serving": c.serving()} for n, c in self.composites.items()
+            },
         }

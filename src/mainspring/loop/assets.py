@@ -13,7 +13,9 @@ from typing import Any, Literal
 from mainspring.core.errors import NotFoundError
 from mainspring.core.names import did_you_mean
 
-Kind = Literal["source", "column", "view", "feature", "label", "model", "check", "dataset", "release", "consumer"]
+Kind = Literal[
+    "source", "column", "view", "feature", "label", "model", "composite", "check", "dataset", "release", "consumer"
+]
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
 
 

@@ -102,7 +102,7 @@ def audit(model: ModelDef, catalog: Catalog, ledger: Ledger, history: Columns, a
         _open(model, report, ledger, at_us)
     ledger.decide(KIND, _id(model, at_us), at_us, model=model.name, reason=reason, numbers=numbers)
     if open_now is not None and not report.different:
-        _close_if_clean(open_now, catalog, ledger, at_us)
+        close_if_clean(open_now, catalog, ledger, at_us)
     return report
 
 
@@ -163,7 +163,8 @@ def _open(model: ModelDef, report: ParityReport, ledger: Ledger, at_us: int) -> 
     )
 
 
-def _close_if_clean(incident: Incident, catalog: Catalog, ledger: Ledger, at_us: int) -> None:
+def close_if_clean(incident: Incident, catalog: Catalog, ledger: Ledger, at_us: int) -> None:
+    """Close a parity incident after several clean audits in a row."""
     said = [d for d in catalog.decisions(KIND, model=incident.model) if d.at_us > incident.opened_us]
     compared = [d for d in said if d.numbers["values"]]
     if len(compared) < CLEAN_AUDITS or any(d.numbers["different"] for d in compared[-CLEAN_AUDITS:]):

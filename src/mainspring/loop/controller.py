@@ -24,6 +24,7 @@ from mainspring.features.freshness import freshness
 from mainspring.loop import incidents, judging, rollouts
 from mainspring.loop.audit import audit
 from mainspring.loop.checks import Checker, blocked
+from mainspring.loop.composites import Composites
 from mainspring.loop.ledger import Ledger
 from mainspring.loop.levels import freshness_changes, latency_changes
 from mainspring.loop.outcomes import Outcomes
@@ -84,7 +85,12 @@ class Controller:
         self._shares = incidents.Shares()
         self._feed_is_broken = True  # as far as is known before the first look
         self._looked_us = (clock.now_us() - 1) // LOOK_US * LOOK_US
-        self._judged_us = {name: self._last_judged(name) for name in project.models}
+        now_us = clock.now_us()
+        self._judged_us = {
+            name: judging.last_judged(catalog, name, model.monitor.every_us, now_us)
+            for name, model in project.models.items()
+        }
+        self._composites = Composites(project, clock, history, catalog, ledger)
 
     def run_due(self, now_us: int, news: Collection[str] = ()) -> None:
         """Do everything that is due up to ``now_us``: looks at the feeds, then each model's boundaries in order.
@@ -107,12 +113,7 @@ class Controller:
             for at_us in boundaries(self._judged_us[model.name], now_us, model.monitor.every_us):
                 self._judge(model, at_us)
                 self._judged_us[model.name] = at_us
-
-    def _last_judged(self, model: str) -> int:
-        """The boundary that was judged last; without one, the last boundary before now."""
-        done = self._catalog.decisions("performance", model=model, limit=1)
-        every_us = self._project.models[model].monitor.every_us
-        return done[0].at_us if done else (self._clock.now_us() - 1) // every_us * every_us
+        self._composites.run_due(now_us)
 
     def _look_at_feeds(self, at_us: int) -> None:
         counts = self._log.counts()
@@ -258,8 +259,11 @@ class Controller:
         if model.latency is None:
             return
         after, until = (pl.lit(t).cast(pl.Datetime("us", "UTC")) for t in (at_us - model.monitor.every_us, at_us))
-        answers = self._history.frame(PREDICTION.name).filter(
-            (pl.col("_time") > after) & (pl.col("_time") <= until) & (pl.col("model") == model.name)
+        answers = self._history.frame(PREDICTION.name, ("_offset", "_time", "model", "part_of", "latency_us")).filter(
+            (pl.col("_time") > after)
+            & (pl.col("_time") <= until)
+            & (pl.col("model") == model.name)
+            & pl.col("part_of").is_null()  # that took as long as the composite, with its other members
         )
         for change in latency_changes(model, answers, self._catalog.incidents(is_open=True), at_us):
             self._ledger.decide(

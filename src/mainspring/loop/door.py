@@ -144,13 +144,13 @@ def view_metrics(views: list[ViewFreshness], now_us: int) -> Iterator[str]:
 
 
 def audit_metrics(catalog: Catalog) -> Iterator[str]:
-    """What the newest audit of each model found: parity, and the lag skew of what was served."""
+    """What the newest audit of each model and composite found: parity, and the lag skew of what was served."""
     exact, different, behind, lagging = [], [], [], []
-    for route in catalog.routes():
-        found = last_audit(catalog, route.model)
+    for name in (*(route.model for route in catalog.routes()), *catalog.defined("composites")):
+        found = last_audit(catalog, name)
         if found is None:
             continue
-        named, numbers = f'{{model="{route.model}"}}', found.numbers
+        named, numbers = f'{{model="{name}"}}', found.numbers
         if numbers["values"]:
             exact.append((named, numbers["exact"] / numbers["values"]))
             different.append((named, float(numbers["different"])))

@@ -8,7 +8,18 @@ from typing import Any
 
 from mainspring.catalog import Catalog, Version
 from mainspring.core import to_iso
-from mainspring.definitions import MOMENT, SOURCE, CheckDef, Feature, ModelDef, Project, SourceDef, ViewDef, view_from
+from mainspring.definitions import (
+    MOMENT,
+    SOURCE,
+    CheckDef,
+    CompositeDef,
+    Feature,
+    ModelDef,
+    Project,
+    SourceDef,
+    ViewDef,
+    view_from,
+)
 from mainspring.definitions.expressions import parse
 from mainspring.loop.assets import Asset, Assets, Key
 from mainspring.loop.consumers import releases
@@ -31,6 +42,9 @@ def inventory(project: Project, catalog: Catalog) -> Assets:
     for model in project.models.values():
         assets += _model_assets(model, _force(in_force, "models", model))
         edges += _model_edges(model, project)
+    for composite in project.composites.values():
+        assets.append(_composite_asset(composite, _force(in_force, "composites", composite), catalog))
+        edges += [(Key("composite", composite.name), Key("model", one.name)) for one in composite.members]
     for check in project.checks.values():
         assets.append(_check_asset(check))
         edges += _check_edges(check, project)
@@ -108,7 +122,9 @@ def _inputs(*expressions: Any) -> dict[str, None]:
     return dict.fromkeys(name for one in expressions if one is not None for name in one.inputs)
 
 
-def _force(in_force: Mapping[str, Any], kind: str, thing: SourceDef | ViewDef | ModelDef) -> dict[str, Any]:
+def _force(
+    in_force: Mapping[str, Any], kind: str, thing: SourceDef | ViewDef | ModelDef | CompositeDef
+) -> dict[str, Any]:
     """Version, place, and whether it is in force."""
     found = in_force[kind].get(thing.name)
     state = (
@@ -202,6 +218,14 @@ def feature_reads(
     for one in dict.fromkeys(names):
         if one != MOMENT:
             yield of_views.get(one) or column_key(request, one, project)
+
+
+def _composite_asset(composite: CompositeDef, facts: Mapping[str, Any], catalog: Catalog) -> Asset:
+    stack = catalog.stack(composite.name, composite.version)
+    weights = () if stack is None else zip(stack.weights.members, stack.weights.weights, strict=True)
+    weighed = ", ".join(f"{weight:.4g} {name}" for name, weight in weights)
+    more = {"answers by": composite.how, "of": ", ".join(one.name for one in composite.members), "weights": weighed}
+    return Asset(Key("composite", composite.name), facts={"task": composite.task, **more, **facts})
 
 
 def _check_asset(check: CheckDef) -> Asset:

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mainspring.catalog import Catalog
 from mainspring.definitions.values import DAY_US
 from mainspring.loop.outcomes import Outcomes
 from mainspring.models import Package
@@ -146,6 +147,12 @@ def worse(scored: Scored, loss: str, by: float, evaluated: Mapping[str, Any]) ->
         by,
         reference_se=float(evaluated["advantage_se"]),
     )
+
+
+def last_judged(catalog: Catalog, name: str, every_us: int, now_us: int) -> int:
+    """The boundary at which a model or composite was judged last; without one, the last boundary before now."""
+    done = catalog.decisions("performance", model=name, limit=1)
+    return done[0].at_us if done else (now_us - 1) // every_us * every_us
 
 
 def references(

@@ -10,7 +10,7 @@ import polars as pl
 
 from mainspring.catalog import Incident
 from mainspring.core import format_span
-from mainspring.definitions import ModelDef
+from mainspring.definitions import CompositeDef, ModelDef
 from mainspring.loop.incidents import Change
 from mainspring.rollout.evidence import log_rate_evalue
 
@@ -57,15 +57,15 @@ def freshness_changes(views: Sequence[ViewFreshness], open_incidents: Iterable[I
 
 
 def latency_changes(
-    model: ModelDef, predictions: pl.DataFrame, open_incidents: Iterable[Incident], at_us: int
+    model: ModelDef | CompositeDef, predictions: pl.DataFrame, open_incidents: Iterable[Incident], at_us: int
 ) -> list[Change]:
-    """Whether the incident of slow answers of a model opens or closes at one boundary.
+    """Whether the incident of slow answers of a model or composite opens or closes at one boundary.
 
     One answer a second counts, the first: one stall slows all that are under way, and is one failure.
 
     Args:
         model: With a latency budget; without one nothing changes.
-        predictions: Rows of ``_prediction`` of this model since the last boundary.
+        predictions: Rows of ``_prediction`` of this model since the last boundary; parts of a composite's are none.
         open_incidents: Incidents that are open.
         at_us: The boundary.
     """

@@ -17,6 +17,7 @@ from mainspring.events.history import History
 from mainspring.events.system import OTHERWISE, PREDICTION
 from mainspring.events.versions import visible
 from mainspring.features.status import Status
+from mainspring.loop.composition import Composition, composition_of
 
 MOST_EVENTS = 20
 
@@ -94,8 +95,10 @@ class Lineage:
         }
 
 
-def trace(catalog: Catalog, history: History, prediction_id: str) -> Lineage:
+def trace(catalog: Catalog, history: History, prediction_id: str) -> Lineage | Composition:
     """Walk from a prediction to all that it came from, by the definitions of the version that answered.
+
+    Of a composite's prediction that is what its members said, whose own predictions lead further.
 
     Args:
         catalog: Caught up.
@@ -104,7 +107,7 @@ def trace(catalog: Catalog, history: History, prediction_id: str) -> Lineage:
 
     Raises:
         NotFoundError: No such prediction (MS-L150), the catalog lacks its definitions (MS-L151), no model answered
-            it (MS-L152), or its answer is that of others (MS-L153).
+            it (MS-L152), or its answer is that of another (MS-L153).
     """
     found = history.frame(PREDICTION.name).filter(pl.col("prediction_id") == prediction_id)
     if found.is_empty():
@@ -115,9 +118,7 @@ def trace(catalog: Catalog, history: History, prediction_id: str) -> Lineage:
         what = f"prediction {prediction_id} is an answer that was given again"
         raise NotFoundError("MS-L153", what, hint=f"mainspring explain {prediction['cached']}, the first one")
     if prediction["members"] is not None:
-        what = f"prediction {prediction_id} is of a composite, made of what its members said: {prediction['members']}"
-        hint = f"mainspring explain one of {', '.join(_parts_of(history, prediction_id)) or 'their predictions'}"
-        raise NotFoundError("MS-L153", what, hint=hint)
+        return composition_of(catalog, history, prediction)
     if prediction["version"] == OTHERWISE:
         what = (
             f"prediction {prediction_id} is {prediction['output']}, what {prediction['model']} declares as otherwise="
@@ -151,12 +152,6 @@ def trace(catalog: Catalog, history: History, prediction_id: str) -> Lineage:
         request,
         tuple(lines),
     )
-
-
-def _parts_of(history: History, prediction_id: str) -> list[str]:
-    """The predictions of a composite's members."""
-    found = history.frame(PREDICTION.name, ("prediction_id", "part_of")).filter(pl.col("part_of") == prediction_id)
-    return found["prediction_id"].to_list()
 
 
 def _request(history: History, source: str, request_id: str | None) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from mainspring.catalog import BadWindow
-from mainspring.definitions import ModelDef
+from mainspring.definitions import CompositeDef, ModelDef
 from mainspring.events.history import History
 from mainspring.events.system import PREDICTION
 from mainspring.features.needed import needed_columns
@@ -38,18 +38,20 @@ _KEPT = (
     "other_latency_us",
     "other_error",
     "selected",
+    "members",
 )
 
 
 class Outcomes:
-    """Matured predictions of one model.
+    """Matured predictions of one model, or of one composite.
 
     Each unit (label key) counts once, with its first prediction: a client that asks ten times about one flight has
     seen one flight.
     """
 
-    def __init__(self, model: ModelDef, history: History) -> None:
-        self._model = model
+    def __init__(self, of: ModelDef | CompositeDef, history: History) -> None:
+        self._name = of.name
+        self._model = model = of.members[0] if isinstance(of, CompositeDef) else of  # they have one label
         self._history = history
         self._seen_offset = 0
         self._pending: list[pl.DataFrame] = []
@@ -105,7 +107,7 @@ class Outcomes:
 
     def _new_predictions(self) -> pl.DataFrame:
         frame = self._history.frame(PREDICTION.name, (*_KEPT, "model"))
-        fresh = frame.filter((pl.col("_offset") > self._seen_offset) & (pl.col("model") == self._model.name))
+        fresh = frame.filter((pl.col("_offset") > self._seen_offset) & (pl.col("model") == self._name))
         if frame.height:
             self._seen_offset = max(self._seen_offset, int(frame["_offset"].max()))  # type: ignore[arg-type]
         fresh = fresh.select(_KEPT).unique("unit", keep="first", maintain_order=True)

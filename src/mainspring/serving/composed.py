@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from mainspring.definitions import CompositeDef, ViewDef
 from mainspring.definitions.composition import combined, spread
+from mainspring.definitions.weights import Weights
 from mainspring.events.system import OTHERWISE
 from mainspring.serving.fallback import MemberValue
 from mainspring.serving.inference import DEADLINE, MEMBER, VALUE, Choice, Expressions, Scorer
@@ -44,6 +46,7 @@ class Composed:
         views: Each view that any of them reads, with the places of its entity's columns in a request row.
         unit: Place of the label's key in a request row.
         value: What the first member that has a declared value for a row answers when nobody can, under its rules.
+        weights: Of a stack; None until it has some: it then answers the mean.
     """
 
     model: CompositeDef
@@ -52,6 +55,7 @@ class Composed:
     expressions: Expressions
     unit: int
     value: MemberValue | None
+    weights: Weights | None = None
 
     rules = None
     is_shadow = False
@@ -67,13 +71,18 @@ class Composed:
 
     @property
     def versions(self) -> list[str]:
-        """The composite's own; those of its members are in each answer."""
-        return [self.model.version]
+        """The composite's own, with the weights of a stack; those of its members are in each answer."""
+        return [self.version]
 
     @property
     def answering(self) -> list[str]:
         """The versions that answer requests."""
-        return [self.model.version]
+        return [self.version]
+
+    @cached_property
+    def version(self) -> str:
+        """What its answers name: see `CompositeDef.served_version`."""
+        return self.model.served_version(self.weights)
 
     def until_s(self, received_s: float, deadline_s: float) -> float:
         """Until when a further member of a cascade may answer a request, on its own clock."""
@@ -90,18 +99,22 @@ def is_usable(choice: Choice) -> bool:
     return choice.output is not None and choice.fallback != VALUE
 
 
-def compose(model: CompositeDef, said: Sequence[tuple[str, Choice]], *, is_cut: bool = False) -> Choice:
+def compose(composed: Composed, said: Sequence[tuple[str, Choice]], *, is_cut: bool = False) -> Choice:
     """A composite's answer to a row.
 
+    Weights are of all members together: where one of them gave nothing, a stack answers the mean of the others.
+
     Args:
-        model: The composite.
+        composed: The composite.
         said: What each member that was asked said, in order, at least one.
         is_cut: Whether there was no time for a better member.
     """
+    model = composed.model
     usable = [(name, choice) for name, choice in said if is_usable(choice)]
     if not usable:
-        return _nothing_usable(model, said)
+        return _nothing_usable(composed.version, said)
     is_cascade = model.how == "cascade"
+    weights = composed.weights if len(usable) == len(model.members) else None
     given = [choice for _, choice in usable]
     counted = given[-1:] if is_cascade else given
     # A cascade goes on from who failed to who is better: only what came after its answer was missed.
@@ -120,12 +133,12 @@ def compose(model: CompositeDef, said: Sequence[tuple[str, Choice]], *, is_cut: 
     rules = tuple(dict.fromkeys(rule for choice in counted for rule in choice.rules))
     return Choice(
         max((choice.variant for choice in counted), key=_USUAL.index) if fallback != MEMBER else "fallback",
-        model.version,
+        model.served_version(weights) if weights is not composed.weights else composed.version,
         None,
-        combined(model.how, outputs),
+        combined(model.how, outputs, weights),
         fallback=fallback,
         error=error,
-        answered=combined(model.how, answers) if rules else None,
+        answered=combined(model.how, answers, weights) if rules else None,
         rules=rules,
         composition=Composition(
             usable[-1][0] if is_cascade else None, None if is_cascade else spread(outputs), tuple(said)
@@ -133,7 +146,7 @@ def compose(model: CompositeDef, said: Sequence[tuple[str, Choice]], *, is_cut: 
     )
 
 
-def _nothing_usable(model: CompositeDef, said: Sequence[tuple[str, Choice]]) -> Choice:
+def _nothing_usable(version: str, said: Sequence[tuple[str, Choice]]) -> Choice:
     whole = Composition(None, None, tuple(said))
     for _, choice in said:
         if choice.output is not None:
@@ -148,4 +161,4 @@ def _nothing_usable(model: CompositeDef, said: Sequence[tuple[str, Choice]]) -> 
                 rules=choice.rules,
                 composition=whole,
             )
-    return Choice("champion", model.version, None, None, error=said[0][1].error, composition=whole)
+    return Choice("champion", version, None, None, error=said[0][1].error, composition=whole)

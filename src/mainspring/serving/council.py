@@ -110,7 +110,7 @@ class Hearing:
     def verdict(self) -> Verdict:
         """The answers as things stand."""
         units = units_of(self._gathered.rows, self._composed.unit)
-        choices = [compose(self._composed.model, said, is_cut=self._is_cut(said)) for said in self._said]
+        choices = [compose(self._composed, said, is_cut=self._is_cut(said)) for said in self._said]
         return Verdict(choices, units, self._composed.drawn(units), self.asked, self._parts)
 
     def _is_open(self, said: Said) -> bool:

@@ -290,7 +290,8 @@ class Gateway:
         generation = self._catalog.generation()
         routes = [route.located(self._config) for route in self._catalog.routes()]
         self._project = self._definitions()
-        snapshot = load_snapshot(generation, routes, self._project, self._snapshot, Reader((), self._store))
+        reader, stacks = Reader((), self._store), self._catalog.stacks()
+        snapshot = load_snapshot(generation, routes, self._project, self._snapshot, reader, stacks)
         for problem in snapshot.problems:
             _log.warning("%s %s was not loaded: %s", problem.model, problem.version, problem.error)
         return snapshot

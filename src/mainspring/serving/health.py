@@ -68,7 +68,8 @@ def problems_of(snapshot: Snapshot) -> list[dict[str, Any]]:
 
 def _shown(served: Served | Composed) -> dict[str, Any]:
     if isinstance(served, Composed):
-        return {"how": served.model.how, "members": {name: _shown(one) for name, one in served.members.items()}}
+        shown = {"how": served.model.how, "version": served.version}
+        return shown | {"members": {name: _shown(one) for name, one in served.members.items()}}
     return {
         role: scorer.version if scorer is not None else None
         for role, scorer in (

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mainspring.catalog import Route
+from mainspring.catalog import Route, Stack
 from mainspring.core.errors import MainspringError, NotFoundError, PackageError
 from mainspring.core.names import did_you_mean
 from mainspring.definitions import MOMENT, CompositeDef, ModelDef, Project, SourceDef, ViewDef
 from mainspring.definitions.codec import view_from
+from mainspring.definitions.weights import Weights
 from mainspring.features.reader import Reader
 from mainspring.models import package as packages
 from mainspring.models.package import Package, PackagedFeature
@@ -51,7 +52,12 @@ class Snapshot:
 
 
 def load_snapshot(
-    generation: int, routes: Iterable[Route], project: Project, before: Snapshot | None, reader: Reader
+    generation: int,
+    routes: Iterable[Route],
+    project: Project,
+    before: Snapshot | None,
+    reader: Reader,
+    stacks: Iterable[Stack] = (),
 ) -> Snapshot:
     """Load what ``routes`` name, as far as it can be loaded.
 
@@ -61,7 +67,9 @@ def load_snapshot(
         project: The definitions.
         before: The snapshot that serves now; what it has loaded is not loaded again.
         reader: One of this thread, to warm up with.
+        stacks: The weights that are in force.
     """
+    weights = {(one.composite, one.definition): one.weights for one in stacks}
     served: dict[str, Served] = {}
     problems: list[Problem] = []
     for route in routes:
@@ -78,7 +86,7 @@ def load_snapshot(
             what, why = f"{composite.name} goes without its member {absent}", "no version of it is loaded"
             error = NotFoundError("MS-S124", what, why=why, hint="mainspring status")
             problems.append(Problem(composite.name, "", str(error), is_serving=True))
-        composed[composite.name] = _compose(composite, members)
+        composed[composite.name] = _compose(composite, members, weights.get((composite.name, composite.version)))
         _warm_up(composed[composite.name], reader)
     return Snapshot(generation, {**served, **composed}, tuple(problems))
 
@@ -208,7 +216,7 @@ def _reads(source: SourceDef, loaded: Iterable[Package]) -> tuple[int, ...]:
     return tuple(sorted({source.places[name] for name in names & source.places.keys()} - {source.places[source.time]}))
 
 
-def _compose(composite: CompositeDef, members: Sequence[Served]) -> Composed:
+def _compose(composite: CompositeDef, members: Sequence[Served], weights: Weights | None) -> Composed:
     """A composite of models that are served: the same packages, fed from one reading for all of them."""
     read = _Read(composite.request)
     again = {one.model.name: _fed(one, read) for one in members}
@@ -220,6 +228,7 @@ def _compose(composite: CompositeDef, members: Sequence[Served]) -> Composed:
         expressions=read.expressions(),
         unit=composite.request.places[composite.label.on],
         value=MemberValue(declared) if declared else None,
+        weights=weights,
     )
 
 
