@@ -127,7 +127,7 @@ class Ledger:
         self._seen = int(rows[-1]["_offset"])
         kinds = {str(row["kind"]) for row in rows}
         self._news |= kinds
-        if ROUTING_KINDS & kinds:
+        if (ROUTING_KINDS | {"weights"}) & kinds:
             reload_gateway(self._config)
 
 
