@@ -64,6 +64,24 @@ def test_a_mend_is_recorded_and_every_version_is_kept(cli, corrected):
     assert total(cli, corrected)["n"] == before["n"] - other["sent"]
 
 
+def test_a_mend_that_is_killed_before_it_is_recorded_is_ended_by_the_same_command(cli, corrected, monkeypatch):
+    mend = ("checks", "mend", "done", *SPAN, *HALVES, "--json")
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mainspring.loop.ledger.Ledger.decide", killed)
+        assert cli(*mend, at=corrected).code != 0
+    after = total(cli, corrected)
+    done = cli(*mend, at=corrected)
+    assert (done.code, done.json["sent"]) == (0, 0)
+    assert done.json["done_before"] > 10
+    assert total(cli, corrected) == after
+    (decision,) = [one for one in cli("status", "--json", at=corrected).json["decisions"] if one["kind"] == "mend"]
+    assert decision["reason"] == "sent twice as long"
+
+
 def test_what_is_to_be_mended_is_said_or_asked_for(cli, corrected):
     for argv, code in (
         (("done", *HALVES), "MS-L171"),
@@ -100,6 +118,9 @@ def test_a_release_that_would_count_corrections_twice_is_named_and_nothing_is_se
     config.definitions.write_text(text)
     assert cli("apply", at=corrected).code == 0
     release(corrected, plain, "old")
+    warned = cli("plan", "--json", at=corrected).json["lines"]
+    text = "release is_late@old (champion) reads views from before corrects=: each correction is a further event to it"
+    assert text in [line["text"] for line in warned]
     told = cli("checks", "mend", "done", *SPAN, *HALVES, "--json", at=corrected)
     assert (told.code, told.error["code"]) == (5, "MS-L172")
     assert "is_late old (champion)" in told.error["error"]

@@ -18,7 +18,7 @@ from mainspring.definitions import Project, load_project
 from mainspring.events.system import DECISION
 from mainspring.loop.costs import view_costs
 from mainspring.loop.desk import open_desk
-from mainspring.loop.impact import on_readers
+from mainspring.loop.impact import on_corrections, on_readers
 from mainspring.loop.ledger import reload_gateway
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def plan_project(config: Config, project: Project) -> Plan:
         }
         costs = view_costs(config, project, catalog)
         found = plan(catalog.definitions(), project.describe(), costs, earlier, _still_sent(config))
-        readers = tuple(on_readers(project, catalog))
+        readers = (*on_readers(project, catalog), *on_corrections(project, catalog))
     return Plan(
         (*found.lines, *readers, *_on_expressions(project), *_on_keep(config, project), *_on_otherwise(config, project))
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mainspring.catalog import Catalog
-from mainspring.definitions import ModelDef, Project, ViewDef, view_from
+from mainspring.definitions import ModelDef, Project, SourceDef, ViewDef, view_from
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,17 @@ def releases(catalog: Catalog) -> tuple[Release, ...]:
         )
         if version is not None
     )
+
+
+def without_corrections(catalog: Catalog, source: SourceDef) -> list[Release]:
+    """Releases that would count each correction of a source as a further event: of views from before it had any."""
+    return [one for one in releases(catalog) if source.corrects is not None and _is_from_before(catalog, one, source)]
+
+
+def _is_from_before(catalog: Catalog, release: Release, source: SourceDef) -> bool:
+    found = [catalog.definition("views", name, version) for name, version in release.views.items()]
+    views = _all(view_from(one.description) for one in found if one is not None)
+    return any(one.name == source.name and one.corrects is None for view in views for one in view.sources)
 
 
 def needed_views(project: Project, catalog: Catalog) -> list[ViewDef]:

@@ -12,7 +12,7 @@ from mainspring.catalog import Catalog
 from mainspring.catalog.compatibility import columns_of, successors
 from mainspring.catalog.plan import Line
 from mainspring.definitions import Project
-from mainspring.loop.consumers import releases
+from mainspring.loop.consumers import releases, without_corrections
 from mainspring.loop.inventory import column_key, release_columns
 
 GONE: dict[str, list[object]] = {"fields": []}
@@ -45,6 +45,15 @@ def on_readers(project: Project, catalog: Catalog) -> Iterator[Line]:
                         f"check {check.name} names {', '.join(named)}, which SQL no longer knows: its query will fail"
                     )
                     yield Line("warn", "source", source, text)
+
+
+def on_corrections(project: Project, catalog: Catalog) -> Iterator[Line]:
+    """A warning for each release that does not know of the corrections of a source that it reads."""
+    for source in project.sources.values():
+        for release in without_corrections(catalog, source):
+            who = f"release {release.model}@{release.version} ({release.role})"
+            text = f"{who} reads views from before corrects=: each correction is a further event to it"
+            yield Line("warn", "source", source.name, text)
 
 
 def _changed(project: Project, catalog: Catalog) -> tuple[Mapping[str, list[str]], Mapping[str, dict[str, str]]]:

@@ -17,13 +17,13 @@ from mainspring.core import Clock, Config, content_hash
 from mainspring.core.errors import ConfigError, NotFoundError, RefusedError
 from mainspring.core.names import did_you_mean
 from mainspring.core.run import internal_token, read_door
-from mainspring.definitions import Project, view_from
+from mainspring.definitions import Project
 from mainspring.definitions.values import SourceDef
 from mainspring.events.amending import Amendment, Planned, check_amendment, planned
 from mainspring.events.client import IntakeClient
 from mainspring.events.contract import Contract
 from mainspring.events.history import History
-from mainspring.loop.consumers import Release, releases
+from mainspring.loop.consumers import Release, without_corrections
 from mainspring.loop.desk import open_desk, standing_intake
 from mainspring.loop.incidents import CHECK, SHIFT
 
@@ -215,9 +215,9 @@ def _check_releases(catalog: Catalog, source: SourceDef) -> tuple[Release, ...]:
     Raises:
         RefusedError: One of those serves, or is on its way (MS-L172).
     """
-    found = [one for one in releases(catalog) if _reads_without(catalog, one, source)]
+    found = without_corrections(catalog, source)
     for one in found:
-        if one.role in ("champion", "challenger"):
+        if one.role != "last_good":
             raise RefusedError(
                 "MS-L172",
                 f"corrections of {source.name} would be further events to {one.model} {one.version} ({one.role})",
@@ -225,15 +225,6 @@ def _check_releases(catalog: Catalog, source: SourceDef) -> tuple[Release, ...]:
                 hint=f"release another version of {one.model} first; the bad window stays out of training sets",
             )
     return tuple(found)
-
-
-def _reads_without(catalog: Catalog, release: Release, source: SourceDef) -> bool:
-    for name, version in release.views.items():
-        definition = catalog.definition("views", name, version)
-        read = () if definition is None else view_from(definition.description).sources
-        if any(one.name == source.name and one.corrects is None for one in read):
-            return True
-    return False
 
 
 def _planned(
