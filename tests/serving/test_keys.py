@@ -110,6 +110,48 @@ def test_a_door_that_asks_for_keys_lets_in_those_who_have_one_for_it(world, keys
     assert shop not in (world.config.home / "catalog.db").read_bytes().decode("latin-1")
 
 
+def test_the_openapi_of_a_door_with_keys_says_who_may_ask_and_how_others_are_refused_and_so_it_is(world, keys):
+    reconfigure(world, "[gateway]\n", "[gateway]\nkeys = true\n")
+    reconfigure(world, "[intake]\n", "[intake]\nkeys = true\n")
+    eyes = keys("eyes", "--scope", "read")
+    spent = keys("spent", "--scope", "admin", "--per-second", "0.001", "--burst", "1")
+    world.live()
+    lost = bearer("ms_a_b")
+    paths = {}
+
+    async def story():
+        async with opened(world) as doors, httpx.AsyncClient() as client:
+            for name, door in zip(("gateway", "intake"), doors, strict=True):
+                found = (await client.get(f"{door.url}/openapi.json", headers=bearer(eyes))).json()
+                assert found["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+                await client.get(f"{door.url}/metrics", headers=bearer(spent))
+                for path, methods in found["paths"].items():
+                    for method, operation in methods.items():
+                        scopes = [scope for one in operation["security"] for scope in one["key"]]
+                        paths[f"{name} {path}"] = scopes
+                        seen = {}
+                        for who, headers in (
+                            ("nobody", {}),
+                            ("lost", lost),
+                            ("eyes", bearer(eyes)),
+                            ("spent", bearer(spent)),
+                        ):
+                            answer = await client.request(method, door.url + path, headers=headers)
+                            seen[who] = answer.status_code
+                            assert str(answer.status_code) in operation["responses"], (path, who, answer.text)
+                        assert (
+                            (seen["nobody"] == 401) == (seen["lost"] == 401) == (seen["spent"] == 429) == bool(scopes)
+                        )
+                        assert (seen["eyes"] == 403) == (bool(scopes) and "read" not in scopes)
+
+    uvloop.run(asyncio.wait_for(story(), 60))
+    assert paths["gateway /predict/late_ride"] == ["predict:late_ride"]
+    assert paths["gateway /v2/models/late_ride"] == ["read", "predict:late_ride"]
+    assert paths["gateway /ready"] == paths["gateway /v2/health/live"] == paths["intake /health"] == []
+    assert paths["intake /events/done"] == ["events:done"]
+    assert paths["intake /quarantine/done/replay"] == ["admin"]
+
+
 def test_the_body_of_a_stranger_is_refused_at_its_head_and_not_kept(world, keys):
     reconfigure(world, "[gateway]\n", "[gateway]\nkeys = true\n")
     reconfigure(world, "[intake]\n", "[intake]\nkeys = true\n")

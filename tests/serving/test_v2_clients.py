@@ -10,6 +10,7 @@ import httpx
 import pytest
 from google.protobuf import descriptor_pb2
 
+from mainspring.cli.app import run as cli
 from mainspring.serving.grpc_messages import MESSAGES, METHODS
 
 from doors import open_doors  # isort: skip
@@ -115,9 +116,24 @@ def test_mlserver_infer_scores_a_file(doors, wanted, tmp_path):
     assert [one["data"] for one in predictions] == [[value] for value in wanted]
 
 
+def examine(door, *more):
+    """What schemathesis says of a door's OpenAPI, and of what the door does."""
+    options = ["--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--seed", "7", "--no-color", *more]
+    where, config = f"http://{door}/openapi.json", str(HERE / "schemathesis.toml")
+    return run(program("v2", "schemathesis"), "--config-file", config, "run", where, *options)
+
+
 def test_schemathesis_finds_no_fault_with_the_openapi(doors):
-    options = ["--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--seed", "7"]
-    where = f"http://{doors[0]}/openapi.json"
-    config = str(HERE / "schemathesis.toml")
-    said = run(program("v2", "schemathesis"), "--config-file", config, "run", where, *options, "--no-color")
-    assert "10 selected / 10 total" in said
+    assert "16 selected / 16 total" in examine(doors[0])
+
+
+def test_schemathesis_finds_no_fault_with_the_openapi_of_a_gateway_with_keys(tmp_path, capsys):
+    with World(tmp_path) as world:
+        settings = world.root / "mainspring.toml"
+        settings.write_text(settings.read_text().replace("[gateway]\n", "[gateway]\nkeys = true\n"))
+        world.reload()
+        assert cli(["keys", "create", "tester", "--scope", "admin", "-C", str(world.root), "--json"]) == 0
+        key = json.loads(capsys.readouterr().out)["key"]
+        world.live()
+        with open_doors(world) as (door, _):
+            assert "16 selected / 16 total" in examine(door, "--header", f"Authorization: Bearer {key}")

@@ -170,8 +170,7 @@ class Intake:
             case ["metrics"]:
                 return self._metrics() if method in _READS else wrong_method("GET")
             case ["openapi.json"]:
-                shown = document(self._sources, self._config.intake.max_rows)
-                return json_response(200, shown) if method in _READS else wrong_method("GET")
+                return self._described() if method in _READS else wrong_method("GET")
         known = "POST /events/SOURCE, GET /quarantine, GET /health, GET /metrics, GET /openapi.json"
         raise NotFoundError("MS-E200", "nothing is here", where=request.path[:200], hint=known)
 
@@ -324,6 +323,10 @@ class Intake:
         counts = await self._committer.run(lambda log: log.counts())
         keys = self._keys.ring.metrics() if self._keys is not None else []
         return metrics_answer(counts, self._servers[0].refusals, [*self._committer.metrics(), *keys])
+
+    def _described(self) -> Response:
+        keyed = None if self._keys is None else lambda path: scopes_of(path.strip("/").split("/"))
+        return json_response(200, document(self._sources, self._config.intake.max_rows, keyed))
 
     # --- inside ---------------------------------------------------------------------------------------------------
 

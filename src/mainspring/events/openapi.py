@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import mainspring
+from mainspring.core.secured import with_keys
 from mainspring.definitions.values import SourceDef
 from mainspring.events.bodies import ARROW
 from mainspring.events.json_schema import Schema, event_schema
@@ -65,17 +66,23 @@ _REASONS = {
 }
 
 
-def document(sources: Iterable[SourceDef], max_rows: int) -> Schema:
+def document(
+    sources: Iterable[SourceDef], max_rows: int, scopes_of: Callable[[str], Sequence[str]] | None = None
+) -> Schema:
     """The OpenAPI document of an intake that takes these sources.
 
     Args:
         sources: In the order they are shown.
         max_rows: Events that one array may have.
+        scopes_of: The scopes of which a request to a path needs one; None where nobody needs a key.
     """
-    found = list(sources)
     schemas = {"Outcome": _OUTCOME, "Error": _ERROR, "Mend": _MEND, "Discard": _DISCARD}
     paths: Schema = {
         "/health": {"get": _operation("health", "Whether events are taken", {"type": "object"}, "503")},
+        "/metrics": {
+            "get": _operation("metrics", "What is counted, as Prometheus reads it", _TEXT, "503", "text/plain")
+        },
+        "/openapi.json": {"get": _operation("openapi", "This document", {"type": "object"})},
         "/quarantine": {
             "get": _operation("quarantine", "What is in quarantine", {"type": "object"}, "400")
             | {
@@ -90,10 +97,10 @@ def document(sources: Iterable[SourceDef], max_rows: int) -> Schema:
             }
         },
     }
-    for source in found:
+    for source in sources:
         schemas[source.name] = event_schema(source)
         paths |= _paths(source, max_rows)
-    return {
+    found = {
         "openapi": "3.1.0",
         "info": {
             "title": "Mainspring intake",
@@ -103,6 +110,7 @@ def document(sources: Iterable[SourceDef], max_rows: int) -> Schema:
         "paths": paths,
         "components": {"schemas": schemas},
     }
+    return found if scopes_of is None else with_keys(found, scopes_of)
 
 
 def _paths(source: SourceDef, max_rows: int) -> Schema:
@@ -162,8 +170,10 @@ def _failed(status: str) -> Schema:
     return {"description": _REASONS[status], "content": _json(answer)}
 
 
-def _operation(name: str, summary: str, answer: Schema, failure: str) -> Schema:
-    responses = {"200": {"description": "as asked", "content": _json(answer)}, failure: _failed(failure)}
+def _operation(name: str, summary: str, answer: Schema, failure: str = "", kind: str = "application/json") -> Schema:
+    responses: Schema = {"200": {"description": "as asked", "content": {kind: {"schema": answer}}}}
+    if failure:
+        responses[failure] = _failed(failure)
     return {"operationId": name, "summary": summary, "responses": responses}
 
 

@@ -102,7 +102,7 @@ class Front:
             case "/metrics":
                 return self._metrics()
         models = (lane.served.model for lane in self._served.lanes.values())
-        described = openapi.document(models, self._max_rows)
+        described = openapi.document(models, self._max_rows, None if self.keyring is None else scopes_of)
         if path == "/openapi.json":
             return json_response(200, described)
         return Response(200, openapi.page(described).encode(), "text/html; charset=utf-8")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from mainspring import __version__
+from mainspring.core.secured import scopes_in, with_keys
 from mainspring.definitions import CompositeDef, ModelDef
 from mainspring.events.json_schema import Schema, event_schema
 from mainspring.serving.v2 import OUTPUTS, inputs_of
@@ -93,6 +94,13 @@ _V2_RESPONSE: Schema = {
     },
 }
 _METADATA: Schema = {"type": "object", "required": ["name"], "properties": {"name": _TEXT}}
+_STATS: Schema = {
+    "type": "object",
+    "required": ["model_stats"],
+    "properties": {"model_stats": {"type": "array", "items": _METADATA}},
+}
+_INDEX: Schema = {"type": "array", "items": _METADATA}
+_STATUS: Schema = {"type": "object", "required": ["status"], "properties": {"status": _TEXT}}
 _READY: Schema = {"type": "object", "required": ["ready"], "properties": {"ready": {"type": "boolean"}}}
 _HEALTH: Schema = {
     "type": "object",
@@ -101,14 +109,18 @@ _HEALTH: Schema = {
 }
 
 
-def document(models: Iterable[ModelDef | CompositeDef], max_rows: int) -> Schema:
+def document(
+    models: Iterable[ModelDef | CompositeDef],
+    max_rows: int,
+    scopes_of: Callable[[str], Sequence[str]] | None = None,
+) -> Schema:
     """The OpenAPI document of a gateway that serves these models.
 
     Args:
         models: In the order they are shown.
         max_rows: Rows that one request may have.
+        scopes_of: The scopes of which a request to a path needs one; None where nobody needs a key.
     """
-    found = list(models)
     schemas: Schema = {
         "Prediction": _PREDICTION,
         "Error": _ERROR,
@@ -121,12 +133,21 @@ def document(models: Iterable[ModelDef | CompositeDef], max_rows: int) -> Schema
         "/v2": {"get": _operation("v2", "Name, version and extensions of the server", _METADATA)},
         "/v2/health/live": {"get": _operation("v2_live", "Whether the process lives", _HEALTH)},
         "/v2/health/ready": {"get": _operation("v2_ready", "Whether models are served", _HEALTH, not_ready=_HEALTH)},
+        "/v2/models/stats": {"get": _operation("v2_stats", "Counts and times of every model", _STATS)},
+        "/v2/repository/index": {
+            method: _operation(f"v2_index_{method}", "Every loaded version of every model", _INDEX)
+            for method in ("get", "post")
+        },
         "/ready": {"get": _operation("ready", "Whether models are served", _READY, not_ready=_READY)},
+        "/health": {"get": _operation("health", "Who serves, and what is wrong", _STATUS)},
+        "/metrics": {"get": _operation("metrics", "What is counted, as Prometheus reads it", _TEXT, kind="text/plain")},
+        "/openapi.json": {"get": _operation("openapi", "This document", {"type": "object"})},
+        "/docs": {"get": _operation("docs", "This document as a page", _TEXT, kind="text/html")},
     }
-    for model in found:
+    for model in models:
         schemas[f"{model.name}_request"] = event_schema(model.request, time=_TIME)
         paths |= _paths(model, max_rows)
-    return {
+    found = {
         "openapi": "3.1.0",
         "info": {
             "title": "Mainspring gateway",
@@ -136,6 +157,7 @@ def document(models: Iterable[ModelDef | CompositeDef], max_rows: int) -> Schema
         "paths": paths,
         "components": {"schemas": schemas},
     }
+    return found if scopes_of is None else with_keys(found, scopes_of)
 
 
 def page(document: Schema) -> str:
@@ -192,7 +214,7 @@ def _paths(model: ModelDef | CompositeDef, max_rows: int) -> Schema:
             "get": _operation(f"v2_{name}_ready", f"Whether {name} is served", _READY, v2_error, not_ready=_READY)
         },
         f"{metadata}/config": {"get": _operation(f"v2_{name}_config", f"Configuration of {name}", _METADATA, v2_error)},
-        f"{metadata}/stats": {"get": _operation(f"v2_{name}_stats", f"Counts and times of {name}", {}, v2_error)},
+        f"{metadata}/stats": {"get": _operation(f"v2_{name}_stats", f"Counts and times of {name}", _STATS, v2_error)},
         f"{metadata}/infer": {
             "post": {
                 "operationId": f"v2_{name}_infer",
@@ -213,9 +235,15 @@ def _paths(model: ModelDef | CompositeDef, max_rows: int) -> Schema:
 
 
 def _operation(
-    id: str, summary: str, answer: Schema, error: Schema | None = None, *, not_ready: Schema | None = None
+    id: str,
+    summary: str,
+    answer: Schema,
+    error: Schema | None = None,
+    *,
+    not_ready: Schema | None = None,
+    kind: str = "application/json",
 ) -> Schema:
-    responses: Schema = {"200": {"description": "as asked", "content": _json(answer)}}
+    responses: Schema = {"200": {"description": "as asked", "content": {kind: {"schema": answer}}}}
     if error is not None:
         responses |= _errors(error, "404", "503")
     if not_ready is not None:
@@ -267,6 +295,9 @@ def _section(path: str, method: str, operation: Schema, schemas: Schema) -> str:
     parts = [f"<details><summary><b>{method.upper()}</b> <code>{_e(path)}</code> {_e(operation['summary'])}</summary>"]
     if operation.get("description"):
         parts.append(f"<p>{_e(operation['description'])}</p>")
+    if "security" in operation:
+        scopes = " or ".join(scopes_in(operation))
+        parts.append(f"<p>{_e(f'Needs a key for {scopes}.' if scopes else 'Needs no key.')}</p>")
     body = operation.get("requestBody")
     if body is not None:
         schema = body["content"]["application/json"]["schema"]
