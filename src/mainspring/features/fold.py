@@ -25,7 +25,7 @@ from mainspring.features.entities import Entities, KeyEvents
 from mainspring.features.history import group_events, instants
 from mainspring.features.keys import encode_key
 from mainspring.features.layout import Layout, compile_view
-from mainspring.features.state import LONG_AGO, REBUILD, Sizes
+from mainspring.features.state import REBUILD, Sizes
 from mainspring.features.statistics import Statistics
 from mainspring.features.store import BUILDING, OnlineStore, Root, ViewState, shelf_of
 from mainspring.features.streams import Stream, streams_of, with_used
@@ -135,13 +135,9 @@ class Folder:
     def fold_stretch(self, stretch: Stretch) -> int:
         """Fold the next stretch of the log, with the records of ``sources``, as ``fold`` does; the new offset."""
         if stretch.first != self.offset + 1:
-            raise RefusedError(
-                "MS-F305",
-                f"the fold stands at {self.offset}, the next record is {stretch.first}",
-                where=str(self.store.path),
-                why="records in between would never count",
-                hint=REBUILD,
-            )
+            what = f"the fold stands at {self.offset}, the next record is {stretch.first}"
+            why = "records in between would never count"
+            raise RefusedError("MS-F305", what, where=str(self.store.path), why=why, hint=REBUILD)
         end = stretch.last
         with self._write() as (txn, root):
             ready = self._ready(root)
@@ -213,7 +209,7 @@ class Folder:
         came = history.filter(pl.col("_offset") <= upto)
         if came.height:
             clock_us = max(clock_us, int(instants(came["_known_at"]).max()))
-        horizon_us = _horizon_us(layout, clock_us)
+        horizon_us = layout.horizon_us(clock_us)
         latest = self._versions.latest(layout, history, upto, horizon_us)
         counted = visible(came, upto)
         if not layout.keeps_past:
@@ -378,14 +374,9 @@ class Folder:
             self._words.clear()
 
     def _writer(self, txn: Any, root: Root, layout: Layout, state: ViewState, clock_us: int, offset: int) -> Writer:
-        horizon_us = _horizon_us(layout, clock_us)
+        horizon_us = layout.horizon_us(clock_us)
         before_us = layout.hops_before_us(clock_us)
         return Writer(self.store, txn, root.commits, layout, state, self._sizes, horizon_us, before_us, offset)
-
-
-def _horizon_us(layout: Layout, clock_us: int) -> int:
-    """Events before it are outside every window that may still be asked about, and nothing can bring them back."""
-    return LONG_AGO if layout.keeps_all else clock_us - layout.keep_us
 
 
 def _under_construction(root: Root, label: str, number: int) -> ViewState:

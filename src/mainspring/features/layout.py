@@ -16,6 +16,7 @@ import numpy as np
 from mainspring.features import kernels as k
 from mainspring.features import slides as s
 from mainspring.features.columns import Column, columns_of
+from mainspring.features.state import LONG_AGO
 
 if TYPE_CHECKING:
     from mainspring.definitions import Aggregate, ViewDef
@@ -107,6 +108,10 @@ class Layout:
         """
         is_corrected = any(source.corrects for source in self.view.sources)
         return self.hop > 1 and not is_corrected and not any(f.dim > 1 for f in self.view.features)
+
+    def horizon_us(self, clock_us: int) -> int:
+        """Events before it are outside every window that may still be asked about, and nothing can bring them back."""
+        return LONG_AGO if self.keeps_all else clock_us - self.keep_us
 
     def hops_before_us(self, clock_us: int) -> int:
         """Where hops end that no window is cut within any more, as of a folded clock."""
