@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,8 @@ from mainspring.events.system import DECISION
 
 ROUTING_KINDS = frozenset({"release", "stage", "promote", "rollback", "pause", "resume"})
 RETRY_S = 0.5
+PATIENCE_S = 30.0
+"""So long a command waits for a log that another process writes, or that has no room; a worker waits until it ends."""
 RELOAD_TIMEOUT_S = 30.0
 _log = logging.getLogger(__name__)
 
@@ -71,14 +74,16 @@ class Ledger:
     ) -> None:
         """Say a decision once: the same ``decision_id`` a second time, after a crash, changes nothing.
 
-        Waits while the intake is away, until the process has to end.
+        Waits while the intake is away, until the process has to end; for half a minute where it may write alone.
 
         Raises:
-            UnavailableError: The process was told to stop while the intake was away.
+            UnavailableError: The process was told to stop while the intake was away, or another one writes the log.
+            BackPressureError: The same, and what was away is room in the log.
         """
         if self._catalog.knows(decision_id):
             return
         row = decision_row(kind, decision_id, at_us, model, subject, actor, reason, numbers)
+        began_s = time.monotonic()
         while True:
             url = read_door(self._config.run, "intake")
             try:
@@ -89,7 +94,7 @@ class Ledger:
                     client.post_internal([(DECISION.name, row)])
                 break
             except (UnavailableError, BackPressureError):
-                if self._stop.wait(RETRY_S):
+                if self._stop.wait(RETRY_S) or (self._alone and time.monotonic() - began_s > PATIENCE_S):
                     raise
         self.project()
 
