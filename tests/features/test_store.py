@@ -12,7 +12,7 @@ from mainspring.core.errors import FormatError, RefusedError, UnavailableError
 from mainspring.features import unsynced
 from mainspring.features.fold import Folder
 from mainspring.features.footprint import footprint
-from mainspring.features.keys import encode_key
+from mainspring.features.keys import encode_key, encode_keys
 from mainspring.features.reader import Reader
 from mainspring.features.state import FORMAT, REBUILD, pack_events, unpack_events
 from mainspring.features.store import OnlineStore, view_of
@@ -134,6 +134,14 @@ def test_different_entities_have_different_keys():
     assert len(set(keys)) == len(entities)
     assert all(key is not None and len(key) <= 400 for key in keys)
     assert struct.unpack(">I", encode_key(("é",))[1:5]) == (2,)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [[["a", "", "é", "a" * 500]], [["a", None, "b"]], [[1, 2, None]], [[True, 1, "1"]], [["a", "b"], [1, None]], [[]]],
+)
+def test_the_entities_of_columns_are_those_of_their_rows(columns):
+    assert encode_keys(columns) == [encode_key(row) for row in zip(*columns, strict=True)]
 
 
 def test_an_older_releases_state_is_refused_to_readers_and_discarded_by_the_process_that_folds(tmp_path):

@@ -1,3 +1,5 @@
+import numpy as np
+
 from mainspring.serving.metrics import Histogram, ModelMetrics, render
 
 
@@ -40,8 +42,8 @@ def test_the_text_is_what_prometheus_reads():
 
 def test_features_are_counted_by_view_and_status():
     metrics = ModelMetrics("late_ride")
-    metrics.count_features("driver", [5, 1, 0, 0, 2, 0])
-    metrics.count_features("driver", [1, 0, 0, 0, 0, 0])
+    metrics.count_features("driver", np.array([[0, 0, 1, 0], [4, 0, 0, 4]], np.uint8).T)
+    metrics.count_features("driver", np.array([[0]], np.uint8))
     text = render([metrics], {})
     assert 'mainspring_features_served_total{model="late_ride",view="driver",status="present"} 6' in text
     assert 'mainspring_features_served_total{model="late_ride",view="driver",status="unavailable"} 2' in text

@@ -15,12 +15,11 @@ from mainspring.core.errors import ContractError, TooLargeError, UnavailableErro
 from mainspring.core.spool import Spool
 from mainspring.events.internal import Block, CheckedRows, RowShape
 from mainspring.serving.answers import Batch
-from mainspring.serving.frames import read_frame
 from mainspring.serving.inference import Choice
 from mainspring.serving.layout import Gathered, Inputs
 from mainspring.serving.log_keeper import PredictionLog
-from mainspring.serving.logged import Logged, rows_of
 from mainspring.serving.poster import connect
+from mainspring.serving.prediction_log import Logged, read_frame, rows_of
 from mainspring.serving.request import RequestReader
 
 from rides import NOW, ride, until  # isort: skip

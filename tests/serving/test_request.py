@@ -66,7 +66,7 @@ def test_a_list_has_at_most_so_many_rows(reader):
 
 def test_an_empty_list_is_a_list_without_rows(reader):
     found = reader.read(b" [] ")
-    assert (found.rows, found.answers, found.is_list) == ([], [], True)
+    assert ([*found.rows], found.answers, found.is_list) == ([], [], True)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_list_read_in_one_pass_is_what_its_rows_are_one_by_one(reader, spoilt)
         with pytest.raises(ContractError) as caught:
             reader.read(body(rows[2]))
         assert [(one.code, one.where) for one in found.errors] == [(caught.value.code, caught.value.where)]
-    assert found.rows == [one.rows[0] for one in alone]
+    assert [*found.rows] == [one.rows[0] for one in alone]
     assert found.times_us == [one.times_us[0] for one in alone]
-    assert found.places == ([0, 1, 3] if spoilt else [0, 1, 2, 3])
+    assert [*found.places] == ([0, 1, 3] if spoilt else [0, 1, 2, 3])
     assert len(found.errors) == bool(spoilt)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mainspring.core.errors import MainspringError
 from mainspring.serving.grpc_messages import SERVICE
-from mainspring.serving.v2_tensors import DATATYPES, count_of, from_bytes, from_json, to_bytes
+from mainspring.serving.v2_tensors import DATATYPES, ProtocolError, count_of, from_bytes, from_json, to_bytes
 
 from doors import open_doors  # isort: skip
 from rides import World  # isort: skip
@@ -132,6 +132,35 @@ def test_bytes_and_json_give_back_what_was_put_in(data, datatype):
     values = data.draw(st.lists(VALUES[datatype], max_size=9))
     assert from_bytes("x", datatype, to_bytes(datatype, values), len(values)) == values
     assert from_json("x", datatype, [[value] for value in values], len(values)) == values
+
+
+def is_of(datatype, value):
+    if datatype in ("FP32", "FP64"):
+        return type(value) in (int, float)
+    if "INT" in datatype:
+        size = 2 ** int(datatype.lstrip("UINT"))
+        low = 0 if datatype[0] == "U" else -size // 2
+        return type(value) is int and low <= value < low + size
+    return type(value) is {"BOOL": bool, "BYTES": str}[datatype]
+
+
+SOME = st.lists(
+    st.one_of(
+        st.none(), st.booleans(), st.text(max_size=2), st.floats(), *(st.integers(-(2**b), 2**b) for b in (7, 64))
+    ),
+    max_size=4,
+)
+
+
+@given(st.sampled_from(sorted(DATATYPES - {"FP16", "BF16"})), SOME, st.booleans())
+def test_the_first_element_of_another_datatype_is_named(datatype, values, is_nested):
+    data = [[value] for value in values] if is_nested else values
+    wrong = [i for i, value in enumerate(values) if value is not None and not is_of(datatype, value)]
+    if wrong:
+        with pytest.raises(ProtocolError, match=f"element {wrong[0]} of input 'x' is no {datatype}"):
+            from_json("x", datatype, data, len(values))
+    else:
+        assert repr(from_json("x", datatype, data, len(values))) == repr(values)
 
 
 @given(st.sampled_from(sorted(DATATYPES)), st.binary(max_size=64), st.lists(st.integers(-1, 9), max_size=4))

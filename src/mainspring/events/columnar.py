@@ -50,15 +50,15 @@ class Columnar:
             if (f.has_default or f.nullable) and takes_default(f, source)
         }
 
-    def rows(self, columns: Mapping[str, Column], n: int) -> list[tuple[Any, ...]] | None:
-        """The rows that columns of ``n`` values hold, as ``Contract.check`` would make them one by one.
+    def checked(self, columns: Mapping[str, Column], n: int) -> list[Sequence[Any]] | None:
+        """All columns of a source, from those that came with ``n`` values, as ``Contract.check`` would make their rows.
 
         Args:
             columns: Values by a name that senders may use; times are int64 microseconds.
             n: How many rows.
 
         Returns:
-            The rows; None where a value is not surely right.
+            The columns in the source's order; None where a value is not surely right.
         """
         known = self._source.names
         if not columns.keys() <= known.keys() or len({known[name].name for name in columns}) < len(columns):
@@ -71,7 +71,7 @@ class Columnar:
                 return None
             made.append(column)
         times = [t for t in made[self._source.places[self._source.time]] if t is not None]
-        return None if times and min(times) < 0 else list(zip(*made, strict=True))
+        return None if times and min(times) < 0 else made
 
     def _absent(self, field: Field, n: int) -> Column | None:
         """What a column has that did not come."""

@@ -6,7 +6,7 @@ microseconds since 1970 UTC for a datetime, and a list of floats for a vector. T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -74,14 +74,20 @@ class Contract:
             return self._judged_json(raw)
         return tuple(values) if self._plan_json.finish(values) else self._finish(row)
 
-    def check_json_list(self, raw: bytes) -> list[Row] | None:
-        """The rows of a JSON list, in one pass; None where one may be wrong: ``check_json`` knows what to say of it."""
+    def check_json_list(self, raw: bytes) -> list[Sequence[Any]] | None:
+        """The columns of a JSON list of rows, in one pass, in the order of the source's.
+
+        Returns:
+            None where a row may be wrong: ``check_json`` knows what to say of it.
+        """
         try:
-            found = self._tight_list.decode(raw)
-            rows = [list(row) if self._names is None else self._as_named(row) for row in map(_astuple, found)]
+            rows: Iterable[Iterable[Any]] = map(_astuple, self._tight_list.decode(raw))
+            if self._names is not None:
+                rows = list(map(self._as_named, rows))  # type: ignore[arg-type]
+            columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(self.source.fields)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        return [tuple(row) for row in rows] if all(map(self._plan_json.finish, rows)) else None
+        return columns if self._plan_json.finish_columns(columns) else None
 
     def _judged_json(self, raw: bytes | memoryview) -> Row:
         """As ``check_json``, slowly: what is wrong, in the contract's words."""
@@ -132,12 +138,16 @@ class Contract:
             columns: Values by name of field, ``n`` each; a datetime as in ``check``.
             n: How many rows.
         """
-        rows = self._columnar.rows(columns, n)
-        if rows is not None:
-            return list(rows)
+        right = self.columns_of(columns, n)
+        if right is not None:
+            return list(zip(*right, strict=True))
         names = tuple(columns)
         given = zip(*columns.values(), strict=True) if columns else ((),) * n
         return [self._row_or_error(dict(zip(names, values, strict=True))) for values in given]
+
+    def columns_of(self, columns: Mapping[str, list[Any]], n: int) -> list[Sequence[Any]] | None:
+        """As ``check_columns``, the rows' columns in the order of the source's; None where a row may be wrong."""
+        return self._columnar.checked(columns, n)
 
     def _row_or_error(self, obj: dict[str, Any]) -> Row | ContractError:
         try:

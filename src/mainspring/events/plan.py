@@ -8,8 +8,9 @@ column by column, which know what to say.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -19,7 +20,7 @@ from mainspring.events.structs import JSON_TYPES, tightened
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-Pick = Callable[[list[Any]], tuple[Any, ...]]
+Pick = Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
 class Plan:
@@ -53,9 +54,7 @@ class Plan:
             for i in self._times:
                 value = values[i]
                 if value is not None:
-                    if value.__class__ is not int:
-                        aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-                        value = values[i] = (aware - _EPOCH) // _MICROSECOND
+                    value = values[i] = _as_us(value)
                     if not MIN_TIME_US <= value <= MAX_TIME_US:
                         return False
             if not self._can_be_stored(values):
@@ -67,6 +66,32 @@ class Plan:
             return False
         time_us = values[self._time]
         return time_us is None or time_us >= 0
+
+    def finish_columns(self, columns: list[Sequence[Any]]) -> bool:
+        """As ``finish``, of rows that are columns. For rows that were decoded from JSON.
+
+        Returns:
+            Whether all rows are whole.
+        """
+        try:
+            for i in self._times:
+                columns[i] = [None if v is None else _as_us(v) for v in columns[i]]
+                known = [v for v in columns[i] if v is not None]
+                if known and not MIN_TIME_US <= min(known) <= max(known) <= MAX_TIME_US:
+                    return False
+            if self._floats is not None and not math.isfinite(sum(filter(None, chain(*self._floats(columns))))):
+                return False
+            for i, dim in self._vectors:
+                if not all(len(v) == dim and math.isfinite(sum(v)) for v in columns[i] if v is not None):
+                    return False
+            for i, check in self._checks:
+                for value in columns[i]:
+                    if value is not None:
+                        check(value)
+        except OutOfBoundsError:
+            return False
+        times_us = [v for v in columns[self._time] if v is not None]
+        return not times_us or min(times_us) >= 0
 
     def _can_be_stored(self, values: list[Any]) -> bool:
         """Whether all floats are finite, all texts UTF-8 and all vectors of their length."""
@@ -81,6 +106,13 @@ class Plan:
             if value is not None and not (len(value) == dim and math.isfinite(sum(value))):
                 return False
         return True
+
+
+def _as_us(value: datetime | int) -> int:
+    """Microseconds since 1970 UTC; without an offset a time is in UTC."""
+    if isinstance(value, int):
+        return value
+    return ((value if value.tzinfo is not None else value.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
 
 
 def _picker(places: list[int]) -> Pick | None:

@@ -22,6 +22,7 @@ from mainspring.features.words import key_of
 
 CACHE_BYTES = 268_435_456
 EVERYTHING = k.NEVER - 1  # a limit that hides nothing
+_DISTINCT = 0.75  # of a batch's keys: where fewer are distinct each is read once, else it is cheaper not to ask
 
 
 class Reader:
@@ -99,11 +100,12 @@ class Snapshot:
             Values float64[n, S], NaN for null, and status uint8[n, S]: ``UNAVAILABLE`` for a view that is not caught
             up and for a moment more than the grace behind the folded clock.
         """
-        return self.read_views([(view, keys)], t_us, limits, by)[0]
+        encoded = [None if parts is None else encode_key(parts) for parts in keys]
+        return self.read_views([(view, encoded)], t_us, limits, by)[0]
 
     def read_views(
         self,
-        asked: Sequence[tuple[ViewDef, Sequence[tuple[Any, ...] | None]]],
+        asked: Sequence[tuple[ViewDef, Sequence[bytes | None]]],
         t_us: np.ndarray,
         limits: np.ndarray | None = None,
         by: Literal["offset", "known_at"] = "offset",
@@ -111,7 +113,7 @@ class Snapshot:
         """Answer the same moments from several views.
 
         Args:
-            asked: Views, each with its keys; views by the same entity may share one sequence, which is encoded once.
+            asked: Views, each with its keys, encoded (``keys.encode_keys``); None names no entity.
             t_us: As for ``read``.
             limits: As for ``read``.
             by: As for ``read``.
@@ -122,7 +124,6 @@ class Snapshot:
         moments = _moments(np.asarray(t_us, np.int64), limits)
         late = moments[k.M_T] < self.clock_us - GRACE_US
         any_late = bool(late.any())
-        encoded: dict[int, list[bytes | None]] = {}
         found: list[tuple[np.ndarray, np.ndarray]] = []
         for view, keys in asked:
             layout = compile_view(view)
@@ -131,10 +132,7 @@ class Snapshot:
                 shape = len(keys), layout.width
                 found.append((np.full(shape, np.nan), np.full(shape, k.UNAVAILABLE, np.uint8)))
                 continue
-            named = encoded.get(id(keys))
-            if named is None:
-                named = encoded[id(keys)] = [None if parts is None else encode_key(parts) for parts in keys]
-            out, status = self._read(layout, state, named, moments, by)
+            out, status = self._read(layout, state, keys, moments, by)
             if any_late:
                 out[:, late], status[:, late] = np.nan, k.UNAVAILABLE
             found.append((out.T, status.T))
@@ -173,24 +171,25 @@ class Snapshot:
         n = len(keys)
         out, status = np.empty((layout.width, n)), np.empty((layout.width, n), np.uint8)
         out[:], status[:] = layout.null[:, None], layout.null_status[:, None]
-        get, heads, asked = self._txn.get, self._reader.store.heads, head_keys(state, keys)
-        places = list(dict.fromkeys(asked))
-        if None in keys:
-            places.remove(state.shelf)
-        raws = [get(place, None, heads) for place in places]  # by position: by name it takes a fifth longer
-        if None in raws:
-            places = [place for place, raw in zip(places, raws, strict=True) if raw is not None]
-            raws = [raw for raw in raws if raw is not None]
-        if raws:
-            if len(raws) < n:
-                numbers = {place: number for number, place in enumerate(places)}
-                moments[k.M_KEY] = [numbers.get(place, -1) for place in asked]
+        get, heads, places = self._txn.get, self._reader.store.heads, head_keys(state, keys)
+        distinct = dict.fromkeys(places)
+        if len(distinct) < n * _DISTINCT:
+            raws = {place: raw for place in distinct if (raw := get(place, None, heads)) is not None}
+            if raws:
+                numbers = {place: number for number, place in enumerate(raws)}
+                moments[k.M_KEY] = [numbers.get(place, -1) for place in places]
                 known = np.flatnonzero(moments[k.M_KEY] >= 0)
                 order = known[np.lexsort((moments[k.M_T][known], moments[k.M_KEY][known]))]
-                moments = np.take(moments, order, axis=1)
-            else:
-                moments[k.M_KEY] = np.arange(n)
-            self._answer(layout, places, raws, moments, by, out, status)
+                self._answer(layout, [*raws], [*raws.values()], np.take(moments, order, axis=1), by, out, status)
+            return out, status
+        found = [get(place, None, heads) for place in places]  # by position: by name it takes a fifth longer
+        if not all(found):  # no head is empty
+            there = [i for i, raw in enumerate(found) if raw]
+            places, found = [places[i] for i in there], [found[i] for i in there]
+            moments = np.take(moments, there, axis=1)
+        if found:
+            moments[k.M_KEY] = np.arange(len(found))
+            self._answer(layout, places, found, moments, by, out, status)
         return out, status
 
     def _answer(

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from time import perf_counter
-from typing import Any
 
 import msgspec
 
 from mainspring.core.errors import BackPressureError
 from mainspring.core.traces import Trace
 from mainspring.serving.reply import Reply
+from mainspring.serving.table import Row, joined
 
 
 @dataclass(slots=True, eq=False)
@@ -39,8 +39,8 @@ class Job:
         trace: The request's span, where there is one.
     """
 
-    rows: list[tuple[Any, ...]]
-    times_us: list[int]
+    rows: Sequence[Row]
+    times_us: Sequence[int]
     reply: Reply
     received_s: float
     deadline_s: float
@@ -83,14 +83,15 @@ def runs(job: Job, wanted: Sequence[bool], start: int = 0) -> list[Slice]:
     return found
 
 
-def rows_of(slices: Iterable[Slice]) -> tuple[list[tuple[Any, ...]], list[int]]:
+def rows_of(slices: Sequence[Slice]) -> tuple[Sequence[Row], Sequence[int]]:
     """The rows of slices, and the moment of each."""
-    rows: list[tuple[Any, ...]] = []
+    parts: list[Sequence[Row]] = []
     times_us: list[int] = []
     for one in slices:
-        rows += one.job.rows[one.start : one.stop]
-        times_us += one.job.times_us[one.start : one.stop]
-    return rows, times_us
+        job, start, stop = one.job, one.start, one.stop
+        parts.append(job.rows if stop - start == len(job.rows) else job.rows[start:stop])
+        times_us += job.times_us[start:stop]
+    return joined(parts), times_us
 
 
 class Batcher:

@@ -19,8 +19,9 @@ from mainspring.core.clock import Clock
 from mainspring.definitions.values import CacheDef
 from mainspring.serving.batcher import Slice, runs
 from mainspring.serving.inference import Choice, Repeated
-from mainspring.serving.layout import DEFAULT, Row
+from mainspring.serving.layout import DEFAULT
 from mainspring.serving.served import Served
+from mainspring.serving.table import Row
 
 ENTRY_BYTES = 1_600
 """What an entry takes beside its key and values: objects and their places in the cache, measured (CPython 3.11)."""

@@ -12,7 +12,7 @@ from mainspring.definitions import SourceDef
 from mainspring.definitions.values import Expression
 from mainspring.events.system import OTHERWISE
 from mainspring.serving.inference import VALUE, Choice, Expressions
-from mainspring.serving.layout import Row
+from mainspring.serving.table import Row
 
 if TYPE_CHECKING:
     from mainspring.serving.rules import Rules

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ from mainspring.definitions import MOMENT, SourceDef, ViewDef
 from mainspring.definitions.expressions import POLARS_TYPES
 from mainspring.definitions.values import Kind, LatencyDef
 from mainspring.events.system import OTHERWISE
+from mainspring.features.keys import encode_keys
 from mainspring.features.reader import Reader
 from mainspring.features.request import Answer, Program, of_objects, view_column
 from mainspring.models.runtime import Runtime
@@ -32,9 +33,9 @@ from mainspring.serving.layout import (
     Gathered,
     Inputs,
     Layout,
-    Row,
 )
 from mainspring.serving.pace import Pace
+from mainspring.serving.table import Row, Table, column_of
 
 if TYPE_CHECKING:
     from mainspring.serving.composed import Composition
@@ -181,7 +182,7 @@ class Expressions:
         """Values and status of each expression, and by expression the rows for which it cannot be computed."""
         if not self._reads:
             return [], [], {}
-        columns = {name: of_objects([row[i] for row in rows], dtype) for name, i, dtype in self._columns}
+        columns = {name: of_objects(column_of(rows, i), dtype) for name, i, dtype in self._columns}
         for name, view, slot, kind in self._values:
             columns[name] = view_column(kind, blocks[view][0][:, slot], texts.get((view, slot)))
         if self._needs_moment:
@@ -227,7 +228,7 @@ def gather(
     Returns:
         What was read; and the error when the store could not be: its features are then null with status ``default``.
     """
-    t_us = np.array(times_us, np.int64)
+    rows, t_us = Table.of(rows), np.array(times_us, np.int64)
     blocks: list[tuple[Floats, Codes]] = []
     texts: dict[tuple[int, int], Sequence[str | None]] = {}
     failure: Exception | None = None
@@ -235,7 +236,7 @@ def gather(
     try:
         if views:
             with reader.snapshot() as snapshot:
-                keys = {places: _keys(rows, places) for _, places in views}
+                keys = {at: encode_keys([column_of(rows, i) for i in at]) for _, at in views}
                 blocks = snapshot.read_views([(view, keys[places]) for view, places in views], t_us)
                 for number, (view, _) in enumerate(views):
                     for slot in _text_slots(view):
@@ -352,13 +353,6 @@ def _predict(runtime: Runtime, inputs: Inputs, failed: dict[int, tuple[str, str]
             if alone:
                 failed.setdefault(row, alone[0])
         return out
-
-
-def _keys(rows: Sequence[Row], places: tuple[int, ...]) -> list[tuple[Any, ...] | None]:
-    if len(places) == 1:
-        place = places[0]
-        return [(row[place],) for row in rows]
-    return [tuple(row[place] for place in places) for row in rows]
 
 
 def _defaults(rows: int, view: ViewDef) -> tuple[Floats, Codes]:

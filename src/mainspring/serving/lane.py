@@ -14,11 +14,9 @@ from concurrent.futures import Future, wait
 from math import inf
 from time import perf_counter
 
-import numpy as np
 from msgspec.structs import replace
 
 from mainspring.core.errors import DeadlineError, MainspringError, UnavailableError
-from mainspring.features.status import Status
 from mainspring.serving.answers import Batch, batch_of
 from mainspring.serving.batcher import Batcher, Job, Slice, rows_of, runs
 from mainspring.serving.beside import Beside
@@ -26,17 +24,18 @@ from mainspring.serving.cache import Cache
 from mainspring.serving.composed import Composed
 from mainspring.serving.council import Hearing, expects_us
 from mainspring.serving.inference import DEADLINE, SHED, Choice, Scored, gather
-from mainspring.serving.layout import Gathered, Row, units_of
-from mainspring.serving.logged import Logged
+from mainspring.serving.layout import Gathered, units_of
 from mainspring.serving.metrics import ModelMetrics, reason_of
 from mainspring.serving.pace import SLOW_US
 from mainspring.serving.panel import Panel, Verdict
+from mainspring.serving.prediction_log import Logged
 from mainspring.serving.refiner import Refiner
 from mainspring.serving.reply import Reply
 from mainspring.serving.request import RequestReader
 from mainspring.serving.served import Served
 from mainspring.serving.shadows import Shadows
 from mainspring.serving.shared import Shared
+from mainspring.serving.table import Row
 from mainspring.serving.work import Work
 
 _log = logging.getLogger(__name__)
@@ -98,7 +97,7 @@ class Lane:
         self._beside.close()
 
     def submit(
-        self, rows: list[Row], times_us: list[int], reply: Reply, received_s: float, deadline_s: float | None
+        self, rows: Sequence[Row], times_us: Sequence[int], reply: Reply, received_s: float, deadline_s: float | None
     ) -> None:
         """Queue the good rows of a request; its answer goes to ``reply``.
 
@@ -377,4 +376,4 @@ class Lane:
 
     def _count_features(self, served: Served | Composed, gathered: Gathered) -> None:
         for (view, _), (_, status) in zip(served.views, gathered.blocks, strict=True):
-            self.metrics.count_features(view.name, np.bincount(status.ravel(), minlength=len(Status)).tolist())
+            self.metrics.count_features(view.name, status)

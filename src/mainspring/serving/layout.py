@@ -20,10 +20,11 @@ from mainspring.core.errors import PackageError
 from mainspring.core.names import did_you_mean
 from mainspring.features.request import Answer
 from mainspring.models.package import Package, PackagedFeature
+from mainspring.serving.table import Row, Table, column_of
 
-Row = tuple[Any, ...]
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.intp] | slice
 
 STATUS = ("present", "missing", "expired", "default", "unavailable", "erased")
 PRESENT, MISSING, EXPIRED, DEFAULT, UNAVAILABLE, ERASED = range(6)
@@ -56,7 +57,7 @@ class Gathered:
     def part(self, places: Sequence[int]) -> Gathered:
         """Some of the rows, in the order of ``places``."""
         return Gathered(
-            [self.rows[i] for i in places],
+            Table([self.rows[i] for i in places]),
             [(values[places], status[places]) for values, status in self.blocks],
             {key: [texts[i] for i in places] for key, texts in self.texts.items()},
             [[one[i] for i in places] if isinstance(one, list) else one[places] for one in self.computed],
@@ -68,7 +69,7 @@ class Gathered:
 
 def units_of(rows: Sequence[Row], place: int) -> list[str]:
     """The label's key of each row as text; empty where it has none."""
-    return ["" if row[place] is None else str(row[place]) for row in rows]
+    return ["" if value is None else str(value) for value in column_of(rows, place)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +167,7 @@ class Layout:
         if self.names != tuple(c.name for c in signature.inputs):
             raise PackageError("MS-S120", "the package's features are not the model's inputs", where=str(package.path))
         self._missing_text = signature.missing_text
-        self._numbers = np.array([i for i, c in enumerate(signature.inputs) if c.kind == "number"], np.intp)
+        self._numbers = _together([i for i, c in enumerate(signature.inputs) if c.kind == "number"])
         self._texts = [i for i, c in enumerate(signature.inputs) if c.kind == "text"]
         self._text_values: dict[int, tuple[int, int]] = {}
         by_view: dict[int, list[tuple[int, int]]] = {}
@@ -202,7 +203,7 @@ class Layout:
             values[:, to], status[:, to] = block[:, of], codes[:, of]
         to, columns = self._request
         if columns:
-            block = np.array([[row[c] for c in columns] for row in rows], np.float64)  # None becomes NaN
+            block = np.array([column_of(rows, c) for c in columns], np.float64).T  # None becomes NaN
             values[:, to], status[:, to] = block, np.isnan(block)
         for place, number in self._computed:
             values[:, place], status[:, place] = gathered.computed[number], gathered.computed_status[number]
@@ -211,7 +212,7 @@ class Layout:
         for j, place in enumerate(self._texts):
             if place in self._text_columns:
                 column = self._text_columns[place]
-                served: Any = [row[column] for row in rows]
+                served: Any = list(column_of(rows, column))
                 status[:, place] = [MISSING if text is None else PRESENT for text in served]
             elif place in self._text_values:
                 served = gathered.texts[self._text_values[place]]
@@ -226,8 +227,15 @@ class Layout:
         return Inputs(self.names, values, status, numbers, texts, written)
 
 
-def _places(pairs: Sequence[tuple[int, int]], end: int) -> npt.NDArray[np.intp]:
-    return np.array([pair[end] for pair in pairs], np.intp)
+def _places(pairs: Sequence[tuple[int, int]], end: int) -> Places:
+    return _together([pair[end] for pair in pairs])
+
+
+def _together(places: Sequence[int]) -> Places:
+    """Places as a slice where they follow one another: numpy takes these for less."""
+    if places and list(places) == list(range(places[0], places[0] + len(places))):
+        return slice(places[0], places[0] + len(places))
+    return np.array(places, np.intp)
 
 
 def _known(known: Mapping[Any, Any], key: Any, feature: PackagedFeature, package: Package) -> Any:

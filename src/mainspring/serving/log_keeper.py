@@ -1,6 +1,6 @@
 """Every answer becomes an event, off the hot path: a bounded buffer, a thread that looks after it, a spool.
 
-The event loop only appends answered batches to the buffer. A thread takes what has gathered, makes rows of it, and has
+The event loop only appends answered batches to the buffer. A thread takes what has gathered, makes rows of it and has
 them posted to the intake, the requests' own events first and the predictions after them. What the intake has not
 acknowledged 40 ms after it was answered, because it is slow or away, is written to a spool file, and goes from there.
 So a gateway that is killed loses at most what it answered within its last 50 ms; that is a gap in its sequence of
@@ -19,9 +19,8 @@ from dataclasses import dataclass
 import msgspec
 
 from mainspring.core.spool import Spool
-from mainspring.serving.frames import frame_of, read_frame
-from mainspring.serving.logged import Logged, rows_of
 from mainspring.serving.poster import Intake, Outcome, Poster
+from mainspring.serving.prediction_log import Logged, read_frame, rows_of
 
 _RETRY_S = (0.05, 2.0)
 _TELL_EVERY_S = 10.0
@@ -80,7 +79,7 @@ class PredictionLog:
         self._gather_s, self._hold_s = gather_s, hold_s
         self._max_batch = max_batch
         self._buffer: deque[Logged] = deque()
-        self._put = self._taken = 0  # answers; the event loop counts the first, the thread the second
+        self._put = self._taken = 0  # answers: the event loop counts the first, the thread the second
         self._since_s = 0.0  # the first in the buffer came then, or later
         self._wake, self._stir = threading.Event(), threading.Event()
         self._waiting: deque[_Batch] = deque()
@@ -104,12 +103,7 @@ class PredictionLog:
     @property
     def buffered(self) -> int:
         """Answers that are in memory alone: neither acknowledged nor on disk."""
-        return self._gathered + self._in_memory
-
-    @property
-    def _gathered(self) -> int:
-        """Answers in the buffer."""
-        return self._put - self._taken
+        return self._put - self._taken + self._in_memory
 
     @property
     def spooled_bytes(self) -> int:
@@ -131,13 +125,13 @@ class PredictionLog:
         answers = sum(map(len, answered))
         if self.buffered + answers > self._max_buffered:
             self._overflowed += answers
-        elif answers:
-            if not self._buffer:
-                self._since_s = time.monotonic()
-            self._put += answers
-            self._buffer.extend(answered)
-            if not self._wake.is_set():
-                self._wake.set()
+            return
+        if not self._buffer:
+            self._since_s = time.monotonic()
+        self._put += answers
+        self._buffer.extend(answered)
+        if not self._wake.is_set():
+            self._wake.set()
 
     def stop(self, timeout_s: float) -> bool:
         """Send or spool everything, then end.
@@ -224,7 +218,7 @@ class PredictionLog:
         """Whether the buffer has gathered long enough: until it can be posted, is a whole batch, or is to be kept."""
         age_s = now_s - self._since_s
         is_next = not (self._poster.is_busy or self._waiting or self._spool)
-        is_enough = is_next or self._gathered >= self._max_batch
+        is_enough = is_next or self._put - self._taken >= self._max_batch
         return age_s >= (self._gather_s if is_enough else self._hold_s)
 
     def _oldest(self) -> _Batch | None:
@@ -234,19 +228,19 @@ class PredictionLog:
         return self._waiting[0] if self._waiting else None
 
     def _take(self, now_s: float) -> None:
-        """The buffer as posts that wait, each of at most so many answers, or of one answered batch."""
+        """The buffer as batches that wait."""
         buffer, since_s = self._buffer, self._since_s
         left = len(buffer)
         self._since_s = now_s
         while left:
-            taken: list[Logged] = []
-            answers = 0
-            while left and (not taken or answers + len(buffer[0]) <= self._max_batch):
-                taken.append(buffer.popleft())
-                answers += len(taken[-1])
-                left -= 1
+            some = [buffer.popleft()]
+            answers = len(some[0])
+            while len(some) < left and answers + len(buffer[0]) <= self._max_batch:
+                some.append(buffer.popleft())
+                answers += len(some[-1])
+            left -= len(some)
             self._taken += answers
-            self._waiting.append(_Batch(answers, _ENCODE(rows_of(taken)), since_s))
+            self._waiting.append(_Batch(answers, _ENCODE(rows_of(some)), since_s))
             self._in_memory += answers
 
     def _keep(self) -> None:
@@ -261,7 +255,7 @@ class PredictionLog:
 
     def _write(self, batch: _Batch) -> bool:
         """Whether a batch is in the spool now. If it cannot be, it stays in memory while the intake may take it."""
-        frame = frame_of(batch.answers, batch.found)
+        frame = _ENCODE((batch.answers, batch.found))
         try:
             is_kept, why = self._spool.append(frame, is_durable=False), "the spool is full"
         except OSError as error:

@@ -11,6 +11,9 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from mainspring.core.errors import MainspringError
 from mainspring.features.status import Status
 from mainspring.serving.unanimous import Unanimous
@@ -28,6 +31,9 @@ _REASONS = {
     "MS-S115": "malformed",
     "MS-S140": "malformed",
 }
+
+
+_NOT_PRESENT = tuple(code for code in Status if code is not Status.PRESENT)
 
 
 class Histogram:
@@ -104,10 +110,17 @@ class ModelMetrics:
         self.served: dict[str, list[int]] = {}
         self.shadow_skipped = 0
 
-    def count_features(self, view: str, by_status: list[int]) -> None:
-        """Count values of a view by their status (``features.status``), in the order of its codes."""
-        before = self.served.get(view)
-        self.served[view] = by_status if before is None else [a + b for a, b in zip(before, by_status, strict=True)]
+    def count_features(self, view: str, status: npt.NDArray[np.uint8]) -> None:
+        """Count values of a view by their status (``features.status``)."""
+        counts = self.served.get(view)
+        if counts is None:
+            counts = self.served[view] = [0] * len(Status)
+        codes = status.tobytes()
+        present = codes.count(Status.PRESENT)
+        counts[Status.PRESENT] += present
+        if present < len(codes):
+            for code in _NOT_PRESENT:
+                counts[code] += codes.count(code)
 
     def fall_back(self, to: str, reason: str) -> None:
         """Count a row that was answered by something else than the model that was drawn."""

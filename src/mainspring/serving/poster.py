@@ -120,9 +120,8 @@ class Poster:
         except TooLargeError:
             halves = _DECODE(found).halves()
             if halves is not None:
-                first, second = map(_ENCODE, halves)
-                outcome = self._post(first, 0)
-                return outcome if outcome.away is not None else outcome.then(self._post(second, answers))
+                outcome = self._post(_ENCODE(halves[0]), 0)
+                return outcome if outcome.away is not None else outcome.then(self._post(_ENCODE(halves[1]), answers))
             return Outcome(refused=answers, why="one prediction is larger than the intake takes")
         except ContractError as error:
             return Outcome(refused=answers, why=str(error))

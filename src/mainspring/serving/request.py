@@ -13,7 +13,7 @@ from mainspring.core.errors import ContractError, MainspringError, TooLargeError
 from mainspring.core.times import to_iso
 from mainspring.definitions import SourceDef
 from mainspring.events.contract import Contract
-from mainspring.serving.layout import Row
+from mainspring.serving.table import Column, Row, Table
 
 AHEAD_US = 5_000_000
 """How far a request's time may lie from the clock."""
@@ -41,9 +41,9 @@ class Rows(msgspec.Struct, frozen=True, gc=False):
         is_list: Whether the request was a list.
     """
 
-    rows: list[Row]
+    rows: Sequence[Row]
     times_us: list[int]
-    places: list[int]
+    places: Sequence[int]
     answers: list[bytes]
     errors: list[MainspringError]
     is_list: bool
@@ -86,32 +86,31 @@ class RequestReader:
             raise MalformedError("MS-S101", f"the body is no JSON: {error}") from None
         if len(parts) > self._max_rows:
             raise self._too_many(len(parts))
-        found = Rows([], [], [], [b""] * len(parts), [], is_list=True)
+        rows: list[Row] = []
+        times_us: list[int] = []
+        places: list[int] = []
+        answers, errors = [b""] * len(parts), []
         for place, part in enumerate(parts):
             try:
                 row, time_us = self._row(part, now_us)
             except MainspringError as error:
-                found.errors.append(error)
-                found.answers[place] = error_json(error)
+                errors.append(error)
+                answers[place] = error_json(error)
             else:
-                found.rows.append(row)
-                found.times_us.append(time_us)
-                found.places.append(place)
-        return found
+                rows.append(row)
+                times_us.append(time_us)
+                places.append(place)
+        return Rows(rows, times_us, places, answers, errors, is_list=True)
 
     def _whole(self, body: bytes, now_us: int) -> Rows | None:
         """The rows of a list in which each is right; None where one may not be, or there are too many."""
-        rows = self.contract.check_json_list(body)
-        if rows is None or len(rows) > self._max_rows:
+        columns = self.contract.check_json_list(body)
+        found = None if columns is None else self._at_moments(columns, now_us)
+        if found is None or len(found[1]) > self._max_rows:
             return None
-        try:
-            found = [self._at_moment(row, now_us) for row in rows]
-        except MalformedError:
-            return None
-        places = list(range(len(rows)))
-        return Rows([row for row, _ in found], [t for _, t in found], places, [b""] * len(rows), [], is_list=True)
+        return Rows(*found, range(len(found[1])), [b""] * len(found[1]), [], is_list=True)
 
-    def check(self, columns: Mapping[str, Sequence[Any]], rows: int) -> tuple[list[Row], list[int]]:
+    def check(self, columns: Mapping[str, Sequence[Any]], rows: int) -> tuple[Sequence[Row], list[int]]:
         """The rows of a request that came as columns, and the moment of each.
 
         Columns that are not there are null or their default, as in JSON. A datetime is microseconds or ISO 8601 text.
@@ -127,9 +126,13 @@ class RequestReader:
         if rows > self._max_rows:
             raise self._too_many(rows)
         now_us = self._clock.now_us()
+        every = {name: list(values) for name, values in columns.items()}
+        right = self.contract.columns_of(every, rows)
+        whole = None if right is None else self._at_moments(right, now_us)
+        if whole is not None:
+            return whole
         found: list[Row] = []
         times_us: list[int] = []
-        every = {name: list(values) for name, values in columns.items()}
         for number, checked in enumerate(self.contract.check_columns(every, rows)):
             try:
                 if isinstance(checked, ContractError):
@@ -154,13 +157,25 @@ class RequestReader:
             raise
         return self._at_moment(row, now_us)
 
+    def _at_moments(self, columns: list[Column], now_us: int) -> tuple[Table, list[int]] | None:
+        """As ``_at_moment`` of every row, by column; None where the time of one may be wrong."""
+        times_us = [now_us if time_us is None else time_us for time_us in columns[self._time]]
+        if times_us and not (self._is_now(min(times_us), now_us) and self._is_now(max(times_us), now_us)):
+            return None
+        columns[self._time] = times_us
+        return Table(columns=columns), times_us
+
+    def _is_now(self, time_us: int, now_us: int) -> bool:
+        """Whether a request may say that it is of this time."""
+        behind_us = now_us - time_us
+        return 0 <= behind_us <= TEST_BEHIND_US if self._clock.is_test else -AHEAD_US <= behind_us <= AHEAD_US
+
     def _at_moment(self, row: Row, now_us: int) -> tuple[Row, int]:
         """The row with its time filled in, and that time."""
         time_us = row[self._time]
         if time_us is None:
             return (*row[: self._time], now_us, *row[self._time + 1 :]), now_us
-        behind_us = now_us - time_us
-        if not (0 <= behind_us <= TEST_BEHIND_US if self._clock.is_test else -AHEAD_US <= behind_us <= AHEAD_US):
+        if not self._is_now(time_us, now_us):
             raise MalformedError(
                 "MS-S103",
                 f"the request's time is not now, which is {to_iso(now_us)}",

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from mainspring.definitions import SourceDef
 from mainspring.definitions.values import RuleDef
 from mainspring.serving.inference import Choice, Expressions
-from mainspring.serving.layout import Row
+from mainspring.serving.table import Row
 
 
 class Rules:

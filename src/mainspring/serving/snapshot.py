@@ -24,9 +24,10 @@ from mainspring.models.package import Package, PackagedFeature
 from mainspring.serving.composed import Composed
 from mainspring.serving.fallback import MemberValue, Value
 from mainspring.serving.inference import DEADLINE, Expressions, Scorer, gather, run, versioned
-from mainspring.serving.layout import Layout, Row
+from mainspring.serving.layout import Layout
 from mainspring.serving.rules import Rules
 from mainspring.serving.served import UNDECLARED, Served
+from mainspring.serving.table import Row
 
 _WARM_UP_ROWS = (1, 32)
 _BLANK: dict[str, Any] = {"str": "", "int": 0, "float": 0.0, "bool": False, "datetime": 0}

@@ -93,8 +93,9 @@ def from_bytes(name: str, datatype: str, raw: bytes | memoryview, count: int) ->
 def to_bytes(datatype: str, values: Sequence[Any]) -> bytes:
     """The bytes of values of a datatype that we answer with: FP64, INT64, BOOL or BYTES."""
     if datatype == "BYTES":
-        texts = [value.encode() for value in values]
-        return b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))
+        if values and values.count(values[0]) == len(values):  # as a version is, of most answers
+            return _text_bytes(values[0]) * len(values)
+        return b"".join(map(_text_bytes, values))
     return np.array(values, _NUMPY[datatype]).tobytes()
 
 
@@ -106,12 +107,16 @@ def from_json(name: str, datatype: str, data: Any, count: int) -> list[Any]:
     """
     if datatype in ("FP16", "BF16"):
         raise malformed(f"input {name!r}: {datatype} is sent as bytes, JSON has no such numbers")
-    values: list[Any] = []
     if not isinstance(data, list):
         raise malformed(f"input {name!r} has no array as its data")
-    _flatten(data, values, count)
+    values = data
+    if list in set(map(type, data)):
+        values = []
+        _flatten(data, values, count)
     if len(values) != count:
         raise malformed(f"input {name!r} has another number of elements than its shape, which has {count}")
+    if _are_all(datatype, values):
+        return values
     accepts = _JSON[datatype]
     for place, value in enumerate(values):
         if value is not None and not accepts(value):
@@ -124,9 +129,15 @@ def malformed(what: str) -> ProtocolError:
     return ProtocolError("MS-S140", what)
 
 
+def _text_bytes(text: str) -> bytes:
+    raw = text.encode()
+    return _LENGTH.pack(len(raw)) + raw
+
+
 def _texts(name: str, raw: bytes, count: int) -> list[str]:
     texts: list[str] = []
     at, end = 0, len(raw)
+    whole = raw.decode() if raw.isascii() else None  # then a byte is a character, and the lengths are such too
     for _ in range(count):
         start = at + 4
         if start > end:
@@ -135,7 +146,7 @@ def _texts(name: str, raw: bytes, count: int) -> list[str]:
         if at > end:
             raise malformed(f"input {name!r}: element {len(texts)} is longer than what was sent")
         try:
-            texts.append(raw[start:at].decode())
+            texts.append(raw[start:at].decode() if whole is None else whole[start:at])
         except UnicodeDecodeError:
             raise malformed(f"input {name!r}: element {len(texts)} is no UTF-8 text") from None
     if at != end:
@@ -158,6 +169,14 @@ def _flatten(data: list[Any], into: list[Any], limit: int) -> None:
             stack.pop()
 
 
+def _are_all(datatype: str, values: list[Any]) -> bool:
+    """Whether all are null or of a datatype."""
+    if not set(map(type, values)) <= _JSON_TYPES[datatype]:
+        return False
+    known = [value for value in values if value is not None] if datatype in INTEGERS else ()
+    return not known or (_JSON[datatype](min(known)) and _JSON[datatype](max(known)))
+
+
 def _is_integer(low: int, high: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and low <= value <= high
 
@@ -177,3 +196,5 @@ def _json_checks() -> dict[str, Callable[[Any], bool]]:
 
 
 _JSON = _json_checks()
+_PYTHON: dict[str, set[type]] = {"BOOL": {bool}, "BYTES": {str}, "FP32": {float, int}, "FP64": {float, int}}
+_JSON_TYPES = {name: _PYTHON.get(name, {int}) | {type(None)} for name in _JSON}

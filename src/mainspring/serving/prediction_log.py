@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -14,9 +15,12 @@ from mainspring.events.system import PREDICTION
 from mainspring.serving.answers import Batch
 from mainspring.serving.composed import Composition
 from mainspring.serving.inference import NOT_LOADED, Choice, Scored, other_of
-from mainspring.serving.layout import Row
+from mainspring.serving.table import Row, Table, column_of, joined
 from mainspring.serving.unanimous import Unanimous
 
+_FRAME = msgspec.msgpack.Decoder(tuple[int, bytes])
+_ROWS_FRAME = msgspec.msgpack.Decoder(tuple[int, tuple[list[RowShape], list[tuple[int, tuple[Any, ...]]]]])
+_NAMED_FRAME = msgspec.msgpack.Decoder(tuple[int, list[tuple[str, dict[str, Any]]]])
 _SHAPE = RowShape(PREDICTION.name, PREDICTION.version, tuple(PREDICTION.columns))
 _Columns = Iterable[Sequence[Any]]
 
@@ -36,13 +40,13 @@ class Logged:
         """How many answers it has."""
         return len(self._told())
 
-    def requests(self) -> tuple[SourceDef, Sequence[Row]] | None:
+    def requests(self) -> tuple[SourceDef, Table] | None:
         """The source and the rows of the requests, where these are events: they have an id, and are nobody's part."""
         batch, source = self.batch, self.batch.served.model.request
         if source.id is None or batch.part_of is not None:
             return None
-        rows = batch.gathered.rows
-        return source, rows if isinstance(batch.choices, Unanimous) else [rows[i] for i in self._told()]
+        rows, told = batch.gathered.rows, self._told()
+        return source, Table.of(rows if len(told) == len(rows) else [rows[i] for i in told])
 
     def predictions(self) -> _Columns:
         """The columns of the ``_prediction`` source, in their order."""
@@ -107,7 +111,7 @@ class Logged:
             [choices.variant] * n,
             batch.probabilities,
             batch.units,
-            none if id_at is None else [str(row[id_at]) for row in batch.gathered.rows],
+            none if id_at is None else [str(id) for id in column_of(batch.gathered.rows, id_at)],
             [batch.gathered.folded] * n,
             choices.outputs,
             other_version,
@@ -158,19 +162,19 @@ class Logged:
 
 def rows_of(answered: Sequence[Logged]) -> CheckedRows:
     """The events of answered batches: requests first, so that none comes after its prediction."""
-    columns: list[list[Any]] = [[] for _ in _SHAPE.columns]
-    asked: dict[int, tuple[SourceDef, list[Row]]] = {}
-    for one in filter(len, answered):
-        for column, values in zip(columns, one.predictions(), strict=True):
-            column.extend(values)
-        requests = one.requests()
-        if requests is not None:
-            asked.setdefault(id(requests[0]), (requests[0], []))[1].extend(requests[1])
+    some = [one for one in answered if len(one)]
+    asked: dict[int, tuple[SourceDef, list[Table]]] = {}
+    for source, rows in filter(None, map(Logged.requests, some)):
+        asked.setdefault(id(source), (source, []))[1].append(rows)
     shapes, blocks = [_SHAPE], []
-    for source, rows in asked.values():
-        blocks.append(Block.of(len(shapes), len(rows), zip(*rows, strict=True)))
+    for source, parts in asked.values():
+        whole = Table.of(joined(parts))
+        blocks.append(Block.of(len(shapes), len(whole), whole.columns))
         shapes.append(RowShape(source.name, source.version, tuple(source.columns)))
-    return CheckedRows(tuple(shapes), [*blocks, Block.of(0, len(columns[0]), columns)])
+    columns = [list(chain.from_iterable(parts)) for parts in zip(*map(Logged.predictions, some), strict=True)]
+    if some:
+        blocks.append(Block.of(0, sum(map(len, some)), columns))
+    return CheckedRows(tuple(shapes), blocks)
 
 
 def _id_of(source: SourceDef, row: Row) -> str | None:
@@ -181,3 +185,23 @@ def _members(whole: Composition) -> str:
     """What each member said, as a JSON array."""
     said = [(name, choice.version, choice.variant, choice.output) for name, choice in whole.said]
     return msgspec.json.encode(said).decode()
+
+
+def read_frame(frame: bytes) -> tuple[int, bytes]:
+    """How many answers a frame of the spool holds, and their rows as they are posted; in all forms that there were.
+
+    Raises:
+        msgspec.DecodeError: It is none.
+    """
+    try:
+        return _FRAME.decode(frame)
+    except msgspec.ValidationError:
+        pass
+    try:
+        count, (shapes, rows) = _ROWS_FRAME.decode(frame)
+    except msgspec.ValidationError:
+        count, events = _NAMED_FRAME.decode(frame)
+        shapes = [RowShape(source, "", tuple(fields)) for source, fields in events]
+        rows = [(i, tuple(fields.values())) for i, (_, fields) in enumerate(events)]
+    blocks = [Block.of(number, 1, [[value] for value in row]) for number, row in rows]
+    return count, msgspec.msgpack.encode(CheckedRows(tuple(shapes), blocks))

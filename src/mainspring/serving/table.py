@@ -1,0 +1,81 @@
+"""The rows of requests, also by column: most of what is done with a batch is done to a column of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any, overload
+
+Row = tuple[Any, ...]
+Column = Sequence[Any]
+
+
+class Table(Sequence[Row]):
+    """Checked rows that came as columns or are used as such; each is made of the other when it is asked for.
+
+    Args:
+        rows: The rows, or
+        columns: Their columns, at least one.
+    """
+
+    __slots__ = ("_columns", "_rows")
+
+    def __init__(self, rows: Sequence[Row] | None = None, *, columns: Sequence[Column] | None = None) -> None:
+        self._rows = rows
+        self._columns = columns
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Table:
+        """Rows as a table, if they are none."""
+        return rows if isinstance(rows, Table) else cls(rows)
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """One a column of the source; none of no rows."""
+        if self._columns is None:
+            self._columns = list(zip(*self.rows, strict=True))
+        return self._columns
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """One tuple a row."""
+        if self._rows is None:
+            self._rows = list(zip(*self.columns, strict=True))
+        return self._rows
+
+    def __len__(self) -> int:
+        """How many rows."""
+        return len(self.columns[0]) if self._rows is None else len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        """Row by row."""
+        return iter(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Table: ...
+
+    def __getitem__(self, place: int | slice) -> Row | Table:
+        """A row, or some of them."""
+        if isinstance(place, int):
+            return self.rows[place]
+        if self._rows is not None:
+            return Table(self._rows[place])
+        return Table(columns=[column[place] for column in self.columns])
+
+
+def column_of(rows: Sequence[Row], place: int) -> Column:
+    """One value of each row."""
+    return rows.columns[place] if isinstance(rows, Table) and rows else [row[place] for row in rows]
+
+
+def joined(parts: Sequence[Sequence[Row]]) -> Sequence[Row]:
+    """Rows of several requests, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    if any(isinstance(part, Table) for part in parts):
+        tables = [Table.of(part).columns for part in parts if part]
+        return Table(columns=[list(chain.from_iterable(columns)) for columns in zip(*tables, strict=True)])
+    return [row for part in parts for row in part]
