@@ -19,8 +19,10 @@ from mainspring.definitions.weights import Weights
 from mainspring.events.system import PREDICTION
 from mainspring.loop.assets import Key
 from mainspring.loop.composites import Composites
+from mainspring.loop.controller import Controller
 from mainspring.loop.door import audit_metrics
 from mainspring.loop.inventory import inventory
+from mainspring.loop.ledger import decision_row
 
 DAY = 24 * HOUR
 START = 19_700 * DAY
@@ -255,6 +257,7 @@ def test_a_rollback_of_a_composite_without_weights_is_refused(world, capsys):
     assert "both has no weights: it answers the mean" in " ".join(capsys.readouterr().err.split())
     assert run(["rollback", "first", "-C", str(world.config.root)]) != 0
     assert run(["pause", "both", "-C", str(world.config.root)]) != 0
+    assert "both is a composite, not a model" in capsys.readouterr().err
 
 
 def test_a_composite_that_is_worse_than_its_best_member_is_an_incident_until_something_changes(mean):
@@ -269,6 +272,15 @@ def test_a_composite_that_is_worse_than_its_best_member_is_an_incident_until_som
     mean.serve("tipping", "t2", mean.clock.now_us() + 1)
     mean.live(1)
     assert mean.catalog.incidents(is_open=True) == ()
+
+
+def test_the_incident_of_a_composite_that_is_no_longer_defined_is_closed(mean):
+    mean.live(8, noise=(0.2, 4.0))
+    path = mean.config.definitions
+    path.write_text(path.read_text().partition("both = ")[0])
+    mean.apply(mean.clock.now_us() + 1)
+    Composites(mean.project, mean.clock, mean.history, mean.catalog, mean.ledger).run_due(mean.clock.now_us())
+    assert [one.closing for one in mean.catalog.incidents()] == ["both is no longer defined"]
 
 
 def test_a_composite_that_is_as_good_as_its_members_opens_nothing(mean):
@@ -286,10 +298,26 @@ def test_a_cascade_is_compared_with_its_first_member_alone(mean):
     assert (incident.kind, incident.model, incident.column) == ("composite", "first", "plain")
 
 
-def test_a_composites_latency_budget_is_watched_and_its_members_parts_do_not_count_for_theirs(mean):
+def test_a_composites_latency_budget_is_watched(mean):
     mean.live(2, latency_us=90_000)
     (incident,) = mean.catalog.incidents(is_open=True)
     assert (incident.kind, incident.model) == ("latency", "both")
+
+
+def test_a_members_part_took_as_long_as_the_whole_and_does_not_count_for_its_own_budget(mean):
+    path = mean.config.definitions
+    path.write_text(path.read_text().replace('features=["km"],', 'features=["km"], latency=ms.Latency(p99="20ms"),'))
+    mean.apply(START + 10)
+    controller = Controller(
+        mean.config, mean.project, mean.clock, mean.log, mean.history, mean.catalog, mean.ledger, None
+    )
+    plain = mean.project.models["plain"]
+    mean.live(1, latency_us=90_000, model="plain", part_of="g-both-1")
+    controller._latency(plain, START + mean.day * DAY)
+    assert mean.catalog.incidents(is_open=True) == ()
+    mean.live(1, latency_us=90_000, model="plain")  # at its own door
+    controller._latency(plain, START + mean.day * DAY)
+    assert [(one.kind, one.model) for one in mean.catalog.incidents(is_open=True)] == [("latency", "plain")]
 
 
 def test_answers_that_are_not_what_the_members_make_open_an_incident_and_three_clean_audits_close_it(mean):
@@ -352,6 +380,18 @@ def test_weights_that_cannot_be_read_are_refused(world):
     world.decide("weights", START + DAY, {"definition": "x", "weights": {"members": ["a"]}}, "both")
     (said,) = world.said("weights")
     assert "cannot be read" in said.note
+    for i, wrong in enumerate(
+        (
+            Weights(("plain",), (1.0, 2.0), 0.0, "linear"),
+            Weights(("plain", "tipping"), (1.0, -2.0), 0.0, "log_odds"),
+            Weights(("plain", "tipping"), (1.0, 2.0), float("inf"), "log_odds"),
+            Weights(("plain", "tipping"), (1.0, 2.0), 0.0, "square"),
+            Weights(("tipping", "plain"), (1.0, 2.0), 0.0, "log_odds"),
+        )
+    ):
+        numbers = {"definition": world.project.composites["both"].version, "weights": wrong.describe()}
+        row = decision_row("weights", f"wrong-{i}", START + DAY, "both", None, "ann", "", None)
+        assert "its weights" in world.catalog.objection(row | {"numbers": numbers})
     assert world.catalog.stacks() == ()
     made = Weights(("plain", "tipping"), (1.0, 0.0), 0.0, "log_odds")
     world.decide("weights", START + DAY + 1, {"definition": "x", "weights": made.describe()}, "both")

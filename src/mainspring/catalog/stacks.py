@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, String, Table, Text, delete, insert, select
 
+from mainspring.catalog import definitions
 from mainspring.catalog.database import METADATA
 from mainspring.catalog.decisions import Decision
 from mainspring.definitions.weights import Weights, weights_from
@@ -45,10 +46,13 @@ def give(connection: Connection, decision: Decision) -> str:
     """Put weights in force; returns why not, or nothing."""
     numbers = decision.numbers
     try:
-        weights_from(numbers["weights"])
+        weights = weights_from(numbers["weights"])
     except (KeyError, TypeError, ValueError) as error:
         return f"its weights cannot be read: {error!r}"
     name = str(decision.model)
+    found = definitions.find(connection, "composites", name, str(numbers["definition"]))
+    if found is not None and found.description["members"] != list(weights.members):
+        return f"its weights are of {', '.join(weights.members)}, not of the members of {name}"
     connection.execute(delete(STACKS).where(STACKS.c.composite == name))
     values = {"definition": str(numbers["definition"]), "at_us": decision.at_us}
     connection.execute(insert(STACKS).values(composite=name, numbers=json.dumps(numbers, sort_keys=True), **values))

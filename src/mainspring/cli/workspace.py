@@ -47,7 +47,10 @@ class Workspace:
         Raises:
             NotFoundError: There is none of that name (MS-C051).
         """
-        models = self.project.models
+        models, composites = self.project.models, self.project.composites
+        if name in composites:
+            hint = f"its members: {', '.join(one.name for one in composites[name].members)}"
+            raise NotFoundError("MS-C051", f"{name} is a composite, not a model", hint=hint)
         if name not in models:
             raise NotFoundError("MS-C051", f"no model {name!r} is defined", hint=did_you_mean(name, models))
         return models[name]

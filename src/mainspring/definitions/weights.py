@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import exp, log
+from math import exp, inf, log
 from typing import Any, Literal
 
 from mainspring.core.ids import content_hash
@@ -69,10 +69,20 @@ def log_odds(p: float) -> float:
 
 
 def weights_from(described: Mapping[str, Any]) -> Weights:
-    """Weights as `Weights.describe` describes them."""
-    return Weights(
-        tuple(described["members"]),
+    """Weights as `Weights.describe` describes them.
+
+    Raises:
+        ValueError: They are none: not one for each member, below 0, not finite, or on no known scale.
+        KeyError: A part is missing.
+    """
+    found = Weights(
+        tuple(str(one) for one in described["members"]),
         tuple(float(one) for one in described["weights"]),
         float(described["intercept"]),
         described["scale"],
     )
+    if len(found.members) != len(found.weights) or found.scale not in SCALES.values():
+        raise ValueError(f"{len(found.weights)} weights of {len(found.members)} members, {found.scale}")
+    if not all(0.0 <= one < inf for one in (*found.weights, abs(found.intercept))):
+        raise ValueError(f"weights {found.weights} and {found.intercept}")
+    return found

@@ -58,6 +58,9 @@ class Composites:
 
     def run_due(self, now_us: int) -> None:
         """Judge each composite at every boundary up to ``now_us``."""
+        for one in self._catalog.incidents(is_open=True):
+            if one.kind == KIND and one.model not in self._composites:
+                self._close(one, now_us, f"{one.model} is no longer defined")
         for name, composite in self._composites.items():
             for at_us in boundaries(self._judged_us[name], now_us, every_us(composite)):
                 self._judge(composite, at_us)
@@ -136,7 +139,7 @@ class Composites:
         known = [one for one in self._catalog.incidents() if one.kind == KIND and one.model == composite.name]
         for one in known:
             if one.closed_us is None and one.incident_id != incident_id:
-                self._close(composite, one, at_us)
+                self._close(one, at_us, "it was of other versions of members or of other weights: judged anew")
         if now is None:
             return {}
         found = beside_members(composite, heard, served, now, at_us)
@@ -170,14 +173,14 @@ class Composites:
             },
         )
 
-    def _close(self, composite: CompositeDef, one: Incident, at_us: int) -> None:
+    def _close(self, one: Incident, at_us: int, reason: str) -> None:
         self._ledger.decide(
             "incident_close",
             f"incident_close-{one.incident_id}",
             at_us,
-            model=composite.name,
+            model=one.model,
             subject=one.incident_id,
-            reason="it was of other versions of its members, or of other weights: they are judged anew",
+            reason=reason,
         )
 
     def _latency(self, composite: CompositeDef, answers: pl.DataFrame, at_us: int) -> None:
