@@ -112,6 +112,14 @@ def test_weights_are_given_once_they_are_shown_to_be_better_after_their_fit():
     assert proof.better_by.blocks == 7
 
 
+def test_values_are_weighed_by_their_absolute_error():
+    heard = world(14, 200)
+    minutes = Heard(30.0 * heard.said, 25.0 * heard.said[:, 0] + 3.0, heard.time_us, heard.mature_us)
+    (proof,) = proofs(NAMES, "regression", minutes, "absolute_error", None, 0)
+    assert proof.weights.weights == pytest.approx((25 / 30, 0.0), abs=0.1)
+    assert proof.better_by.lower > 0.0
+
+
 def test_what_comes_after_a_fit_changes_nothing_of_it_and_labels_that_were_not_mature_are_not_in_it():
     heard = world(14, 200)
     changed = Heard(heard.said, heard.y.copy(), heard.time_us, heard.mature_us)

@@ -15,6 +15,7 @@ SCALES: dict[str, Scale] = {"binary_classification": "log_odds", "regression": "
 """On what the members of each task are added up."""
 EPS = 1e-6
 """Probabilities are clipped to [EPS, 1 - EPS] before their log-odds are taken: a 0 or a 1 must not decide alone."""
+_LESS_THAN_ONE = 1.0 - EPS
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,14 @@ class Weights:
         >>> Weights(("a", "b"), (1.0, 0.0), 0.0, "log_odds").of([0.25, 0.9])
         0.25
         """
+        total = self.intercept
         if self.scale == "linear":
-            return self.intercept + sum(w * x for w, x in zip(self.weights, outputs, strict=True))
-        total = self.intercept + sum(w * log_odds(p) for w, p in zip(self.weights, outputs, strict=True))
+            for weight, value in zip(self.weights, outputs, strict=True):
+                total += weight * value
+            return total
+        for weight, p in zip(self.weights, outputs, strict=True):
+            clipped = EPS if p < EPS else min(p, _LESS_THAN_ONE)
+            total += weight * log(clipped / (1.0 - clipped))
         if total >= 0.0:
             return 1.0 / (1.0 + exp(-total))
         odds = exp(total)
@@ -60,12 +66,6 @@ class Weights:
     def version(self) -> str:
         """Content hash."""
         return content_hash(self.describe())
-
-
-def log_odds(p: float) -> float:
-    """Of a probability, clipped to [EPS, 1 - EPS]."""
-    clipped = min(max(p, EPS), 1.0 - EPS)
-    return log(clipped / (1.0 - clipped))
 
 
 def weights_from(described: Mapping[str, Any]) -> Weights:
