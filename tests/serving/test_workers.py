@@ -85,6 +85,12 @@ def test_workers_share_a_port_count_together_reload_together_and_come_back_when_
         assert [number for number, _ in counted] == ["1", "2"]
         assert sum(int(count) for _, count in counted) == asked
         assert text.count("# TYPE mainspring_answers_total counter") == 1
+        for where in ("late_ride/stats", "stats", f"late_ride/versions/{first}/stats"):
+            (stats,) = httpx.get(f"{url}/v2/models/{where}").json()["model_stats"]
+            assert (stats["name"], stats["version"], stats["request_count"]) == ("late_ride", first, asked)
+            assert stats["inference_count"] == stats["inference_stats"]["success"]["count"] == asked
+            assert stats["inference_stats"]["success"]["ns"] > 0
+        assert httpx.get(f"{url}/v2/models/nobody/stats").status_code == 404
         health = httpx.get(f"{url}/health").json()
         assert {one["epoch"] for one in health["workers"].values()} == seen
 

@@ -4,9 +4,9 @@
 ``/v2/…``: the Open Inference Protocol V2.
 ``GET /openapi.json``, ``GET /docs``: what is served, for programs and for people.
 ``GET /ready``: 503 until routes are loaded and once this worker stops. ``GET /health``: who serves, what is wrong.
-``GET /metrics``: Prometheus text. Health and metrics are those of all workers, whoever is asked.
+``GET /metrics``: Prometheus text. Health, metrics and V2's statistics are those of all workers, whoever is asked.
 ``POST /internal/reload`` with the project's internal token: answers once the present routes serve in every worker.
-``/internal/own/health``, ``/internal/own/metrics``, ``/internal/own/reload``: the same of this worker alone.
+``/internal/own/health``, ``…/metrics``, ``…/stats``, ``…/reload``: the same of this worker alone.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from mainspring.serving.siblings import Siblings, together
 from mainspring.serving.snapshot import Snapshot
 from mainspring.serving.v2 import Models
 from mainspring.serving.v2_rest import V2Rest
+from mainspring.serving.v2_stats import stats_of, summed
 
 _PREDICT, _V2, _OWN = "/predict/", "/v2", "/internal/own/"
 _READABLE = ("/ready", "/health", "/metrics", "/openapi.json", "/docs")
@@ -78,7 +79,10 @@ class Front:
             allow(method, "POST")
             return predict(self._served.lane(path[len(_PREDICT) :]), request)
         if path == _V2 or path.startswith("/v2/"):
-            return self._v2.handle(request)
+            answer = self._v2.handle(request)
+            if isinstance(answer, Response) and answer.status == 200 and self._siblings and _is_stats(path):
+                return self._stats_of_all(answer)
+            return answer
         if path in _READABLE:
             allow(method, "GET", "HEAD")
             return self._read(path)
@@ -114,6 +118,8 @@ class Front:
                 return json_response(200, self._served.health())
             case "metrics":
                 return _text(self._served.metrics())
+            case "stats":
+                return json_response(200, [stats_of(lane) for lane in self._served.lanes.values()])
             case "reload":
                 return self._reload_own()
         raise NotFoundError("MS-S107", "there is nothing here")
@@ -138,6 +144,15 @@ class Front:
         found = await self._siblings.ask("GET", "/internal/own/metrics", _ASK_S)
         texts = {number: body.decode() for number, body in found.items()}
         return _text(together({self._siblings.own: self._served.metrics()} | texts))
+
+    async def _stats_of_all(self, own: Response) -> Response:
+        """V2's statistics, summed: its form has no place to tell workers apart."""
+        found = msgspec.json.decode(own.body)
+        if "model_stats" not in found:  # a model of that name
+            return own
+        others = await self._siblings.ask("GET", "/internal/own/stats", _ASK_S)
+        stats = summed(found["model_stats"], map(msgspec.json.decode, others.values()))
+        return json_response(200, {"model_stats": stats})
 
     async def _reload(self) -> Response:
         own = await self._reload_own()
@@ -167,6 +182,11 @@ def scopes_of(path: str) -> tuple[str, ...]:
         case ["v2", "models", model, *_]:
             return (f"predict:{model}",) if parts[-1] == "infer" else (READ, f"predict:{model}")
     return (READ,)
+
+
+def _is_stats(path: str) -> bool:
+    parts = path.rstrip("/").split("/")
+    return parts[1:3] == ["v2", "models"] and parts[-1] == "stats"
 
 
 def _text(exposition: str) -> Response:

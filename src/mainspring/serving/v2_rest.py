@@ -32,6 +32,7 @@ from mainspring.serving.v2 import (
     outputs_of,
     timeout_s,
 )
+from mainspring.serving.v2_stats import stats_of
 from mainspring.serving.v2_tensors import DATATYPES, ProtocolError, Tensor, count_of, from_bytes, from_json, malformed
 from mainspring.serving.v2_tensors import to_bytes as bytes_of
 
@@ -94,7 +95,7 @@ class V2Rest:
             case ["repository", "index"]:
                 return self._index(request)
             case ["models", "stats"] if "stats" not in self._models.lanes:
-                return self._get(request, {"model_stats": [_stats(lane) for lane in self._models.lanes.values()]})
+                return self._get(request, {"model_stats": [stats_of(lane) for lane in self._models.lanes.values()]})
             case ["models", name, "versions", version, *rest]:
                 return self._model(request, name, version, rest)
             case ["models", name, *rest]:
@@ -115,7 +116,7 @@ class V2Rest:
             case ["ready"]:
                 return self._get(request, {"name": name, "ready": True})
             case ["stats"]:
-                return self._get(request, {"model_stats": [_stats(lane)]})
+                return self._get(request, {"model_stats": [stats_of(lane)]})
             case ["config"]:
                 return self._get(request, _config(lane))
         raise _nothing(request.path)
@@ -315,33 +316,6 @@ def _config(lane: Lane) -> dict[str, Any]:
 
 def _type(tensor: Tensor) -> str:
     return "TYPE_STRING" if tensor.datatype == "BYTES" else f"TYPE_{tensor.datatype}"
-
-
-def _stats(lane: Lane) -> dict[str, Any]:
-    """Counts and times since the start, as Triton's statistics say them, over all variants; times are of rows."""
-    metrics, served = lane.metrics, lane.served
-    variants = metrics.variants.values()
-    failed = sum(metrics.rejected.values())
-
-    def part(name: str) -> dict[str, int]:
-        histogram = metrics.latency[name]
-        return {"count": histogram.count, "ns": int(histogram.sum * 1e9)}
-
-    return {
-        "name": served.model.name,
-        "version": next(iter(served.versions), ""),
-        "inference_count": sum(one.inferences for one in variants),
-        "execution_count": sum(one.executions for one in variants),
-        "request_count": metrics.answers,
-        "inference_stats": {
-            "success": part("total"),
-            "fail": {"count": failed, "ns": 0},
-            "queue": part("queue"),
-            "compute_input": part("features"),
-            "compute_infer": part("model"),
-        },
-        "batch_stats": [],
-    }
 
 
 def _nothing(path: str) -> NotFoundError:
