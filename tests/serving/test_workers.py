@@ -1,6 +1,7 @@
 """Several workers on one port: shared out, counted together, reloaded together, and started again when one dies."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -9,12 +10,16 @@ import subprocess
 import sys
 import threading
 import time
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from mainspring.core.run import door_pid, internal_token, read_door
+from mainspring.core.errors import UnavailableError
+from mainspring.core.run import door_pid, internal_token, read_door, write_door
+from mainspring.loop.supervisor import Supervisor
 from mainspring.serving.siblings import together
+from mainspring.serving.workers import await_former
 
 from rides import ride  # isort: skip
 
@@ -53,6 +58,11 @@ def own_doors(world, count=2):
 
 def pids(world, count=2):
     return {i: pid for i in range(1, count + 1) if (pid := door_pid(world.config.run, f"gateway_{i}"))}
+
+
+def are_new(found, before):
+    """Whether there are as many workers as before, and none of those."""
+    return len(found) == len(before) and not set(found.values()) & set(before.values())
 
 
 def epoch(prediction_id):
@@ -118,6 +128,47 @@ def test_workers_share_a_port_count_together_reload_together_and_come_back_when_
         assert door_pid(world.config.run, "gateway") not in pids(world).values()
     assert pids(world) == {}
     assert read_door(world.config.run, "gateway") is None
+
+
+def test_a_parent_that_is_killed_takes_its_workers_with_it_and_the_supervisor_starts_the_gateway_again_as_a_whole(
+    world,
+):
+    version = world.live()
+    settings = world.root / "mainspring.toml"
+    settings.write_text(settings.read_text().replace("[gateway]\n", "[gateway]\nworkers = 2\n"))
+    world.reload()
+    with Supervisor(world.config, ("gateway",)) as supervisor:
+        url, parent = supervisor.urls()["gateway"], supervisor.pids()["gateway"]
+        first = pids(world)
+        assert len(first) == 2
+        # a worker that has begun an answer: it keeps the port's connection, and the new gateway has to wait for it
+        body = json.dumps(ride(asked_at=...)).encode()
+        with socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), timeout=60) as begun:
+            head = f"POST /predict/late_ride HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+            begun.sendall(head.encode() + body[:5])
+            supervisor.kill("gateway")
+            ended = []
+            until(lambda: ended.extend(supervisor.poll()) or supervisor.pids().get("gateway", parent) != parent)
+            begun.sendall(body[5:])
+            said = b""
+            while part := begun.recv(65_536):
+                said += part
+        assert said.startswith(b"HTTP/1.1 200 OK")
+        until(lambda: ended.extend(supervisor.poll()) or are_new(pids(world), first))
+        until(lambda: read_door(world.config.run, "gateway"))
+        assert [(one.name, one.code) for one in ended] == [("gateway", -signal.SIGKILL)]  # at once: no port was held
+        assert supervisor.urls()["gateway"] == url
+        assert ask(url, 1)["model_version"] == version
+    assert pids(world) == {}
+
+
+def test_workers_of_a_gateway_that_is_gone_and_do_not_go_are_told_of(world, monkeypatch):
+    monkeypatch.setattr("mainspring.serving.workers.FORMER_S", 0.0)
+    write_door(world.config.run, "gateway_1", "http://127.0.0.1:1")  # this process is alive, and stays so
+    with pytest.raises(UnavailableError, match=rf"MS-S131: workers of a gateway that is gone .*: pid {os.getpid()}"):
+        await_former(world.config, threading.Event())
+    write_door(world.config.run, "gateway", "http://127.0.0.1:1")
+    await_former(world.config, threading.Event())  # they have a parent: the port will say so
 
 
 def test_workers_whose_definitions_do_not_load_are_said_so_and_nothing_is_left_running(world):

@@ -52,5 +52,8 @@ def serve(
         run_workers(config, argv, stop)
     else:
         from mainspring.serving.gateway import run_gateway
+        from mainspring.serving.workers import await_former
 
+        if worker == 0:
+            await_former(config, stop)
         run_gateway(config, workspace.project, workspace.clock, stop, worker=worker, inner=inner)

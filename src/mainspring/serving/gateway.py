@@ -258,12 +258,10 @@ class Gateway:
         self._is_stopping = True
         if self._watcher is not None:
             self._watcher.cancel()
-        for name in (DOOR, GRPC_DOOR, door_of(self._worker)):
+        for name in (DOOR, GRPC_DOOR):
             remove_door(self._config.run, name)
-        if self._grpc is not None:
-            await self._grpc.stop(timeout_s)
-        for server in self._servers:
-            await server.drain(timeout_s)
+        ends = [self._grpc.stop(timeout_s)] if self._grpc is not None else []
+        await asyncio.gather(*ends, *(server.drain(timeout_s) for server in self._servers))
         if self._keys is not None:
             self._keys.close()
         for lane in self._lanes.values():
@@ -276,6 +274,7 @@ class Gateway:
             await asyncio.to_thread(self._traces.close)
         self._catalog.close()
         self._store.close()
+        remove_door(self._config.run, door_of(self._worker))  # last: who comes after it waits until it is gone
 
     # --- routes ---------------------------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class Siblings:
         return None
 
 
-def door_of(number: int) -> str:
+def door_of(number: int | str) -> str:
     """Name of a worker's own door in the run folder."""
     return f"gateway_{number}"
 

@@ -2,6 +2,9 @@
 
 The kernel shares new connections out among the workers that listen (SO_REUSEPORT). The parent serves nothing and loads
 nothing: it keeps the port while workers come and go, writes the gateway's doors, and passes SIGHUP on.
+
+A parent that is killed takes its workers with it: they answer what they have begun, and end. The gateway that is
+started in its place, by the supervisor or by hand, waits for them, so that it finds its ports free.
 """
 
 from __future__ import annotations
@@ -19,11 +22,13 @@ from mainspring.core.children import Child
 from mainspring.core.config import Config
 from mainspring.core.errors import UnavailableError
 from mainspring.core.http import hold_port, url_of
-from mainspring.core.run import read_door, remove_door, write_door
+from mainspring.core.run import door_pid, read_door, remove_door, write_door
 from mainspring.serving.siblings import door_of
 
 DOOR, GRPC_DOOR = "gateway", "gateway_grpc"
 START_S = 90.0
+FORMER_S = 45.0
+"""How long the workers of a parent that was killed may take to answer and to hand over their log."""
 _TURN_S = 0.05
 _log = logging.getLogger(__name__)
 
@@ -39,6 +44,7 @@ def run_workers(config: Config, argv: Sequence[str], stop: threading.Event) -> N
     Raises:
         UnavailableError: The port is taken (MS-S002), or a worker ends before it ever listened (MS-S130).
     """
+    await_former(config, stop)
     door = config.gateway
     access = access_of(config, door)
     wanted = {"--port": (door.host, door.port)}
@@ -74,6 +80,29 @@ def run_workers(config: Config, argv: Sequence[str], stop: threading.Event) -> N
             child.stop()
         for one in held.values():
             one.close()
+
+
+def await_former(config: Config, stop: threading.Event) -> None:
+    """Wait until the workers of a gateway that was killed are gone: they hold its ports while they answer.
+
+    Raises:
+        UnavailableError: They do not go (MS-S131).
+    """
+    ends_s = time.monotonic() + FORMER_S
+    is_told = False
+    while read_door(config.run, DOOR) is None and (pids := _worker_pids(config)) and not stop.wait(_TURN_S):
+        if not is_told:
+            _log.warning("the workers of a gateway that is gone answer what they have begun: pid %s", pids)
+            is_told = True
+        if time.monotonic() > ends_s:
+            what = f"workers of a gateway that is gone still run after {FORMER_S:g} s: pid {', '.join(map(str, pids))}"
+            raise UnavailableError("MS-S131", what, where=str(config.run), hint="end them, then start it again")
+
+
+def _worker_pids(config: Config) -> list[int]:
+    """The workers of this project's gateway that run."""
+    names = (path.stem for path in config.run.glob(door_of("[0-9]*") + ".json"))
+    return sorted(pid for name in names if (pid := door_pid(config.run, name)) is not None)
 
 
 def _look_after(children: dict[int, Child], commands: dict[int, list[str]]) -> None:
