@@ -155,7 +155,8 @@ class World:
             (signature, signature),
             examples,
         )
-        self.decide("version", model, version=package.version, path=str(package.path))
+        known = {"path": str(package.path), "definition": definition.version}
+        self.decide("version", model, version=package.version, **known)
         return package.version
 
     def redefine(self, old, new):

@@ -5,13 +5,14 @@ import json
 
 import pytest
 
+from mainspring.cli.app import run
 from mainspring.definitions.composition import combined
 from mainspring.features.parity import check
 from mainspring.loop.lineage import trace
 from mainspring.serving.shared import LaneLimits
 
 from compositions import RIDES, answers_of, both_live, compose, give, in_order, logged  # isort: skip
-from rides import Client, columns_of, held, metric, ride, until  # isort: skip
+from rides import NOW, Client, columns_of, held, metric, ride, until  # isort: skip
 
 
 def between(world):
@@ -309,6 +310,34 @@ def test_a_quick_estimate_is_refined_where_there_is_time_and_nobody_waits_for_an
     ]
 
 
+def test_what_is_refined_apart_from_its_batch_is_logged_and_shown_with_its_own_features(world):
+    sure = between(world)
+    add(world, f'fast = ms.cascade("fast", quick, late_ride, sure={sure!r})')
+    own = answers_of(world, "quick")
+    is_sure = [max(r["prediction"], 1 - r["prediction"]) >= sure for r in own]
+    at, other = is_sure.index(False), is_sure.index(True)
+
+    async def story(gateway, client):
+        world.fold((RIDES[other]["driver"], 4.0, 10))
+        model = held(gateway.lanes["fast"].served.members["late_ride"].champion)
+        for row in (RIDES[other], RIDES[at] | {"driver": None}):  # one after the other in one piece: they are one batch
+            client.send("POST", "/predict/fast?status=1", json.dumps(row).encode())
+        await until(lambda: model.asked)
+        model.go.set()
+        return [(await client.receive()).json for _ in range(2)]
+
+    found = world.run(story, intake=True)
+    assert [one["member"] for one in found] == ["quick", "late_ride"]
+    asked = {one["prediction_id"]: row for one, row in zip(found, (RIDES[other], RIDES[at]), strict=True)}
+    parts = [row for row in in_order(world) if row["part_of"]]
+    assert [row["model"] for row in parts] == ["quick", "quick", "late_ride"]
+    for row in parts:
+        assert json.loads(row["features"])[2] == asked[row["part_of"]]["distance_km"]
+    mean, known = "driver__late_mean_1h", [{"quick": "present"}, {"quick": "missing", "late_ride": "missing"}]
+    assert [{name: one[mean] for name, one in answer["status"].items()} for answer in found] == known
+    assert found[1]["status"]["late_ride"]["distance_km"] == "present"
+
+
 def test_at_its_time_a_request_is_answered_with_the_quick_estimate_and_what_comes_later_is_told_to_nobody(world):
     compose(world, 'fast = ms.cascade("fast", quick, late_ride, within="2s")')
     both_live(world)
@@ -435,6 +464,37 @@ def test_a_composites_prediction_is_replayed_from_the_parts_that_its_log_entry_n
         (part["model"], part["version"], part["output"], part["prediction_id"]) for part in parts
     ]
     assert [one.weight for one in found.said] == [0.3, 0.9]
+
+
+def test_parity_of_a_composite_is_that_of_what_its_members_were_asked_within_it(world, capsys):
+    compose(world, 'both = ms.ensemble("both", quick, late_ride)')
+    world.catalog.apply_definitions(world.project.describe(), NOW, "test")
+    both_live(world)
+    world.arrive(("ann", 7.0, 10), ("bob", 1.0, 20), ("ann", 2.0, 3))
+
+    def parity(name, *more):
+        code = run(["parity", name, "--sample", "100%", *more, "-C", str(world.root)])
+        return code, capsys.readouterr().out
+
+    async def story(gateway, client):
+        await client.predict(RIDES, "both")
+        await client.predict(RIDES[:1], "quick")
+
+    logged(world, story)
+    code, said = parity("both", "--json")
+    found = json.loads(said)
+    assert (code, found["model"], found["logged"]) == (0, "both", 4)
+    counted = {name: (one["predictions"], one["unlinked"]) for name, one in found["members"].items()}
+    assert counted == {"quick": (4, 0), "late_ride": (4, 0)}
+    assert all(one["exact"] == one["values"] > 0 for one in found["members"].values())
+    assert json.loads(parity("quick", "--json")[1])["predictions"] == 5  # at its own door as well
+
+    world.fold(("ann", 30.0, 5))  # of which the log knows nothing
+    parts = [row for row in logged(world, story) if row["part_of"] and row["model"] == "late_ride"]
+    code, said = parity("both")
+    assert code == 1
+    assert "both is a composite of quick, late_ride" in said
+    assert sum(part["prediction_id"] in said for part in parts) == 3  # those of ann
 
 
 class Broken:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cyclopts import App
 
 from mainspring.cli import terminal
 from mainspring.cli.options import DEFAULT, Options
 from mainspring.cli.workspace import Workspace
 from mainspring.core.errors import ConfigError, MainspringError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mainspring.definitions import ModelDef
+    from mainspring.features.parity import ParityReport
 
 app = App(
     name="parity",
@@ -20,7 +28,8 @@ status` shows its incidents).
 Examples:
   mainspring parity late_flight
   mainspring parity late_flight --sample 100%
-  mainspring parity late_flight --sample 0.5% --json""",
+  mainspring parity late_flight --sample 0.5% --json
+  mainspring parity quick_then_careful      a composite: what each member saw within it""",
 )
 
 
@@ -29,26 +38,47 @@ def parity(model: str, /, *, sample: str = "1%", options: Options = DEFAULT) -> 
     """Compare the features that predictions were served with their replay.
 
     Args:
-        model: Name of the model.
+        model: Name of the model, or of a composite: then what its members were asked within it.
         sample: Share of the predictions' keys.
         options: Where the project is, and how to answer.
     """
     import polars as pl
 
+    from mainspring.definitions import CompositeDef
     from mainspring.events.system import PREDICTION
     from mainspring.features.parity import sampled
     from mainspring.loop.audit import check_releases
 
     workspace = Workspace(options.project)
-    definition = workspace.model(model)
+    definition = workspace.served(model)
     share = share_of(sample)
     with workspace.history() as history, workspace.catalog() as catalog:
-        predictions = history.frame(PREDICTION.name).filter(pl.col("model") == model)
-        report = check_releases(definition, catalog, sampled(predictions, share), history)
-    data = report.to_dict() | {"sample": share, "logged": predictions.height}
-    if all(f.view is None and f.expression is None for f in definition.features):
-        terminal.answer(options, data, terminal.text(f"{model} has no feature of a view to compare"))
-        return 0
+        every = history.frame(PREDICTION.name)
+        own = every.filter(pl.col("model") == model)
+        if isinstance(definition, CompositeDef):
+            parts = every.filter(pl.col("part_of").is_in(own["prediction_id"].implode()))
+            logged = {one: parts.filter(pl.col("model") == one.name) for one in definition.members}
+        else:
+            logged = {definition: own}
+        found = {
+            one: (check_releases(one, catalog, sampled(rows, share), history), rows.height)
+            for one, rows in logged.items()
+        }
+    reports = {one.name: report.to_dict() | {"logged": n} for one, (report, n) in found.items()}
+    shown = [part for one, (report, n) in found.items() for part in _shown(one, report, n)]
+    if isinstance(definition, CompositeDef):
+        data = {"model": model, "sample": share, "logged": own.height, "members": reports}
+        shown.insert(0, terminal.text(f"{model} is a composite of {', '.join(reports)}: its features are theirs"))
+    else:
+        data = reports[model] | {"sample": share}
+    terminal.answer(options, data, *shown)
+    return MainspringError.exit_code if any(report.different for report, _ in found.values()) else 0
+
+
+def _shown(model: ModelDef, report: ParityReport, logged: int) -> list[RenderableType]:
+    """A report as tables and lines."""
+    if all(f.view is None and f.expression is None for f in model.features):
+        return [terminal.text(f"{model.name} has no feature of a view to compare")]
     columns = ("feature", "values", "exact", "within tolerance", "unequal", "missing", "extra", "not compared")
     rows = [
         (
@@ -57,15 +87,15 @@ def parity(model: str, /, *, sample: str = "1%", options: Options = DEFAULT) -> 
         )
         for f in report.features
     ]
-    parts = [terminal.table(columns, rows, right=columns[1:])]
+    parts: list[RenderableType] = [terminal.table(columns, rows, title=model.name, right=columns[1:])]
     if report.examples:
         differ = [(e.prediction_id, e.feature, e.served, e.replayed) for e in report.examples]
         parts.append(terminal.table(("prediction", "feature", "served", "replayed"), differ, title="different"))
     if report.exact_share is None:
-        compared = f"nothing to compare: {report.predictions:,} of {predictions.height:,} predictions are in the sample"
+        compared = f"nothing to compare: {report.predictions:,} of {logged:,} predictions are in the sample"
     else:
         compared = (
-            f"{report.predictions:,} of {predictions.height:,} predictions replayed: {report.exact:,} of "
+            f"{report.predictions:,} of {logged:,} predictions replayed: {report.exact:,} of "
             f"{report.values:,} values exact ({report.exact_share:.4%}), {report.within_tolerance:,} within tolerance, "
             f"{report.different:,} different"
         )
@@ -77,8 +107,7 @@ def parity(model: str, /, *, sample: str = "1%", options: Options = DEFAULT) -> 
     lines = [compared, lagging]
     if report.unlinked:
         lines.append(f"{report.unlinked:,} predictions have no stored request, or are of another definition: left out")
-    terminal.answer(options, data, *parts, *(terminal.text(line) for line in lines))
-    return MainspringError.exit_code if report.different else 0
+    return [*parts, *(terminal.text(line) for line in lines)]
 
 
 def share_of(text: str) -> float:

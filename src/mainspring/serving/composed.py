@@ -30,11 +30,21 @@ class Composition:
         member: Who answered, of a cascade; None of an ensemble.
         spread: Of an ensemble's outputs: their population standard deviation; None of fewer than two.
         said: What each member that was asked said, in order.
+        rows: Which row of the inputs of its answer it is, of each of these.
     """
 
     member: str | None
     spread: float | None
     said: tuple[tuple[str, Choice], ...]
+    rows: tuple[int, ...] = ()
+
+    @property
+    def status(self) -> dict[str, dict[str, str]]:
+        """Status by member and feature, of what each that was asked saw."""
+        return {
+            name: {} if choice.inputs is None else choice.inputs.shown_status(row)
+            for (name, choice), row in zip(self.said, self.rows, strict=True)
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +109,9 @@ def is_usable(choice: Choice) -> bool:
     return choice.output is not None and choice.fallback != VALUE
 
 
-def compose(composed: Composed, said: Sequence[tuple[str, Choice]], *, is_cut: bool = False) -> Choice:
+def compose(
+    composed: Composed, said: Sequence[tuple[str, Choice]], rows: Sequence[int], *, is_cut: bool = False
+) -> Choice:
     """A composite's answer to a row.
 
     Weights are of all members together: where one of them gave nothing, a stack answers the mean of the others.
@@ -107,12 +119,13 @@ def compose(composed: Composed, said: Sequence[tuple[str, Choice]], *, is_cut: b
     Args:
         composed: The composite.
         said: What each member that was asked said, in order, at least one.
+        rows: Which row of the inputs of its answer it is, of each of these.
         is_cut: Whether there was no time for a better member.
     """
     model = composed.model
     usable = [(name, choice) for name, choice in said if is_usable(choice)]
     if not usable:
-        return _nothing_usable(composed.version, said)
+        return _nothing_usable(composed.version, said, rows)
     is_cascade = model.how == "cascade"
     weights = composed.weights if len(usable) == len(model.members) else None
     given = [choice for _, choice in usable]
@@ -141,13 +154,16 @@ def compose(composed: Composed, said: Sequence[tuple[str, Choice]], *, is_cut: b
         answered=combined(model.how, answers, weights) if rules else None,
         rules=rules,
         composition=Composition(
-            usable[-1][0] if is_cascade else None, None if is_cascade else spread(outputs), tuple(said)
+            usable[-1][0] if is_cascade else None,
+            None if is_cascade else spread(outputs),
+            tuple(said),
+            tuple(rows),
         ),
     )
 
 
-def _nothing_usable(version: str, said: Sequence[tuple[str, Choice]]) -> Choice:
-    whole = Composition(None, None, tuple(said))
+def _nothing_usable(version: str, said: Sequence[tuple[str, Choice]], rows: Sequence[int]) -> Choice:
+    whole = Composition(None, None, tuple(said), tuple(rows))
     for _, choice in said:
         if choice.output is not None:
             return Choice(

@@ -21,9 +21,10 @@ Said = tuple[tuple[str, Choice], ...]
 
 @dataclass(slots=True)
 class _Heard:
-    """What each row's members said, what they were asked, and whose turn is next."""
+    """What each row's members said and in which row, what they were asked, and whose turn is next."""
 
     said: list[Said]
+    rows: list[tuple[int, ...]]
     parts: tuple[Part, ...] = ()
     next: int = 0
 
@@ -57,8 +58,8 @@ class Hearing:
         self._gathered = gathered
         self._times_us = times_us
         self._until_s = until_s
-        before = before or _Heard([() for _ in times_us])
-        self._said, self._parts, self._next = before.said, before.parts, before.next
+        before = before or _Heard([() for _ in times_us], [() for _ in times_us])
+        self._said, self._rows, self._parts, self._next = before.said, before.rows, before.parts, before.next
         self.asked: list[tuple[str, Scored]] = []
 
     def advance(self, most_us: float = inf, free_s: float = 0.0) -> tuple[list[int], float]:
@@ -80,6 +81,7 @@ class Hearing:
             if served is None:
                 for i in places:
                     self._said[i] += ((name, _ABSENT),)
+                    self._rows[i] += (0,)
             elif places:
                 takes_us = self._panel.expects_us(served, len(places))
                 is_later = takes_us > most_us and any(is_usable(choice) for i in places for _, choice in self._said[i])
@@ -100,7 +102,12 @@ class Hearing:
             self._gathered.part(places),
             [self._times_us[i] for i in places],
             [self._until_s[i] for i in places],
-            _Heard([self._said[i] for i in places], tuple(part.part(places) for part in self._parts), self._next),
+            _Heard(
+                [self._said[i] for i in places],
+                [self._rows[i] for i in places],
+                tuple(part.part(places) for part in self._parts),
+                self._next,
+            ),
         )
 
     def until_s(self, place: int) -> float:
@@ -110,7 +117,10 @@ class Hearing:
     def verdict(self) -> Verdict:
         """The answers as things stand."""
         units = units_of(self._gathered.rows, self._composed.unit)
-        choices = [compose(self._composed, said, is_cut=self._is_cut(said)) for said in self._said]
+        choices = [
+            compose(self._composed, said, rows, is_cut=self._is_cut(said))
+            for said, rows in zip(self._said, self._rows, strict=True)
+        ]
         return Verdict(choices, units, self._composed.drawn(units), self.asked, self._parts)
 
     def _is_open(self, said: Said) -> bool:
@@ -151,8 +161,9 @@ class Hearing:
         is_selected = bool(self._parts) and self._composed.model.sure is not None
         self._parts += (Part(served, gathered, times_us, places, verdict, is_selected),)
         self.asked += verdict.asked
-        for i, choice in zip(places, verdict.choices, strict=True):
+        for row, (i, choice) in enumerate(zip(places, verdict.choices, strict=True)):
             self._said[i] += ((name, choice),)
+            self._rows[i] += (row,)
 
 
 def expects_us(panel: Panel, composed: Composed, rows: int) -> float:

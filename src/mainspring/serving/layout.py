@@ -125,12 +125,15 @@ class Inputs:
             return shown, [""] * len(shown)
         return shown, [_ENCODE(status).decode() if any(status) else "" for status in codes]
 
+    def part(self, rows: Sequence[int]) -> Inputs:
+        """Some of the rows, as far as they are logged and shown; it keeps nothing of the others."""
+        written = {place: [texts[row] for row in rows] for place, texts in self.written.items()}
+        chosen = list(rows)
+        return Inputs(self.names, self.values[chosen], self.status[chosen], _NO_NUMBERS, _NO_TEXTS, written)
+
     def alone(self, row: int) -> Inputs:
-        """One row, as far as it is logged and shown; it keeps nothing of the others."""
-        part = slice(row, row + 1)
-        written = {place: [texts[row]] for place, texts in self.written.items()}
-        values, status = self.values[part].copy(), self.status[part].copy()
-        return Inputs(self.names, values, status, _NO_NUMBERS, _NO_TEXTS, written)
+        """One row, as far as it is logged and shown."""
+        return self.part((row,))
 
     @property
     def text_bytes(self) -> int:

@@ -32,7 +32,11 @@ _PREDICTION: Schema = {
         "members": {"type": "object", "description": "of a composite: what each member that was asked said"},
         "spread": {"type": "number", "description": "of an ensemble: standard deviation of its members' outputs"},
         "rules": {"type": "array", "items": _TEXT, "description": "output rules that changed the answer, if any"},
-        "status": {"type": "object", "additionalProperties": _TEXT, "description": "by feature, with ?status=1"},
+        "status": {
+            "type": "object",
+            "additionalProperties": {"anyOf": [_TEXT, {"type": "object", "additionalProperties": _TEXT}]},
+            "description": "with ?status=1: by feature, of a composite by member and feature",
+        },
     },
 }
 _ERROR: Schema = {

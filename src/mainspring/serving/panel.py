@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from mainspring.serving.breaker import Breaker
 from mainspring.serving.inference import (
     BREAKER,
@@ -17,7 +19,7 @@ from mainspring.serving.inference import (
     choose,
     run,
 )
-from mainspring.serving.layout import Gathered, units_of
+from mainspring.serving.layout import Gathered, Inputs, units_of
 from mainspring.serving.metrics import ModelMetrics
 from mainspring.serving.router import Variant
 from mainspring.serving.served import Served
@@ -44,9 +46,17 @@ class Verdict:
     parts: Sequence[Part] = ()
 
     def part(self, places: Sequence[int]) -> Verdict:
-        """Of some of the rows; what was run stays with the whole."""
+        """Of some of the rows, with what their models saw; what was run stays with the whole."""
+        seen: dict[int, Inputs] = {}
+
+        def own(choice: Choice) -> Choice:
+            whole = choice.inputs
+            if whole is None:
+                return choice
+            return replace(choice, inputs=seen.get(id(whole)) or seen.setdefault(id(whole), whole.part(places)))
+
         return Verdict(
-            [self.choices[i] for i in places],
+            [own(self.choices[i]) for i in places],
             [self.units[i] for i in places],
             [self.assigned[i] for i in places],
             parts=[part.part(places) for part in self.parts],

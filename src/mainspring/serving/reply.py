@@ -5,7 +5,7 @@ The lane knows rows, models and batches; a reply knows how its client wants to h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -121,8 +121,7 @@ def _answer_json(choice: Choice, id: str, at: int, *, shows_status: bool) -> byt
     if choice.composition is not None:
         text += f",{_composition_json(choice.composition)}"
     if shows_status:
-        status = choice.inputs.shown_status(at if choice.repeats is None else 0) if choice.inputs is not None else {}
-        return text.encode() + b',"status":' + msgspec.json.encode(status) + b"}"
+        return text.encode() + b',"status":' + msgspec.json.encode(_status_of(choice, at)) + b"}"
     return (text + "}").encode()
 
 
@@ -135,6 +134,13 @@ def _alike_json(choices: Unanimous, ids: Sequence[str], at: range) -> list[bytes
         f'{{"prediction":{output},"prediction_id":"{id}{end}'.encode()
         for output, id in zip(outputs, ids[start:stop], strict=True)
     ]
+
+
+def _status_of(choice: Choice, at: int) -> Mapping[str, str] | Mapping[str, Mapping[str, str]]:
+    """Status by feature, of a composite by member and feature; nothing where no model was asked."""
+    if choice.composition is not None:
+        return choice.composition.status
+    return {} if choice.inputs is None else choice.inputs.shown_status(at if choice.repeats is None else 0)
 
 
 def members_json(whole: Composition) -> str:
