@@ -338,3 +338,18 @@ def test_records_full_of_commas_are_taken_up_to_the_limit(running, config):
     assert (status, answer["accepted"]) == (200, most)
     status, answer = send(running, json.dumps([*rows, rows[0]]).encode())
     assert (status, answer["code"]) == (413, "MS-E204")
+
+
+def test_of_an_array_that_is_read_as_a_whole_what_is_refused_later_is_kept_as_it_came(running):
+    client = running.client(with_token=False)
+    first = [{"flight_id": f"f{i}", "carrier": "UA", "arrived_at": "2013-03-01T11:00:00Z"} for i in range(30)]
+    assert client.post_events("arrived", first)["accepted"] == 30
+    again = [
+        b'{"flight_id":"f%d", "carrier":"%s","arrived_at":"2013-03-01T11:00:00Z"}' % (i, c)
+        for i, c in ((0, b"UA"), (40, b"UA"), (7, b"AA"))
+    ]
+    status, said = send(running, b"[" + b" ,".join(again) + b"]")
+    assert (status, said["accepted"], said["duplicates"]) == (200, 1, [0])
+    assert [(error["index"], error["code"]) for error in said["errors"]] == [(2, "MS-E106")]
+    (held,) = running.client().get("/quarantine")["records"]
+    assert held["text"] == again[2].decode()

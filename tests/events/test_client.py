@@ -35,7 +35,7 @@ def test_a_log_that_cannot_be_written_is_503_and_unhealthy_until_it_can(running,
     def broken(*_):
         raise lmdb.DiskError("mdb_txn_commit: Input/output error")
 
-    monkeypatch.setattr("mainspring.events.log.Log.append", broken)
+    monkeypatch.setattr("mainspring.events.log.Log.append_all", broken)
     with pytest.raises(UnavailableError, match="MS-E307") as caught:
         client.post_events("arrived", [FLIGHT])
     assert not isinstance(caught.value, BackPressureError)

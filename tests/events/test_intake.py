@@ -210,7 +210,7 @@ def test_a_full_disk_and_a_full_map_are_429_with_a_time_to_come_back(start, conf
         status, raw, headers = ask(running, "POST", "/events/arrived", json.dumps(flight("a")).encode())
         assert (status, json.loads(raw)["code"]) == (429, "MS-E302")
         assert int(headers["Retry-After"]) >= 1
-    small = msgspec.structs.replace(config, limits=msgspec.structs.replace(config.limits, log_map_bytes=2 << 20))
+    small = msgspec.structs.replace(config, limits=msgspec.structs.replace(config.limits, log_map_bytes=6 << 20))
     with start(small) as running:
         client = running.client()
         sent = 0

@@ -339,7 +339,7 @@ def test_memory_does_not_grow_with_the_body(running):
 
 
 def test_a_log_that_is_full_on_the_way_ends_the_stream_with_429_and_the_count(running, monkeypatch):
-    append, calls = Log.append, []
+    append, calls = Log.append_all, []
 
     def full(self, *args):
         calls.append(1)
@@ -347,7 +347,7 @@ def test_a_log_that_is_full_on_the_way_ends_the_stream_with_429_and_the_count(ru
             raise BackPressureError("MS-E302", "the disk is full")
         return append(self, *args)
 
-    monkeypatch.setattr(Log, "append", full)
+    monkeypatch.setattr(Log, "append_all", full)
     status, said = post(running, lines(30_000))
     assert (status, said["code"]) == (429, "MS-E302")
     assert 0 < said["taken"]["accepted"] == len(stored(running.config)) < 30_000
@@ -382,13 +382,13 @@ def test_as_many_large_bodies_as_are_taken_at_once_and_one_more_is_429(running):
 
 def test_a_slow_log_holds_the_client_back(running, monkeypatch):
     """While nothing is committed only a bounded part of the body is read."""
-    gate, append = threading.Event(), Log.append
+    gate, append = threading.Event(), Log.append_all
 
     def slow(self, *args):
         gate.wait(30)
         return append(self, *args)
 
-    monkeypatch.setattr(Log, "append", slow)
+    monkeypatch.setattr(Log, "append_all", slow)
     sent = []
 
     def chunks():

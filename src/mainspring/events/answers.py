@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from mainspring.core.http import Response, json_response
+from mainspring.events.batch import Accepted
 from mainspring.events.held import Held
 from mainspring.events.log import Ack, Counts
 
@@ -28,6 +29,9 @@ def events_answer(
     acks: Sequence[Ack], last_offset: int, *, is_no_json: bool = False, numbers: Sequence[int | None] | None = None
 ) -> Response:
     """What a sender is told: counts, duplicates and refused records by place; 422 if all were, 400 for no JSON."""
+    if isinstance(acks, Accepted):
+        shown = b'{"accepted":%d,"duplicate":0,"quarantined":0,"last_offset":%d,"duplicates":[],"errors":[]}'
+        return Response(200, shown % (len(acks), acks.last))
     errors = _errors(acks, numbers)
     accepted = sum(ack.status == "accepted" for ack in acks)
     duplicates = [numbers[i] if numbers else i for i, ack in enumerate(acks) if ack.status == "duplicate"]
@@ -55,10 +59,12 @@ def internal_answer(acks: Sequence[Ack], last_offset: int) -> Response:
     return json_response(200, shown)
 
 
-def rows_answer(acks: Sequence[Ack], last_offset: int) -> Response:
+def rows_answer(groups: Sequence[Sequence[Ack]], last_offset: int) -> Response:
     """What a gateway is told of its rows."""
-    quarantined = sum(ack.status == "quarantined" for ack in acks)
-    return json_response(200, {"last_offset": _last(acks, last_offset), "quarantined": quarantined})
+    some = [acks for acks in groups if not isinstance(acks, Accepted)]
+    quarantined = sum(ack.status == "quarantined" for acks in some for ack in acks)
+    last = max((acks.last if isinstance(acks, Accepted) else _last(acks, last_offset) for acks in groups), default=0)
+    return json_response(200, {"last_offset": last or last_offset, "quarantined": quarantined})
 
 
 def metrics_answer(counts: Mapping[str, Counts], refusals: Mapping[int, int], more: Sequence[str]) -> Response:

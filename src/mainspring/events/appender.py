@@ -5,9 +5,10 @@ The ``Appender`` works within a write transaction that the log opens and, with i
 
 from __future__ import annotations
 
+import operator
 import struct
-from collections.abc import Mapping, Sequence
-from hashlib import blake2b
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, groupby, repeat
 from typing import Any
 
 import lmdb
@@ -17,11 +18,13 @@ from mainspring.core.spans import format_span
 from mainspring.core.times import to_iso
 from mainspring.definitions.values import SourceDef
 from mainspring.events import held
-from mainspring.events.contract import Row
+from mainspring.events.batch import Accepted, Batch, encode_row
+from mainspring.events.drafts import Ack, Draft
 from mainspring.events.held import MAX_RAW_BYTES, Held, Reject
-from mainspring.events.record import FORMAT, HEADER, HISTORY, MENDED, Shape, stored_default
-from mainspring.events.seen import Seen, Stream
-from mainspring.events.system import PREDICTION
+from mainspring.events.record import FORMAT, HEADER, HISTORY, MENDED
+from mainspring.events.runs import Runs
+from mainspring.events.seen import Earlier, Memory, Seen, content_of
+from mainspring.events.targets import Shapes, Target
 
 CELL = struct.Struct("<q")
 COUNTS = struct.Struct("<4Q")
@@ -33,240 +36,251 @@ _encode = msgspec.msgpack.Encoder().encode
 _to_json = msgspec.json.Encoder().encode
 
 
-class Draft(msgspec.Struct, frozen=True, gc=False):
-    """A checked row on its way into the log.
+class _Step:
+    """One append: its moment, and what is counted on the way."""
+
+    __slots__ = ("now_us", "sent", "tallies")
+
+    def __init__(self, now_us: int) -> None:
+        self.now_us = now_us
+        self.tallies: dict[str, list[int]] = {}
+        self.sent: dict[str, int] = {}
+
+    def tally(self, source: str) -> list[int]:
+        """Counts of a source."""
+        found = self.tallies.get(source)
+        if found is None:
+            found = self.tallies[source] = [0, 0, 0, 0]
+        return found
+
+
+class _Ready(msgspec.Struct, frozen=True, gc=False):
+    """A draft as it would be written.
 
     Attributes:
-        raw: The bytes it came as, for quarantine; made from the row if None.
-        history: Whether it keeps the ``known_at`` that its source declares instead of becoming known now.
-        resolves: Sequence number of the quarantined record that this is the mended form of.
-        first_wins: A request that is asked again is the first one, whatever else it says now: its id alone decides.
+        keys: Hashes of its id and, where the source is corrected, of the id with the row; empty without an id.
+        content: What stands for the row; empty without an id.
     """
 
-    source: SourceDef
-    row: Row
-    raw: bytes | None = None
-    history: bool = False
-    sender: str = ""
-    resolves: int | None = None
-    first_wins: bool = False
-
-    @property
-    def known_at_us(self) -> int:
-        """What the source declares for history."""
-        names = tuple(self.source.columns)
-        known_at_us: int = self.row[names.index(self.source.known_at or self.source.time)]
-        return known_at_us
-
-
-class Ack(msgspec.Struct, frozen=True, gc=False):
-    """What became of a draft: accepted, duplicate (of the event at ``offset``) or quarantined, with the reason."""
-
-    status: str
-    offset: int | None = None
-    reason: str | None = None
-    id: str | None = None
-    code: str | None = None
-    path: str | None = None
-
-
-class Counts(msgspec.Struct, frozen=True):
-    """Of one source since the beginning: sent = accepted + duplicate + quarantined; mended were quarantined before."""
-
-    accepted: int = 0
-    duplicate: int = 0
-    quarantined: int = 0
-    mended: int = 0
-
-
-class Sent(msgspec.Struct, frozen=True):
-    """How often a deprecated column came, other than null or its default, and when it last did."""
-
-    times: int
-    last_us: int
-
-
-class _Target:
-    """What appending to one source needs, looked up once."""
-
-    __slots__ = (
-        "corrects_at",
-        "deprecated",
-        "future_us",
-        "id_at",
-        "is_prediction",
-        "is_stamped",
-        "known_at",
-        "name",
-        "number",
-        "source",
-        "stream",
-        "time_at",
-    )
-
-    def __init__(self, source: SourceDef, number: int, stream: Stream | None) -> None:
-        names = [f.name for f in source.fields]
-        self.source = source
-        self.name = source.name
-        self.number = number
-        self.stream = stream
-        self.time_at = names.index(source.time)
-        self.known_at = names.index(source.known_at or source.time)
-        self.id_at = names.index(source.id) if source.id is not None else None
-        self.corrects_at = names.index(source.corrects) if source.corrects is not None else None
-        self.is_stamped = source.known_at is not None
-        self.future_us = source.future_us
-        self.is_prediction = source.name == PREDICTION.name
-        self.deprecated = tuple(
-            (f"{source.name}:{f.name}", i, stored_default(f)) for i, f in enumerate(source.fields) if f.about.deprecated
-        )
-
-
-class Shapes:
-    """The shapes that records of the log have, by number, with the index of their id."""
-
-    def __init__(self, db: lmdb._Database) -> None:
-        self._db = db
-        self.known: dict[int, tuple[Shape, int | None]] = {}
-
-    def load(self, txn: lmdb.Transaction[bytes]) -> None:
-        """Read those that are not known yet."""
-        with txn.cursor(db=self._db) as cursor:
-            for key, raw in cursor:
-                number = int.from_bytes(key, "big")
-                if number not in self.known:
-                    shape = msgspec.msgpack.decode(raw, type=Shape)
-                    self.known[number] = (shape, shape.id_index)
-
-    def number(self, txn: lmdb.Transaction[bytes], source: SourceDef) -> int:
-        """The number of a source's shape as it is defined now, stored if it is new."""
-        shape = Shape.of(source)
-        for number, (known, _) in self.known.items():
-            if known == shape:
-                return number
-        number = max(self.known, default=0) + 1
-        txn.put(number.to_bytes(4, "big"), _encode(shape), db=self._db)
-        self.known[number] = (shape, shape.id_index)
-        return number
+    target: Target
+    draft: Draft
+    body: bytes
+    ident: str | None
+    keys: tuple[bytes, ...]
+    content: bytes
 
 
 class Appender:
     """The writer's memory of the log, and what it does with drafts.
 
-    After a transaction that failed, or before the first one, call ``load``.
+    Before the first transaction call ``load``; after each that appended or sealed ``committed``, or ``undo`` if it
+    failed.
     """
 
     def __init__(self, dbs: Mapping[str, lmdb._Database], shapes: Shapes) -> None:
         self._events, self._meta = dbs["events"], dbs["meta"]
         self._quarantine, self._counts = dbs["quarantine"], dbs["counts"]
         self._shapes = shapes
-        self._seen = Seen(dbs["seen"], dbs["buckets"], self._meta)
-        self._targets: dict[int, _Target] = {}
+        self._seen = Seen(Runs(dbs["ids"], dbs["runs"]), self._events, self._meta)
+        self._targets: dict[int, Target] = {}
         self._last_known_us = self._sequence = 0
         self.last_offset = 0
         self.served_until_us: int | None = None
 
     def load(self, txn: lmdb.Transaction[bytes]) -> None:
         """Make the memory what the disk says."""
+        self._load_cells(txn)
+        self._seen.load(txn, self._shapes.known)
+
+    def _load_cells(self, txn: lmdb.Transaction[bytes]) -> None:
         self._targets.clear()
         self._shapes.known.clear()
         self._shapes.load(txn)
-        self._seen.load(txn)
         self.last_offset = self._cell(txn, b"last") or 0
         self._last_known_us = self._cell(txn, b"known") or 0
         self.served_until_us = self._cell(txn, b"served")
         with txn.cursor(db=self._quarantine) as cursor:
             self._sequence = int.from_bytes(cursor.key(), "big") if cursor.last() else 0
 
-    def append(  # noqa: C901, PLR0912, PLR0915  the loop that every event passes: a call costs more than a branch
-        self, txn: lmdb.Transaction[bytes], drafts: Sequence[Draft | Reject], now_us: int
-    ) -> list[Ack]:
-        """Decide on each draft in order, and write. See ``Log.append``."""
+    def committed(self) -> None:
+        """What was done is on the disk."""
+        self._seen.committed()
+
+    def undo(self, txn: lmdb.Transaction[bytes]) -> None:
+        """What was done is not: make the memory what the disk says."""
+        self._load_cells(txn)
+        self._seen.undo()
+
+    def seal(self, txn: lmdb.Transaction[bytes], before_offset: int) -> None:
+        """See to it that no id is in memory and in a record before an offset alone."""
+        if before_offset > self._seen.sealed_offset + 1:
+            self._seen.seal(txn, self.last_offset)
+
+    def append(
+        self, txn: lmdb.Transaction[bytes], groups: Sequence[Sequence[Draft | Reject]], now_us: int
+    ) -> list[Sequence[Ack]]:
+        """Decide on each draft in order, and write; what became of each, group by group. See ``Log.append``.
+
+        Batches of new events, which is what mostly comes, are written as a whole; everything else one by one.
+        """
+        first = self.last_offset
+        served_us = self.served_until_us
+        step = _Step(now_us)
+        out: list[Sequence[Ack]] = []
+        for is_batch, some in groupby(groups, _is_batch):
+            if not is_batch:
+                out += self._one_by_one(txn, list(some), step)
+                continue
+            for batch in some:
+                acks = self._as_a_whole(txn, batch, step) if isinstance(batch, Batch) else None
+                out += self._one_by_one(txn, [batch], step) if acks is None else [acks]
+        if self.last_offset > first:
+            txn.put(b"last", CELL.pack(self.last_offset), db=self._meta)
+            txn.put(b"known", CELL.pack(self._last_known_us), db=self._meta)
+            if self.served_until_us is not None and self.served_until_us != served_us:
+                txn.put(b"served", CELL.pack(self.served_until_us), db=self._meta)
+        self._count(txn, step.tallies)
+        for name, times in step.sent.items():
+            key = DEPRECATED + name.encode()
+            before = SENT.unpack(txn.get(key, bytes(SENT.size), db=self._meta))[0]
+            txn.put(key, SENT.pack(before + times, now_us), db=self._meta)
+        self._seen.finish(txn, self.last_offset, now_us)
+        return out
+
+    def _as_a_whole(self, txn: lmdb.Transaction[bytes], batch: Batch, step: _Step) -> Accepted | None:
+        """Write a batch, all of which is new; None if something about it may be otherwise, and nothing is done."""
+        target = self._target(txn, batch.source)
+        known_us = max(step.now_us, self._last_known_us + 1)
+        latest_us = max(batch.times)
+        if target.corrects_at is not None or target.deprecated or latest_us > known_us + target.future_us:
+            return None
+        n, start = len(batch), self.last_offset + 1
+        if batch.idents is not None:
+            keys, contents = target.hasher.keys(batch.idents), map(content_of, batch.bodies)
+            if not self._seen.add_new(txn, target.memory, keys, contents, start, known_us):
+                return None
+        told = repeat(FORMAT), repeat(0), repeat(target.number), repeat(0)
+        headers = map(HEADER.pack, *told, batch.times, range(known_us, known_us + n), repeat(step.now_us))
+        records: Iterable[bytes] = map(operator.add, headers, batch.bodies)
+        with txn.cursor(db=self._events) as cursor:
+            cursor.putmulti(list(zip(map(KEY, range(start, start + n)), records, strict=True)), append=True)
+        self.last_offset += n
+        self._last_known_us = known_us + n - 1
+        if target.is_prediction:
+            self._serve(latest_us)
+        step.tally(batch.source.name)[ACCEPTED] += n
+        return Accepted(start, n, batch.idents)
+
+    def _serve(self, time_us: int) -> None:
+        """A prediction was served for a moment."""
+        if self.served_until_us is None or time_us > self.served_until_us:
+            self.served_until_us = time_us
+
+    def _one_by_one(  # noqa: C901, PLR0912  the loop that single events pass: a call costs more than a branch
+        self, txn: lmdb.Transaction[bytes], groups: Sequence[Sequence[Draft | Reject]], step: _Step
+    ) -> list[Sequence[Ack]]:
         acks: list[Ack] = []
         items: list[tuple[bytes, bytes]] = []
-        tallies: dict[str, list[int]] = {}
-        targets: dict[int, tuple[_Target, list[int]]] = {}
-        sent: dict[str, int] = {}
-        offset, last_us, served_us = self.last_offset, self._last_known_us, self.served_until_us
-        for draft in drafts:
-            if isinstance(draft, Reject):
-                acks.append(self._hold(txn, draft, now_us, tallies, None))
+        now_us = step.now_us
+        offset, last_us = self.last_offset, self._last_known_us
+        for ready in self._ready(txn, [draft for group in groups for draft in group]):
+            if isinstance(ready, Reject):
+                acks.append(self._hold(txn, ready, step, None))
                 continue
-            source, row = draft.source, draft.row
-            found = targets.get(id(source))
-            if found is None:
-                tally = tallies.setdefault(source.name, [0, 0, 0, 0])
-                found = targets[id(source)] = (self._target(txn, source), tally)
-            target, tally = found
+            target, draft, ident = ready.target, ready.draft, ready.ident
+            row = draft.row
             time_us = row[target.time_at]
             known_us = row[target.known_at] if draft.history else max(now_us, last_us + 1)
-            ident = None if target.id_at is None else str(row[target.id_at])
-            body = _encode(row)
             wrong = _future(target, time_us, known_us, now_us if draft.history else known_us)
-            if wrong is None and target.stream is not None and ident is not None:
-                content = blake2b(body, digest_size=8).digest()
-                does = None if target.corrects_at is None or draft.first_wins else row[target.corrects_at]
-                earlier = self._seen.add(
-                    txn, target.stream, ident, content, offset + 1, known_us, does, is_stamped=target.is_stamped
-                )
+            if wrong is None and ready.keys:
+                earlier = self._earlier(ready, offset + 1, known_us, now_us)
                 if earlier is not None:
                     if earlier.is_same or draft.first_wins:
                         acks.append(Ack("duplicate", earlier.offset, None, ident))
                         if draft.resolves is None:
-                            tally[DUPLICATE] += 1
+                            step.tally(target.source.name)[DUPLICATE] += 1
                         else:
                             self._resolve(txn, draft.resolves, held.DUPLICATE, earlier.offset)
                         continue
-                    wrong = _conflict(target, ident, earlier.offset)
+                    wrong = _conflict(target, str(ident), earlier.offset)
             if wrong is not None:
-                acks.append(self._hold(txn, _reject(draft, *wrong), now_us, tallies, ident))
+                acks.append(self._hold(txn, _reject(draft, *wrong), step, ident))
                 continue
             offset += 1
             flags = HISTORY if draft.history else 0
             if draft.resolves is None:
-                tally[ACCEPTED] += 1
+                step.tally(target.source.name)[ACCEPTED] += 1
             else:
-                tally[MENDED_COUNT] += 1
+                step.tally(target.source.name)[MENDED_COUNT] += 1
                 flags |= MENDED
                 self._resolve(txn, draft.resolves, held.REPLAYED, offset)
             for name, at, default in target.deprecated:
                 if row[at] != default and row[at] is not None:
-                    sent[name] = sent.get(name, 0) + 1
+                    step.sent[name] = step.sent.get(name, 0) + 1
             if not draft.history:
                 last_us = known_us
-            if target.is_prediction and (served_us is None or time_us > served_us):
-                served_us = time_us
-            items.append((KEY(offset), HEADER.pack(FORMAT, flags, target.number, 0, time_us, known_us, now_us) + body))
+            if target.is_prediction:
+                self._serve(time_us)
+            header = HEADER.pack(FORMAT, flags, target.number, 0, time_us, known_us, now_us)
+            items.append((KEY(offset), header + ready.body))
             acks.append(Ack("accepted", offset, None, ident))
         if items:
             with txn.cursor(db=self._events) as cursor:
                 cursor.putmulti(items, append=True)
-            txn.put(b"last", CELL.pack(offset), db=self._meta)
-            txn.put(b"known", CELL.pack(last_us), db=self._meta)
-            if served_us is not None and served_us != self.served_until_us:
-                txn.put(b"served", CELL.pack(served_us), db=self._meta)
-        self._count(txn, tallies)
-        for name, times in sent.items():
-            key = DEPRECATED + name.encode()
-            before = SENT.unpack(txn.get(key, bytes(SENT.size), db=self._meta))[0]
-            txn.put(key, SENT.pack(before + times, now_us), db=self._meta)
-        self._seen.finish(txn, now_us)
-        self.last_offset, self._last_known_us, self.served_until_us = offset, last_us, served_us
-        return acks
+        self.last_offset, self._last_known_us = offset, last_us
+        if len(groups) == 1:
+            return [acks]
+        ends = list(accumulate(map(len, groups)))
+        return [acks[end - len(group) : end] for end, group in zip(ends, groups, strict=True)]
 
-    def _target(self, txn: lmdb.Transaction[bytes], source: SourceDef) -> _Target:
+    def _ready(self, txn: lmdb.Transaction[bytes], drafts: Sequence[Draft | Reject]) -> list[_Ready | Reject]:
+        """Drafts as they would be written; what runs know of their ids is looked up for all at once."""
+        out: list[_Ready | Reject] = []
+        hashes: list[bytes] = []
+        targets: dict[int, Target] = {}
+        for draft in drafts:
+            if isinstance(draft, Reject):
+                out.append(draft)
+                continue
+            target = targets.get(id(draft.source))
+            if target is None:
+                target = targets[id(draft.source)] = self._target(txn, draft.source)
+            body = encode_row(draft.row)
+            if target.id_at is None:
+                out.append(_Ready(target, draft, body, None, (), b""))
+                continue
+            ident = str(draft.row[target.id_at])
+            text, content = ident.encode(), content_of(body)
+            keys: tuple[bytes, ...] = (target.hasher.key(text),)
+            if target.corrects_at is not None:
+                keys = (*keys, target.hasher.key(text, content))
+            hashes += keys
+            out.append(_Ready(target, draft, body, ident, keys, content))
+        self._seen.expect(txn, hashes)
+        return out
+
+    def _earlier(self, ready: _Ready, offset: int, known_us: int, now_us: int) -> Earlier | None:
+        """The event that a draft repeats or is in conflict with; without one its id is remembered."""
+        target, keys = ready.target, ready.keys
+        if target.corrects_at is None:
+            return self._seen.add(target.memory, keys[0], ready.content, offset, known_us, now_us)
+        does, first_wins = ready.draft.row[target.corrects_at], ready.draft.first_wins
+        return self._seen.correct(
+            target.memory, (keys[0], keys[1]), ready.content, offset, known_us, now_us, does, first_wins=first_wins
+        )
+
+    def _target(self, txn: lmdb.Transaction[bytes], source: SourceDef) -> Target:
         target = self._targets.get(id(source))
         if target is None or target.source is not source:
-            stream = self._seen.stream(txn, source) if source.id is not None else None
-            target = self._targets[id(source)] = _Target(source, self._shapes.number(txn, source), stream)
+            memory = self._seen.memory(txn, source) if source.id is not None else Memory.of(source)
+            target = self._targets[id(source)] = Target(source, self._shapes.number(txn, source), memory)
         return target
 
     def _hold(
         self,
         txn: lmdb.Transaction[bytes],
         reject: Reject,
-        now_us: int,
-        tallies: dict[str, list[int]],
+        step: _Step,
         ident: str | None,
     ) -> Ack:
         ack = Ack("quarantined", None, reject.reason, ident, reject.code, reject.path)
@@ -287,12 +301,12 @@ class Appender:
             reject.path,
             reject.version,
             reject.sender,
-            now_us,
+            step.now_us,
             reject.is_history,
             len(reject.raw) > MAX_RAW_BYTES,
         )
         txn.put(KEY(self._sequence), entry.to_bytes(), append=True, db=self._quarantine)
-        tallies.setdefault(reject.source, [0, 0, 0, 0])[QUARANTINED] += 1
+        step.tally(reject.source)[QUARANTINED] += 1
         return ack
 
     def _resolve(self, txn: lmdb.Transaction[bytes], sequence: int, status: str, offset: int | None) -> None:
@@ -313,6 +327,10 @@ class Appender:
         return None if raw is None else int(CELL.unpack(raw)[0])
 
 
+def _is_batch(group: Sequence[Draft | Reject]) -> bool:
+    return isinstance(group, Batch) and len(group) > 0
+
+
 def row_json(source: SourceDef, row: Sequence[Any]) -> bytes:
     """A checked row as the JSON that its contract takes: datetimes are ISO 8601 texts."""
     shown = {
@@ -322,7 +340,7 @@ def row_json(source: SourceDef, row: Sequence[Any]) -> bytes:
     return _to_json(shown)
 
 
-def _future(target: _Target, time_us: int, known_us: int, now_us: int) -> tuple[str, str, str] | None:
+def _future(target: Target, time_us: int, known_us: int, now_us: int) -> tuple[str, str, str] | None:
     """Code, reason and path when an event lies further in the future than its source allows.
 
     ``now_us`` is the moment for history, which says itself when it was known. A live event is known when the log says,
@@ -338,7 +356,7 @@ def _future(target: _Target, time_us: int, known_us: int, now_us: int) -> tuple[
     return "MS-E105", f"{late} by more than the source's future={format_span(target.future_us)}", f"$.{column}"
 
 
-def _conflict(target: _Target, ident: str, offset: int) -> tuple[str, str, str]:
+def _conflict(target: Target, ident: str, offset: int) -> tuple[str, str, str]:
     column = target.source.id
     return "MS-E106", f"{column} {ident!r} came before with other content, at offset {offset}", f"$.{column}"
 

@@ -18,11 +18,12 @@ import msgspec
 from mainspring.core.errors import ContractError, MainspringError, TooLargeError
 from mainspring.core.http import Request
 from mainspring.events.arrow import arrow_batches
+from mainspring.events.batch import Batch
 from mainspring.events.commas import has_more
-from mainspring.events.contract import Contract
+from mainspring.events.contract import Contract, Row
+from mainspring.events.drafts import Draft
 from mainspring.events.held import Reject
 from mainspring.events.internal import Entries
-from mainspring.events.log import Draft
 from mainspring.events.quarantine import fields_json
 
 UNPACKED = 4
@@ -74,7 +75,11 @@ def entries_in(
             if not entries:
                 raise empty_body()
             return entries, False, len(raw)
-        raws = _split(raw, max_rows, is_lines=kind in NDJSON)
+        is_lines = kind in NDJSON
+        check_count(raw, max_rows, is_lines=is_lines)
+        if not is_lines and raw.lstrip()[:1] == b"[" and (rows := contract.check_json_list(raw)):
+            return Batch(source, rows, sender, lambda: _split_array(raw)), False, len(raw)
+        raws = _split(raw, is_lines=is_lines)
     except BadRequestError:
         raise
     except ContractError as error:
@@ -197,15 +202,19 @@ def _bomb(max_bytes: int) -> TooLargeError:
 def arrow_entries(raw: bytes, contract: Contract, max_rows: int, max_bytes: int, sender: str) -> Entries:
     """The rows of an Arrow stream, each checked."""
     source = contract.source
-    entries: Entries = []
-    for columns, rows in arrow_batches(raw, source, max_rows, max_bytes):
-        for place, found in enumerate(contract.check_columns(columns, rows)):
+    rows: list[Row] = []
+    rejects: dict[int, Reject] = {}
+    for columns, n in arrow_batches(raw, source, max_rows, max_bytes):
+        for place, found in enumerate(contract.check_columns(columns, n)):
             if isinstance(found, ContractError):
                 raw_row = fields_json(source, {name: values[place] for name, values in columns.items()})
-                entries.append(Reject.of(source.name, raw_row, found, version=source.version, sender=sender))
+                rejects[len(rows)] = Reject.of(source.name, raw_row, found, version=source.version, sender=sender)
+                rows.append(())
             else:
-                entries.append(Draft(source, found, None, False, sender))
-    return entries
+                rows.append(found)
+    if not rejects:
+        return Batch(source, rows, sender)
+    return [rejects.get(i) or Draft(source, row, None, False, sender) for i, row in enumerate(rows)]
 
 
 def lines_in(text: bytes) -> list[bytes]:
@@ -217,18 +226,27 @@ def lines_in(text: bytes) -> list[bytes]:
     return [line for line in text.split(b"\n") if line.strip()]
 
 
-def _split(body: bytes, max_rows: int, *, is_lines: bool) -> Sequence[bytes | msgspec.Raw]:
-    """The bytes of each event in a body; what surely holds more than ``max_rows`` is refused before it is split."""
+def check_count(body: bytes, max_rows: int, *, is_lines: bool) -> None:
+    """Refuse a body that surely holds more than ``max_rows`` events before it is split.
+
+    Raises:
+        TooLargeError: It does (MS-E204).
+    """
     if is_lines:
         if body.count(b"\n") >= max_rows:
             lines = (found for found in _line.finditer(body) if not found[0].isspace())
             if sum(1 for _ in islice(lines, max_rows + 1)) > max_rows:
                 raise _more_than(max_rows)
+    elif body.lstrip()[:1] == b"[" and body.count(b",") >= max_rows and has_more(body, max_rows):
+        raise _more_than(max_rows)
+
+
+def _split(body: bytes, *, is_lines: bool) -> Sequence[bytes | msgspec.Raw]:
+    """The bytes of each event in a body."""
+    if is_lines:
         return lines_in(body)
     if body.lstrip()[:1] != b"[":
         return [body]
-    if body.count(b",") >= max_rows and has_more(body, max_rows):
-        raise _more_than(max_rows)
     try:
         return _split_array(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -23,7 +23,11 @@ from mainspring.events.log import Ack, Draft, Log
 from mainspring.events.wake import Bell
 
 T = TypeVar("T")
+Group = Sequence[Draft | Reject]
 Finish = Callable[[Sequence[Ack], int], Response]
+FinishAll = Callable[[Sequence[Sequence[Ack]], int], Response]
+
+_Done = tuple[list[Sequence[Ack]], int, float]
 
 _MAX_QUEUED_ROWS = 50_000
 _MAX_COMMIT_ROWS = 20_000
@@ -32,11 +36,12 @@ _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 @dataclass(slots=True)
 class _Post:
-    """One request's rows on their way to the disk."""
+    """One request's rows on their way to the disk, in groups."""
 
-    entries: Sequence[Draft | Reject]
+    groups: Sequence[Group]
+    rows: int
     size_bytes: int
-    finish: Finish
+    finish: FinishAll
     answer: Callable[[Response], None]
 
 
@@ -82,19 +87,23 @@ class Committer:
                 hint="send it again after Retry-After seconds",
             )
 
-    def submit(self, entries: Sequence[Draft | Reject], size_bytes: int, finish: Finish) -> Deferred:
+    def submit(self, entries: Group, size_bytes: int, finish: Finish) -> Deferred:
         """Queue rows; the answer that ``finish`` makes comes once they are on the disk."""
         deferred = Deferred()
-        self._enqueue(_Post(entries, size_bytes, finish, deferred.answer))
+        self.hand_over(entries, size_bytes, finish, deferred.answer)
         return deferred
 
-    def hand_over(
-        self, entries: Sequence[Draft | Reject], size_bytes: int, finish: Finish, answer: Callable[[Response], None]
-    ) -> None:
-        """As ``submit``, for those who have an own place for the answer."""
-        self._enqueue(_Post(entries, size_bytes, finish, answer))
+    def submit_all(self, groups: Sequence[Group], size_bytes: int, finish: FinishAll) -> Deferred:
+        """As ``submit``, of several groups in one transaction."""
+        deferred = Deferred()
+        self._enqueue(_Post(groups, sum(map(len, groups)), size_bytes, finish, deferred.answer))
+        return deferred
 
-    async def submitted(self, entries: Sequence[Draft | Reject], size_bytes: int, finish: Finish) -> Response:
+    def hand_over(self, entries: Group, size_bytes: int, finish: Finish, answer: Callable[[Response], None]) -> None:
+        """As ``submit``, for those who have an own place for the answer."""
+        self._enqueue(_Post((entries,), len(entries), size_bytes, lambda acks, last: finish(acks[0], last), answer))
+
+    async def submitted(self, entries: Group, size_bytes: int, finish: Finish) -> Response:
         """As ``submit``, for those who wait."""
         done: asyncio.Future[Response] = self._loop.create_future()
 
@@ -102,7 +111,7 @@ class Committer:
             if not done.done():
                 done.set_result(response)
 
-        self._enqueue(_Post(entries, size_bytes, finish, answer))
+        self.hand_over(entries, size_bytes, finish, answer)
         return await done
 
     async def run(self, work: Callable[[Log], T]) -> T:
@@ -144,11 +153,11 @@ class Committer:
         return lines
 
     def _enqueue(self, post: _Post) -> None:
-        if not post.entries:
-            post.answer(post.finish([], self.last_offset))
+        if not post.rows:
+            post.answer(post.finish([[] for _ in post.groups], self.last_offset))
             return
         self._queue.append(post)
-        self.queued_rows += len(post.entries)
+        self.queued_rows += post.rows
         self._queued_bytes += post.size_bytes
         self._idle.clear()
         if not self._is_busy:
@@ -158,21 +167,21 @@ class Committer:
     def _start(self) -> None:
         posts: list[_Post] = []
         rows = 0
-        while self._queue and (not posts or rows + len(self._queue[0].entries) <= _MAX_COMMIT_ROWS):
+        while self._queue and (not posts or rows + self._queue[0].rows <= _MAX_COMMIT_ROWS):
             post = self._queue.popleft()
-            rows += len(post.entries)
+            rows += post.rows
             posts.append(post)
         future = self._loop.run_in_executor(self._thread, self._commit, posts)
         future.add_done_callback(lambda done: self._finished(posts, rows, done))
 
-    def _commit(self, posts: Sequence[_Post]) -> tuple[list[Ack], int, float]:
+    def _commit(self, posts: Sequence[_Post]) -> _Done:
         """In the thread."""
         started = time.perf_counter()
-        acks = self._log.append([entry for post in posts for entry in post.entries], self._clock)
+        acks = self._log.append_all([group for post in posts for group in post.groups], self._clock)
         self._bell.ring()
         return acks, self._log.last_offset(), time.perf_counter() - started
 
-    def _finished(self, posts: Sequence[_Post], rows: int, done: asyncio.Future[tuple[list[Ack], int, float]]) -> None:
+    def _finished(self, posts: Sequence[_Post], rows: int, done: asyncio.Future[_Done]) -> None:
         self.queued_rows -= rows
         self._queued_bytes -= sum(post.size_bytes for post in posts)
         error = done.exception()
@@ -183,8 +192,8 @@ class Committer:
             self._commits[sum(taken_s > bound for bound in _BUCKETS_S)] += 1
             at = 0
             for post in posts:
-                mine = acks[at : at + len(post.entries)]
-                at += len(post.entries)
+                mine = acks[at : at + len(post.groups)]
+                at += len(post.groups)
                 post.answer(_finish(post, mine, self.last_offset))
         else:
             if not isinstance(error, MainspringError):  # LMDB says what: a broken disk, a file somebody touched
@@ -200,7 +209,7 @@ class Committer:
             self._idle.set()
 
 
-def _finish(post: _Post, acks: Sequence[Ack], last_offset: int) -> Response:
+def _finish(post: _Post, acks: Sequence[Sequence[Ack]], last_offset: int) -> Response:
     """A mistake in making one answer must not stop the queue: its client is told, the traceback is for the operator."""
     try:
         return post.finish(acks, last_offset)

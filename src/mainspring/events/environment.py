@@ -21,7 +21,7 @@ _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.glusterfs"}
 )
 _READERS = 512
-_MINIMUM_RESERVE_BYTES = 262_144
+_RESERVE_BYTES = 2_097_152
 _FULL_BYTES = 1_048_576
 _OVERFLOW_BYTES = 1_024  # about from this size on a value has pages of its own
 _CREATED = "create.lock"
@@ -32,14 +32,14 @@ _open: dict[tuple[int, str], Environment] = {}
 class Environment:
     """One LMDB environment with its named databases, shared by everybody in this process. Made by ``open_environment``.
 
-    A sixteenth of the map is kept back from appends: deleting needs pages too, and a map that is really full could not
-    even be trimmed.
+    A sixteenth of the map is kept back from appends, and 2 MB at least, or a quarter of a smaller one: deleting needs
+    pages too, and so do the ids of what is deleted. A map that is really full could not even be trimmed.
     """
 
     def __init__(self, path: Path, names: tuple[str, ...], map_bytes: int) -> None:
         self.path = path
         self.map_bytes = map_bytes
-        self.usable_bytes = map_bytes - max(map_bytes // 16, _MINIMUM_RESERVE_BYTES)
+        self.usable_bytes = map_bytes - max(map_bytes // 16, min(map_bytes // 4, _RESERVE_BYTES))
         self.users = 0
         self.lock = threading.RLock()
         self._pid = os.getpid()

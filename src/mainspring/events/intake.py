@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from urllib.parse import parse_qs
 
 import msgspec
@@ -233,7 +233,7 @@ class Intake:
             raise BadRequestError("MS-E202", f"the body is no checked rows: {error}", where="body") from None
         if found.count > self._config.intake.max_rows:
             raise too_many(found.count, self._config.intake.max_rows)
-        return self._committer.submit(checked_entries(found, self._all), len(request.body), rows_answer)
+        return self._committer.submit_all(checked_entries(found, self._all), len(request.body), rows_answer)
 
     async def _history(self, entries: Entries, size: int) -> Response:
         """History that may not reach back before what was served: the log is asked in the appender's own thread."""
@@ -260,7 +260,7 @@ class Intake:
         progress = Advance(name, step.before, step.cursor, len(entries))
         clock = self._clock
 
-        def run(log: Log) -> list[Ack]:
+        def run(log: Log) -> Sequence[Ack]:
             if is_history and options.get("backfill") != "1":
                 log.check_history(entries)
             return log.append(entries, clock, progress)

@@ -10,13 +10,14 @@ import msgspec
 
 from mainspring.core.errors import ContractError
 from mainspring.core.names import is_name
-from mainspring.definitions.values import SourceDef
+from mainspring.events.batch import Batch
 from mainspring.events.contract import Contract
+from mainspring.events.drafts import Draft
 from mainspring.events.held import Reject
-from mainspring.events.log import Draft
 from mainspring.events.quarantine import fields_json
+from mainspring.events.system import PREDICTION
 
-Entries = list[Draft | Reject]
+Entries = Sequence[Draft | Reject]
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
@@ -110,31 +111,30 @@ class Step(msgspec.Struct, frozen=True):
     rows: list[InternalRow]
 
 
-def checked_entries(found: CheckedRows, contracts: Mapping[str, Contract]) -> Entries:
-    """Drafts of rows that are checked already; those of another version of their source are checked by this one.
+def checked_entries(found: CheckedRows, contracts: Mapping[str, Contract]) -> list[Entries]:
+    """Rows that are checked already, those of each shape together; of another version, checked by this one.
+
+    Predictions come last, so that what they are about is there before them.
 
     Raises:
         ContractError: Rows have no shape, or columns that are not as many, or not as long, as it says (MS-E202).
     """
-    out: Entries = []
-    known: list[SourceDef | None] = []
-    for one in found.shapes:
-        contract = contracts.get(one.source)
-        source = contract.source if contract is not None else None
-        known.append(source if source is not None and source.version == one.version else None)
-    for block in found.blocks:
-        if not 0 <= block.shape < len(known) or not _is_whole(block, found.shapes[block.shape]):
+    by_shape: list[list[tuple[Any, ...]]] = [[] for _ in found.shapes]
+    widths = [len(shape.columns) for shape in found.shapes]
+    for number, values in found.rows:
+        if not 0 <= number < len(widths) or len(values) != widths[number]:
             raise ContractError("MS-E202", "a row is not of the shape that it says", where="body")
-        shape = found.shapes[block.shape]
-        source = known[block.shape]
-        if source is not None:
-            out += [Draft(source, values, None, False, "internal", None, True) for values in block.whole()]
-        else:
-            rows = [
-                InternalRow(shape.source, dict(zip(shape.columns, values, strict=True))) for values in block.whole()
-            ]
-            out += entries_of(rows, contracts, "internal", is_history=False, first_wins=True)
-    return out
+        by_shape[number].append(values)
+    parts = sorted(zip(found.shapes, by_shape, strict=True), key=lambda part: part[0].source == PREDICTION.name)
+    return [_checked(shape, rows, contracts) for shape, rows in parts]
+
+
+def _checked(shape: RowShape, rows: list[tuple[Any, ...]], contracts: Mapping[str, Contract]) -> Entries:
+    contract = contracts.get(shape.source)
+    if contract is not None and contract.source.version == shape.version:
+        return Batch(contract.source, rows, "internal", first_wins=True)
+    named = [InternalRow(shape.source, dict(zip(shape.columns, row, strict=True))) for row in rows]
+    return entries_of(named, contracts, "internal", is_history=False, first_wins=True)
 
 
 def entries_of(
@@ -146,7 +146,7 @@ def entries_of(
     first_wins: bool = False,
 ) -> Entries:
     """Check each row by its source's contract; what breaks it is on its way to quarantine, its neighbours are not."""
-    out: Entries = []
+    out: list[Draft | Reject] = []
     for row in rows:
         contract = contracts.get(row.source)
         try:

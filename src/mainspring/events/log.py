@@ -7,7 +7,8 @@ when it dies.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -20,15 +21,20 @@ from mainspring.core.errors import FormatError, NotFoundError, RefusedError
 from mainspring.core.run import Lease
 from mainspring.core.times import to_iso
 from mainspring.events import held
-from mainspring.events.appender import CELL, COUNTS, DEPRECATED, KEY, SENT, Ack, Appender, Counts, Draft, Sent, Shapes
+from mainspring.events.appender import CELL, COUNTS, DEPRECATED, KEY, SENT, Appender
+from mainspring.events.drafts import Ack, Counts, Draft, Sent
 from mainspring.events.environment import close_environment, open_environment
 from mainspring.events.held import Held, Reject
+from mainspring.events.old_ids import convert
 from mainspring.events.progress import Advance, Position, advance, positions
-from mainspring.events.record import FORMAT, HEADER, UNPACK, Record, Shape, Stretch, decode
+from mainspring.events.record import HEADER, UNPACK, Record, Shape, Stretch, decode
+from mainspring.events.targets import Shapes
 
 __all__ = ["Ack", "Counts", "Draft", "Log"]
 
-_DBS = ("events", "meta", "shapes", "seen", "buckets", "quarantine", "counts")
+FORMAT = 2
+_FORMATS = (1, 2)  # that are read; a writer makes an older log one of the newest
+_DBS = ("events", "meta", "shapes", "seen", "buckets", "ids", "runs", "quarantine", "counts")
 _TRIM = 20_000  # records deleted in one transaction at most
 
 
@@ -234,7 +240,7 @@ class Log:
 
     # --- writing --------------------------------------------------------------------------------------------------
 
-    def append(self, drafts: Sequence[Draft | Reject], clock: Clock, progress: Advance | None = None) -> list[Ack]:
+    def append(self, drafts: Sequence[Draft | Reject], clock: Clock, progress: Advance | None = None) -> Sequence[Ack]:
         """Write drafts, and put rejects into quarantine, in one transaction; durable on return.
 
         With ``progress`` the connector that they came from moves on in the same transaction: both are done, or nothing.
@@ -250,20 +256,21 @@ class Log:
             BackPressureError: The map (MS-E301) or the disk (MS-E302) is full; nothing was written.
             MovedError: The connector is not where ``progress`` says (MS-E430); nothing was written.
         """
+        return self.append_all([drafts], clock, progress)[0]
+
+    def append_all(
+        self, groups: Sequence[Sequence[Draft | Reject]], clock: Clock, progress: Advance | None = None
+    ) -> list[Sequence[Ack]]:
+        """As ``append``, of several groups in one transaction; what became of each group."""
         self._require_writable()
-        if not drafts and progress is None:
-            return []
+        if not any(groups) and progress is None:
+            return [[] for _ in groups]
         self._environment.check_disk(self._disk_free_bytes)
         now_us = clock.now_us()
-        try:
-            with self._environment.write() as txn:
-                if progress is not None:
-                    advance(txn, self._meta, progress, now_us)
-                acks = self._appender.append(txn, drafts, now_us)
-        except BaseException:
-            self._load()  # what is in memory is again what is on the disk
-            raise
-        return acks
+        with self._remembered(), self._environment.write() as txn:
+            if progress is not None:
+                advance(txn, self._meta, progress, now_us)
+            return self._appender.append(txn, groups, now_us)
 
     def quarantine(
         self, source: str, raw: bytes, code: str, reason: str, clock: Clock, *, path: str = "$", sender: str = ""
@@ -297,6 +304,8 @@ class Log:
         self._require_writable()
         total = 0
         with self._environment.reserve():
+            with self._remembered(), self._environment.write() as txn:  # ids of what is trimmed have to be elsewhere
+                self._appender.seal(txn, before_offset)
             while True:
                 with self._environment.write() as txn:
                     stop = min(before_offset, self._appender.last_offset)
@@ -347,19 +356,31 @@ class Log:
             else:
                 self._appender.load(txn)
 
+    @contextmanager
+    def _remembered(self) -> Iterator[None]:
+        """Around a transaction of the appender: what is in its memory is what is on the disk, also if it fails."""
+        try:
+            yield
+        except BaseException:
+            with self._environment.read() as txn:
+                self._appender.undo(txn)
+            raise
+        self._appender.committed()
+
     def _check_format(self) -> None:
         with self._environment.read() as txn:
             found = txn.get(b"format", db=self._meta)
-        if found is None and self._lease is not None:
-            with self._environment.write() as txn:
-                txn.put(b"format", bytes([FORMAT]), db=self._meta)
-        elif found is not None and found != bytes([FORMAT]):
+        if found is not None and found[0] not in _FORMATS:
             raise FormatError(
                 "MS-E901",
                 f"the log is of format {found[0]}, this release reads {FORMAT}",
                 where=str(self.path),
                 hint="use the release that wrote it, or a newer one",
             )
+        if self._lease is not None and found != bytes([FORMAT]):
+            convert(self._environment)
+            with self._environment.write() as txn:
+                txn.put(b"format", bytes([FORMAT]), db=self._meta)
 
     def _cell(self, key: bytes, default: int = 0) -> int:
         with self._environment.read() as txn:

@@ -1,8 +1,11 @@
-"""Which ids a source has seen, for as long as its ``dedup`` says: 128-bit hashes in buckets of time, dropped whole.
+"""Which ids a source has seen, for as long as its ``dedup`` says.
 
-A bucket is as wide as the source's window, so an id can only be in its own bucket or in a neighbour. Events are put in
-buckets by ``known_at``; a bucket goes when nothing new can fall in its window *and* nothing has been written to it for
-as long, so that a file of old history can be loaded twice without counting twice.
+An id is known by 128 bits of a hash of source and id, with 8 bytes that stand for the row's content, the offset, and
+when it became known: the window is measured by that. It is remembered for ``dedup`` after it became known *and* after
+it was written, so that a file of old history can be loaded twice without counting twice.
+
+The newest ids are kept in memory alone: they are in the log, and are read from it again when the log is opened. Once
+there are enough of them they become a sorted run (``runs.py``); before their records are trimmed, too.
 
 Of a corrected source the entry of an id is its latest version, and the id alone does not make an event a duplicate. One
 that is equal to the latest version changes nothing and is a duplicate. One that is equal to an older version may be a
@@ -12,236 +15,296 @@ row that went back to what it was; it is a redelivery only if rows say themselve
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import count
 
 import lmdb
 import msgspec
 
 from mainspring.definitions.values import SourceDef
+from mainspring.events.record import HEADER, Shape, decode
+from mainspring.events.runs import ENTRY, Entry, Runs
 
-_STREAM = b"stream:"
-_PREFIX = struct.Struct(">IQ")
+MEMORY = b"ids:"
+SEALED = b"sealed"
 _LENGTH = struct.Struct("<I").pack
-_PACK = struct.Struct("<qq").pack
-_VALUE = struct.Struct("<qq").unpack_from
-_TIME = struct.Struct("<q")
-_BIAS = 1 << 63
-_NEVER_US = 1 << 62
-_SLICE = 20_000  # entries deleted in one transaction at most, so that dropping never holds up an append for long
+_CELL = struct.Struct("<q")
+_AT = HEADER.size
+_encode = msgspec.msgpack.Encoder().encode
 
 
-class Earlier(msgspec.Struct, frozen=True):
+class Earlier(msgspec.Struct, frozen=True, gc=False):
     """An event with the same id that is already in the log."""
 
     offset: int
     is_same: bool
 
 
-class Stream:
-    """One source's part of the memory."""
+class Memory(msgspec.Struct, frozen=True):
+    """How a source's ids are remembered: what its definition says of it, kept with the log.
 
-    __slots__ = ("base", "buckets", "number", "prefixes", "width_us")
+    Attributes:
+        corrects: The column that says what an event does to the row with its id.
+        is_stamped: Whether rows of a corrected source say when they changed.
+    """
 
-    def __init__(self, source: str, width_us: int, number: int) -> None:
-        self.number = number
-        self.width_us = width_us
+    source: str
+    width_us: int
+    corrects: str | None = None
+    is_stamped: bool = False
+
+    @classmethod
+    def of(cls, source: SourceDef) -> Memory:
+        """As a source is defined now."""
+        return cls(source.name, max(source.dedup_us, 1), source.corrects, source.known_at is not None)
+
+
+class Hasher:
+    """Hashes of one source's ids, ``core.ids.hash128`` of source and id."""
+
+    __slots__ = ("_base",)
+
+    def __init__(self, source: str) -> None:
         name = source.encode()
-        self.base = len(name).to_bytes(4, "little") + name
-        self.buckets: dict[int, int] = {}  # when each was last written
-        self.prefixes: dict[int, tuple[bytes, tuple[bytes, ...]]] = {}  # of the keys of a bucket, and of its neighbours
+        self._base = _LENGTH(len(name)) + name
 
     def key(self, ident: bytes, content: bytes = b"") -> bytes:
-        """16 bytes that stand for an id, ``core.ids.hash128`` of source and id; with ``content`` for one row of it."""
-        return blake2b(self.base + _LENGTH(len(ident)) + ident + content, digest_size=16).digest()
+        """16 bytes that stand for an id; with ``content`` for one row of it."""
+        return blake2b(self._base + _LENGTH(len(ident)) + ident + content, digest_size=16).digest()
 
-    def prefixes_of(self, index: int) -> tuple[bytes, tuple[bytes, ...]]:
-        """Prefix of the keys of a bucket, and those of its neighbours that exist."""
-        beside = tuple(_PREFIX.pack(self.number, i + _BIAS) for i in (index - 1, index + 1) if i in self.buckets)
-        return _PREFIX.pack(self.number, index + _BIAS), beside
+    def keys(self, idents: Iterable[str]) -> list[bytes]:
+        """``key`` of many."""
+        base, length = self._base, _LENGTH
+        texts = [ident.encode() for ident in idents]
+        return [blake2b(base + length(len(text)) + text, digest_size=16).digest() for text in texts]
+
+
+def content_of(body: bytes) -> bytes:
+    """8 bytes that stand for a row."""
+    return blake2b(body, digest_size=8).digest()
 
 
 class Seen:
-    """The memory of ids, kept in two databases of the log's environment: entries, and buckets with their last write.
+    """The memory of ids. After ``finish`` call ``committed``, or ``undo`` if the transaction failed."""
 
-    What it holds besides is a cache of the buckets' table: after a transaction that failed, call ``reload``.
-    """
-
-    def __init__(self, entries: lmdb._Database, buckets: lmdb._Database, meta: lmdb._Database) -> None:
-        self._entries = entries
-        self._table = buckets
+    def __init__(self, runs: Runs, events: lmdb._Database, meta: lmdb._Database) -> None:
+        self._runs = runs
+        self._events = events
         self._meta = meta
-        self._streams: dict[int, Stream] = {}
-        self._numbers: dict[tuple[str, int], int] = {}
-        self._touched: set[tuple[int, int]] = set()
-        self._next_drop_us = 0
+        self._memories: dict[str, Memory] = {}
+        self._young: dict[bytes, bytes] = {}  # entries of each hash, as runs have them: no objects for a collector
+        self._added: list[bytes] = []  # of this transaction
+        self._old: dict[bytes, list[Entry]] = {}  # what runs know of the ids of this transaction
+        self._entries = 0  # in ``_young``
+        self._is_sealed = False
+        self._last = self.sealed_offset = 0
 
-    def load(self, txn: lmdb.Transaction[bytes]) -> None:
-        """Read what there is; also after a transaction that failed, to forget what it put in the cache."""
-        self._streams.clear()
-        self._numbers.clear()
-        self._touched.clear()
-        self._next_drop_us = 0
+    def load(self, txn: lmdb.Transaction[bytes], shapes: dict[int, tuple[Shape, int | None]]) -> None:
+        """Read what there is, the newest ids from their records."""
+        self._runs.load(txn)
+        self._memories.clear()
+        self._young, self._added, self._old = {}, [], {}
+        self._entries, self._is_sealed = 0, False
         with txn.cursor(db=self._meta) as cursor:
-            found = cursor.set_range(_STREAM)
-            while found and cursor.key().startswith(_STREAM):
-                name, _, width = cursor.key()[len(_STREAM) :].decode().partition(":")
-                number = int.from_bytes(cursor.value(), "big")
-                self._numbers[name, int(width)] = number
-                self._streams[number] = Stream(name, int(width), number)
+            found = cursor.set_range(MEMORY)
+            while found and cursor.key().startswith(MEMORY):
+                memory = msgspec.msgpack.decode(cursor.value(), type=Memory)
+                self._memories[memory.source] = memory
                 found = cursor.next()
-        with txn.cursor(db=self._table) as cursor:
-            for key, value in cursor:
-                number, biased = _PREFIX.unpack(key)
-                self._streams[number].buckets[biased - _BIAS] = _TIME.unpack(value)[0]
+        raw = txn.get(SEALED, db=self._meta)
+        self.sealed_offset = 0 if raw is None else int(_CELL.unpack(raw)[0])
+        hashers = {name: Hasher(name) for name in self._memories}
+        with txn.cursor(db=self._events) as cursor:
+            found = cursor.set_range((self.sealed_offset + 1).to_bytes(8, "big"))
+            while found:
+                offset, raw = int.from_bytes(cursor.key(), "big"), cursor.value()
+                record = decode(offset, raw, shapes)
+                known = self._memories.get(record.source)
+                if record.id is not None and known is not None:
+                    does = None if known.corrects is None else record.values[record.columns.index(known.corrects)]
+                    content, ident = content_of(raw[_AT:]), record.id.encode()
+                    key = hashers[record.source].key(ident)
+                    row = hashers[record.source].key(ident, content) if does is not None else b""
+                    self._put(known, key, row, content, offset, record.known_at_us, record.ingested_at_us, does)
+                found = cursor.next()
+        self._added.clear()
 
-    def stream(self, txn: lmdb.Transaction[bytes], source: SourceDef) -> Stream:
-        """A source's part, made when it has none. Another ``dedup`` starts another part, and the old one fades."""
-        width_us = max(source.dedup_us, 1)
-        number = self._numbers.get((source.name, width_us))
-        if number is None:
-            number = len(self._numbers) + 1
-            key = _STREAM + f"{source.name}:{width_us}".encode()
-            txn.put(key, number.to_bytes(4, "big"), db=self._meta)
-            self._numbers[source.name, width_us] = number
-            self._streams[number] = Stream(source.name, width_us, number)
-        return self._streams[number]
+    def memory(self, txn: lmdb.Transaction[bytes], source: SourceDef) -> Memory:
+        """How a source's ids are remembered from now on."""
+        memory = Memory.of(source)
+        if self._memories.get(source.name) != memory:
+            txn.put(MEMORY + source.name.encode(), _encode(memory), db=self._meta)
+            self._memories[source.name] = memory
+        return memory
+
+    def expect(self, txn: lmdb.Transaction[bytes], hashes: Sequence[bytes]) -> None:
+        """Look up all that this transaction will ask for."""
+        self._old = self._runs.find(txn, list(dict.fromkeys(hashes)))
 
     def add(
-        self,
-        txn: lmdb.Transaction[bytes],
-        stream: Stream,
-        ident: str,
-        content: bytes,
-        offset: int,
-        known_at_us: int,
-        operation: str | None = None,
-        *,
-        is_stamped: bool = False,
+        self, memory: Memory, key: bytes, content: bytes, offset: int, known_us: int, now_us: int
     ) -> Earlier | None:
         """Remember an event under its id, or say which earlier one it repeats or is in conflict with.
 
-        Of a corrected source an event equal to the latest version of its id repeats it. An insert of an id that is
-        there is else a repetition of an earlier insert, or in conflict. An update and a delete are new, and so is an
-        insert after a delete; but if rows say when they changed, whatever came before with the same row is repeated.
+        Args:
+            memory: Of its source.
+            key: The id's hash; one of those that were expected.
+            content: What stands for the row.
+            offset: Where the event will be.
+            known_us: When it became known.
+            now_us: When it is written.
+        """
+        if key in self._young or key in self._old:
+            width = memory.width_us
+            near = [entry for entry in self._versions(key) if abs(known_us - entry[2]) < width]
+            if near:
+                first = min(near, key=_known)
+                return Earlier(abs(first[1]), first[0] == content)
+        self._put(memory, key, b"", content, offset, known_us, now_us, None)
+        return None
+
+    def add_new(
+        self,
+        txn: lmdb.Transaction[bytes],
+        memory: Memory,
+        keys: Sequence[bytes],
+        contents: Iterable[bytes],
+        offset: int,
+        known_us: int,
+    ) -> bool:
+        """Remember live events if none of their ids was ever seen, and say so; else remember none of them.
 
         Args:
             txn: The append's own transaction.
-            stream: The source's part.
-            ident: The event's id.
-            content: 8 bytes that stand for the row's content.
-            offset: Where the event will be.
-            known_at_us: When it became known: what the window is measured by.
-            operation: What the event of a corrected source does to the row with its id.
-            is_stamped: Whether rows of a corrected source say when they changed.
+            memory: Of their source, which is not corrected.
+            keys: Hashes of their ids.
+            contents: What stands for each row.
+            offset: Where the first will be; the others follow.
+            known_us: When the first becomes known; the others a microsecond later each.
         """
-        text = ident.encode()
-        key = stream.key(text)
-        if operation is None:
-            return self._add(txn, stream, key, content, offset, known_at_us)
-        latest = self._find(txn, stream, key, known_at_us)
-        if latest is not None and latest[0] == content:
-            return Earlier(abs(latest[1]), is_same=True)
-        row = stream.key(text, content)
+        new = set(keys)
+        if len(new) < len(keys) or not self._young.keys().isdisjoint(new) or self._runs.find(txn, keys):
+            return False
+        n = len(keys)
+        until_us = known_us + memory.width_us
+        entries = map(ENTRY.pack, keys, contents, count(offset), count(known_us), range(until_us, until_us + n))
+        self._young.update(zip(keys, entries, strict=True))
+        self._added += keys
+        self._entries += n
+        return True
+
+    def correct(
+        self,
+        memory: Memory,
+        keys: tuple[bytes, bytes],
+        content: bytes,
+        offset: int,
+        known_us: int,
+        now_us: int,
+        does: str,
+        *,
+        first_wins: bool,
+    ) -> Earlier | None:
+        """As ``add``, of a corrected source.
+
+        An event equal to the latest version of its id repeats it. An insert of an id that is there is else a repetition
+        of an earlier insert, or in conflict. An update and a delete are new, and so is an insert after a delete; but if
+        rows say when they changed, whatever came before with the same row is repeated.
+
+        Args:
+            memory: Of its source.
+            keys: Hashes of the id, and of the id with the row's content; both were expected.
+            content: What stands for the row.
+            offset: Where the event will be.
+            known_us: When it became known.
+            now_us: When it is written.
+            does: What the event does to the row with its id: insert, update or delete.
+            first_wins: Whether the id alone makes it a duplicate.
+        """
+        latest = self._latest(memory, keys[0], known_us)
+        if latest is not None and (latest[0] == content or first_wins):
+            return Earlier(abs(latest[1]), latest[0] == content)
         is_there = latest is not None and latest[1] > 0
-        if is_stamped or (operation == "insert" and is_there):
-            same = self._find(txn, stream, row, known_at_us)
+        if memory.is_stamped or (does == "insert" and is_there):
+            same = self._latest(memory, keys[1], known_us)
             if same is not None:
                 return Earlier(same[1], is_same=True)
-        if latest is not None and is_there and operation == "insert":
+        if latest is not None and is_there and does == "insert":
             return Earlier(latest[1], is_same=False)
-        self._put(txn, stream, key, content, -offset if operation == "delete" else offset, known_at_us)
-        if is_stamped or operation == "insert":
-            self._put(txn, stream, row, content, offset, known_at_us)
+        self._put(memory, keys[0], keys[1], content, offset, known_us, now_us, does)
         return None
 
-    def _add(
-        self, txn: lmdb.Transaction[bytes], stream: Stream, key: bytes, content: bytes, offset: int, known_at_us: int
-    ) -> Earlier | None:
-        width = stream.width_us
-        own, beside = self._prefixes(stream, known_at_us // width)
-        for prefix in beside:
-            found = txn.get(prefix + key, db=self._entries)
-            if found is not None:
-                at, then_us = _VALUE(found, 8)
-                if abs(known_at_us - then_us) < width:
-                    return Earlier(abs(at), found[:8] == content)
-        own += key
-        if not txn.put(own, content + _PACK(offset, known_at_us), overwrite=False, db=self._entries):
-            found = txn.get(own, db=self._entries)
-            if found is not None:
-                return Earlier(abs(_VALUE(found, 8)[0]), found[:8] == content)
-        return None
+    def finish(self, txn: lmdb.Transaction[bytes], offset: int, now_us: int) -> None:
+        """Make a run of the newest ids if there are enough, and tend the runs; ``offset`` is the log's last now."""
+        if self._runs.is_enough(self._entries):
+            self.seal(txn, offset)
+        self._runs.tend(txn, now_us, len(self._added))
 
-    def _find(
-        self, txn: lmdb.Transaction[bytes], stream: Stream, key: bytes, known_at_us: int
-    ) -> tuple[bytes, int] | None:
-        """Content and offset, negative for a delete, of the newest entry of ``key`` within the window."""
-        newest: tuple[bytes, int] | None = None
-        own, beside = self._prefixes(stream, known_at_us // stream.width_us)
-        for prefix in (own, *beside):
-            found = txn.get(prefix + key, db=self._entries)
-            if found is not None:
-                at, then_us = _VALUE(found, 8)
-                is_newer = newest is None or abs(at) > abs(newest[1])
-                if is_newer and abs(known_at_us - then_us) < stream.width_us:
-                    newest = found[:8], at
-        return newest
+    def seal(self, txn: lmdb.Transaction[bytes], offset: int) -> None:
+        """Make a run of what is kept in memory alone: all ids of the log after ``sealed_offset`` up to ``offset``."""
+        if self._young:
+            self._runs.seal(txn, b"".join(self._young.values()))
+        txn.put(SEALED, _CELL.pack(offset), db=self._meta)
+        self._is_sealed = True
+        self._last = offset
+
+    def committed(self) -> None:
+        """What was done since the last time is on the disk."""
+        self._runs.committed()
+        self._added.clear()
+        self._old = {}
+        if self._is_sealed:
+            self._young, self._entries, self._is_sealed = {}, 0, False
+            self.sealed_offset = self._last
+
+    def undo(self) -> None:
+        """What was done since the last time is not."""
+        self._runs.undo()
+        for key in self._added:
+            left = self._young[key][: -ENTRY.size]
+            if left:
+                self._young[key] = left
+            else:
+                del self._young[key]
+        self._entries -= len(self._added)
+        self._added.clear()
+        self._old, self._is_sealed = {}, False
+        self._memories.clear()
 
     def _put(
-        self, txn: lmdb.Transaction[bytes], stream: Stream, key: bytes, content: bytes, offset: int, known_at_us: int
+        self,
+        memory: Memory,
+        key: bytes,
+        row: bytes,
+        content: bytes,
+        offset: int,
+        known_us: int,
+        now_us: int,
+        does: str | None,
     ) -> None:
-        own, _ = self._prefixes(stream, known_at_us // stream.width_us)
-        txn.put(own + key, content + _PACK(offset, known_at_us), db=self._entries)
+        until_us = max(known_us, now_us) + memory.width_us
+        self._keep(key, ENTRY.pack(key, content, -offset if does == "delete" else offset, known_us, until_us))
+        if does is not None and (memory.is_stamped or does == "insert"):
+            self._keep(row, ENTRY.pack(row, content, offset, known_us, until_us))
 
-    def _prefixes(self, stream: Stream, index: int) -> tuple[bytes, tuple[bytes, ...]]:
-        """Prefixes of a bucket that is written to in this transaction, and of its neighbours."""
-        found = stream.prefixes.get(index)
-        if found is None:
-            if index not in stream.buckets:
-                stream.buckets[index] = 0
-                self._next_drop_us = 0
-                stream.prefixes.clear()
-            found = stream.prefixes[index] = stream.prefixes_of(index)
-            self._touched.add((stream.number, index))
-        return found
+    def _keep(self, key: bytes, entry: bytes) -> None:
+        self._young[key] = self._young.get(key, b"") + entry
+        self._added.append(key)
+        self._entries += 1
 
-    def finish(self, txn: lmdb.Transaction[bytes], now_us: int) -> None:
-        """Note when the buckets of this transaction were written, and delete some of what is out of its window."""
-        for number, index in self._touched:
-            self._streams[number].prefixes.clear()
-            self._streams[number].buckets[index] = now_us
-            txn.put(_PREFIX.pack(number, index + _BIAS), _TIME.pack(now_us), db=self._table)
-        self._touched.clear()
-        if now_us >= self._next_drop_us:
-            self._drop_due(txn, now_us)
+    def _versions(self, key: bytes) -> list[Entry]:
+        return self._old.get(key, []) + [entry[1:] for entry in ENTRY.iter_unpack(self._young.get(key, b""))]
 
-    def _drop_due(self, txn: lmdb.Transaction[bytes], now_us: int) -> None:
-        left = _SLICE
-        upcoming: list[int] = []
-        for number, stream in self._streams.items():
-            for index, written_us in sorted(stream.buckets.items()):
-                due_us = max((index + 1) * stream.width_us, written_us) + stream.width_us
-                if due_us >= now_us:
-                    upcoming.append(due_us + 1)
-                elif left <= 0:
-                    upcoming.append(now_us)
-                else:
-                    left -= self._drop(txn, stream, number, index, left)
-                    if index in stream.buckets:
-                        upcoming.append(now_us)
-        self._next_drop_us = min(upcoming, default=_NEVER_US)
+    def _latest(self, memory: Memory, key: bytes, known_us: int) -> Entry | None:
+        """The newest entry within the window."""
+        near = [entry for entry in self._versions(key) if abs(known_us - entry[2]) < memory.width_us]
+        return max(near, key=_offset, default=None)
 
-    def _drop(self, txn: lmdb.Transaction[bytes], stream: Stream, number: int, index: int, limit: int) -> int:
-        prefix = _PREFIX.pack(number, index + _BIAS)
-        dropped = 0
-        with txn.cursor(db=self._entries) as cursor:
-            found = cursor.set_range(prefix)
-            while found and dropped < limit and cursor.key().startswith(prefix):
-                found = cursor.delete() and bool(cursor.key())
-                dropped += 1
-            is_empty = not found or not cursor.key().startswith(prefix)
-        if is_empty:
-            del stream.buckets[index]
-            stream.prefixes.clear()
-            txn.delete(prefix, db=self._table)
-        return dropped
+
+def _known(entry: Entry) -> int:
+    return entry[2]
+
+
+def _offset(entry: Entry) -> int:
+    return abs(entry[1])

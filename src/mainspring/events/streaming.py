@@ -20,6 +20,7 @@ from mainspring.events.answers import events_answer
 from mainspring.events.bodies import ARROW, NDJSON, empty_body, kind_of
 from mainspring.events.committer import Committer
 from mainspring.events.contract import Contract
+from mainspring.events.drafts import Draft
 from mainspring.events.held import Reject
 from mainspring.events.internal import Entries
 from mainspring.events.log import Ack
@@ -62,7 +63,7 @@ class Stream:
         self._max_bytes = max_bytes
         self._max_stream_bytes = max_stream_bytes
         self._done = done
-        self._entries: Entries = []
+        self._entries: list[Draft | Reject] = []
         self._entries_bytes = self._bytes = self._pending = self._sent = self._barren_bytes = self._broken = 0
         self._tally = Tally()
         self._error: MainspringError | None = None

@@ -1,0 +1,113 @@
+"""Rows of one source that came together, as columns of what the log writes of them rather than an object each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import overload
+
+import msgspec
+
+from mainspring.definitions.values import SourceDef
+from mainspring.events.contract import Row
+from mainspring.events.drafts import Ack, Draft
+
+encode_row = msgspec.msgpack.Encoder().encode
+Raws = Callable[[], Sequence[bytes | msgspec.Raw]]
+
+
+class Batch(Sequence[Draft]):
+    """Checked, live rows; a sequence of drafts for whoever has to look at each.
+
+    Attributes:
+        rows: Their values.
+        times: Event times, int64 microseconds.
+        idents: Their ids as text; None where the source has none.
+        bodies: The rows as the log stores them.
+    """
+
+    __slots__ = ("_came_as", "_raws", "_sender", "bodies", "first_wins", "idents", "rows", "source", "times")
+
+    def __init__(
+        self,
+        source: SourceDef,
+        rows: Sequence[Row],
+        sender: str,
+        raws: Raws | None = None,
+        *,
+        first_wins: bool = False,
+    ) -> None:
+        """Of rows.
+
+        Args:
+            source: Whose.
+            rows: Checked values.
+            sender: Who sent them.
+            raws: Gives the bytes that each came as, asked once, and only if they are looked at one by one; None: made
+                from the row.
+            first_wins: As of a ``Draft``.
+        """
+        self.source = source
+        self.rows = rows
+        self.first_wins = first_wins
+        self._sender = sender
+        self._raws = raws
+        self._came_as: Sequence[bytes | msgspec.Raw] | None = None
+        place = source.places[source.time]
+        self.times: list[int] = [row[place] for row in rows]
+        self.idents: list[str] | None = None
+        if source.id is not None:
+            place = source.places[source.id]
+            self.idents = [str(row[place]) for row in rows]
+        self.bodies = list(map(encode_row, rows))
+
+    def __len__(self) -> int:
+        """How many rows."""
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Draft: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Draft]: ...
+
+    def __getitem__(self, place: int | slice) -> Draft | list[Draft]:
+        """One row, or some, as drafts."""
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        if self._came_as is None and self._raws is not None:
+            self._came_as = self._raws()
+        raw = None if self._came_as is None else bytes(self._came_as[place])
+        return Draft(self.source, self.rows[place], raw, False, self._sender, None, self.first_wins)
+
+
+class Accepted(Sequence[Ack]):
+    """Rows all of which were accepted, at offsets from ``first`` on."""
+
+    __slots__ = ("_idents", "first", "size")
+
+    def __init__(self, first: int, size: int, idents: Sequence[str] | None) -> None:
+        self.first = first
+        self.size = size
+        self._idents = idents
+
+    @property
+    def last(self) -> int:
+        """Offset of the last."""
+        return self.first + self.size - 1
+
+    def __len__(self) -> int:
+        """How many."""
+        return self.size
+
+    @overload
+    def __getitem__(self, place: int) -> Ack: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Ack]: ...
+
+    def __getitem__(self, place: int | slice) -> Ack | list[Ack]:
+        """What became of one row, or of some."""
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(self.size))]
+        place = range(self.size)[place]
+        return Ack("accepted", self.first + place, None, None if self._idents is None else self._idents[place])
