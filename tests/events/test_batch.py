@@ -53,7 +53,7 @@ def test_batches_leave_the_same_log_and_answers_as_their_rows_one_by_one(tmp_pat
         for found, first_wins, has_neighbours in stream:
             made = [(f"i{i}", x, op, at, *([i % 3 or None] if kind == "deprecated" else [])) for i, x, op, at in found]
             raws = [b"as sent %d" % n for n in range(len(made))]
-            batch = Batch(source, made, "me", lambda raws=raws: raws, first_wins=first_wins)
+            batch = Batch.of_rows(source, made, "me", lambda raws=raws: raws, first_wins=first_wins)
             drafts = [Draft(source, r, w, False, "me", None, first_wins) for r, w in zip(made, raws, strict=True)]
             assert list(batch) == drafts
             around = [[Reject("s", b"x", "MS-E101", "")], drafts[:2]] if has_neighbours else []
@@ -75,8 +75,8 @@ def test_new_rows_are_accepted_as_a_whole_and_so_are_predictions(tmp_path):
     ]
     with Log.open(tmp_path / "log", MAP, writable=True) as log:
         source = SOURCES["plain"]
-        batch = Batch(source, [(f"i{i}", 1.0, "", 60) for i in range(20)], "me")
-        first, second = log.append_all([batch, Batch(PREDICTION, predictions, "me", first_wins=True)], clock)
+        batch = Batch.of_rows(source, [(f"i{i}", 1.0, "", 60) for i in range(20)], "me")
+        first, second = log.append_all([batch, Batch.of_rows(PREDICTION, predictions, "me", first_wins=True)], clock)
         assert isinstance(first, Accepted)
         assert isinstance(second, Accepted)
         assert (first.first, first.last, second.first, second.last) == (1, 20, 21, 40)
@@ -88,7 +88,7 @@ def test_new_rows_are_accepted_as_a_whole_and_so_are_predictions(tmp_path):
 
 def test_after_back_pressure_nothing_of_a_batch_is_remembered(tmp_path):
     clock, source = ManualClock(60), SOURCES["plain"]
-    batch = Batch(source, [(f"i{i}", 1.0, "", 60) for i in range(50)], "me")
+    batch = Batch.of_rows(source, [(f"i{i}", 1.0, "", 60) for i in range(50)], "me")
     with Log.open(tmp_path / "log", 2 << 20, writable=True) as log:
         too_much = [Reject("s", b"x" * 60_000, "MS-E101", "no JSON") for _ in range(60)]
         with pytest.raises(BackPressureError):
@@ -105,9 +105,9 @@ def test_the_bytes_of_a_batch_are_asked_for_once_and_only_if_its_rows_are_looked
         return [b"as sent"] * 50
 
     with Log.open(tmp_path / "log", MAP, writable=True) as log:
-        log.append(Batch(source, [(f"i{i}", 1.0, "", 60) for i in range(50)], "me", raws), clock)
+        log.append(Batch.of_rows(source, [(f"i{i}", 1.0, "", 60) for i in range(50)], "me", raws), clock)
         assert asked == []
-        acks = log.append(Batch(source, [("i7", 2.0, "", 60)] * 50, "me", raws), clock)
+        acks = log.append(Batch.of_rows(source, [("i7", 2.0, "", 60)] * 50, "me", raws), clock)
         assert {ack.code for ack in acks} == {"MS-E106"}
         assert asked == [1]
         assert {held.raw for held in log.quarantined()} == {b"as sent"}

@@ -136,7 +136,7 @@ def named(packed):
     return [
         (found.shapes[block.shape].source, dict(zip(found.shapes[block.shape].columns, row, strict=True)))
         for block in found.blocks
-        for row in block.whole()
+        for row in block.rows()
     ]
 
 
@@ -267,7 +267,7 @@ def test_frames_that_earlier_releases_have_kept_are_sent(world):
     spool = Spool(world.config.run / "spool", "e", 1_000_000)
     found = [rows_of([answered(world, i)]) for i in (1, 2)]
     spool.append(msgspec.msgpack.encode((1, named(msgspec.msgpack.encode(found[0])))))
-    rows = [(block.shape, row) for block in found[1].blocks for row in block.whole()]
+    rows = [(block.shape, row) for block in found[1].blocks for row in block.rows()]
     spool.append(msgspec.msgpack.encode((1, (found[1].shapes, rows))))
 
     async def main():
@@ -287,9 +287,10 @@ def test_a_row_of_another_version_of_its_source_is_checked_by_the_one_that_is_th
     found = rows_of([answered(world, i) for i in range(3)])
     asked, predicted = found.blocks
     shapes = found.shapes[0], RowShape("ride", "another", found.shapes[1].columns)
-    rows = [(*row[:2], "nowhere", *row[3:]) if row[0] == "r1" else row for row in asked.whole()]
-    other = CheckedRows(shapes, [Block.of(1, 3, list(zip(*rows, strict=True))), predicted])
-    bad = (Block(2, 1, []), Block(1, 1, [["r1"]]), Block(1, 3, [column[:2] for column in asked.columns]))
+    rows = [(*row[:2], "nowhere", *row[3:]) if row[0] == "r1" else row for row in asked.rows()]
+    other = CheckedRows(shapes, [Block.of(1, rows), predicted])
+    torn = Block(1, [asked.bodies[0][:-1]])
+    bad = (Block.of(2, rows), Block.of(-1, rows), Block.of(1, [["r1"]]), Block(1, [b""]), Block(1, [b"?"]), torn)
 
     async def main():
         async with contextlib.AsyncExitStack() as stack:

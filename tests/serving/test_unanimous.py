@@ -85,7 +85,7 @@ def test_the_log_gets_the_same_events_as_of_rows_that_are_looked_at_one_by_one(m
     batches = [logged for _, logged in made]
     whole, single = rows_of(batches), rows_of([one_by_one(logged) for logged in batches])
     assert msgspec.msgpack.encode(whole) == msgspec.msgpack.encode(single)
-    (predictions,) = [list(block.whole()) for block in whole.blocks if block.shape == 0]
+    (predictions,) = [list(block.rows()) for block in whole.blocks if block.shape == 0]
     assert predictions == [logged.prediction(i) for logged in batches for i in range(len(logged))]
 
 
@@ -94,7 +94,7 @@ def test_requests_without_an_id_are_no_events(made):
     _, logged = made
     found = rows_of([logged])
     source = logged.batch.served.model.request
-    rows = [row for block in found.blocks if block.shape for row in block.whole()]
+    rows = [row for block in found.blocks if block.shape for row in block.rows()]
     assert rows == ([] if source.id is None else list(logged.batch.gathered.rows))
 
 
@@ -134,7 +134,7 @@ def test_rows_whose_client_has_been_told_something_else_are_not_logged():
     batch = Batch(served, gathered, [NOW] * 3, ["a", "b", "c"], [choices[0], None, choices[2]], [1.0] * 3, ["u"] * 3,
                   [1] * 3, [2] * 3)  # fmt: skip
     found = rows_of([Logged(batch, None)])
-    assert [row[0] for block in found.blocks for row in block.whole()] == ["r0", "r2", "a", "c"]
+    assert [row[0] for block in found.blocks for row in block.rows()] == ["r0", "r2", "a", "c"]
     nobody = Batch(served, gathered, [NOW], ["a"], [None], [1.0], ["u"], [1], [2])
     assert rows_of([Logged(nobody, None)]).count == 0
 
@@ -149,14 +149,14 @@ def columns_of_a_kind(draw):
 @given(columns_of_a_kind())
 def test_a_block_has_its_rows_to_the_last_bit_before_and_after_the_wire(columns):
     rows = list(zip(*columns, strict=True))
-    found = CheckedRows((RowShape("s", "1", ("a", "b")),), [Block.of(0, len(rows), columns)])
+    found = CheckedRows((RowShape("s", "1", ("a", "b")),), [Block.of(0, rows)])
     sent = msgspec.msgpack.decode(msgspec.msgpack.encode(found), type=CheckedRows)
-    assert [list(map(bits, row)) for row in sent.blocks[0].whole()] == [list(map(bits, row)) for row in rows]
+    assert [list(map(bits, row)) for row in sent.blocks[0].rows()] == [list(map(bits, row)) for row in rows]
 
 
 @given(st.integers(0, 7), st.integers(0, 7))
 def test_halves_are_the_whole_in_its_order(first, second):
-    blocks = [Block.of(k, n, [list(range(n)), ["same"] * n]) for k, n in enumerate((first, second))]
+    blocks = [Block.of(k, [(i, "same") for i in range(n)]) for k, n in enumerate((first, second))]
 
     def parts(found):
         halves = found.halves()
@@ -165,8 +165,8 @@ def test_halves_are_the_whole_in_its_order(first, second):
     whole = CheckedRows((), blocks)
     ends = parts(whole)
     assert all(end.count < 2 for end in ends)
-    rows = [(block.shape, *row) for found in ends for block in found.blocks for row in block.whole()]
-    assert rows == [(block.shape, *row) for block in blocks for row in block.whole()]
+    rows = [(block.shape, *row) for found in ends for block in found.blocks for row in block.rows()]
+    assert rows == [(block.shape, *row) for block in blocks for row in block.rows()]
 
 
 def bits(value):

@@ -12,6 +12,7 @@ from mainspring.events.contract import Row
 from mainspring.events.drafts import Ack, Draft
 
 encode_row = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple).decode
 Raws = Callable[[], Sequence[bytes | msgspec.Raw]]
 
 
@@ -19,23 +20,46 @@ class Batch(Sequence[Draft]):
     """Checked, live rows; a sequence of drafts for whoever has to look at each.
 
     Attributes:
-        rows: Their values.
+        bodies: The rows as the log stores them.
         times: Event times, int64 microseconds.
         idents: Their ids as text; None where the source has none.
-        bodies: The rows as the log stores them.
+        first_wins: As of a ``Draft``.
     """
 
-    __slots__ = ("_came_as", "_raws", "_sender", "bodies", "first_wins", "idents", "rows", "source", "times")
+    __slots__ = ("_came_as", "_raws", "_rows", "_sender", "bodies", "first_wins", "idents", "source", "times")
 
     def __init__(
         self,
+        source: SourceDef,
+        bodies: Sequence[bytes],
+        times: Sequence[int],
+        idents: Sequence[str] | None,
+        sender: str,
+        *,
+        rows: Sequence[Row] | None = None,
+        raws: Raws | None = None,
+        first_wins: bool = False,
+    ) -> None:
+        self.source = source
+        self.bodies = bodies
+        self.times = times
+        self.idents = idents
+        self.first_wins = first_wins
+        self._sender = sender
+        self._rows = rows
+        self._raws = raws
+        self._came_as: Sequence[bytes | msgspec.Raw] | None = None
+
+    @classmethod
+    def of_rows(
+        cls,
         source: SourceDef,
         rows: Sequence[Row],
         sender: str,
         raws: Raws | None = None,
         *,
         first_wins: bool = False,
-    ) -> None:
+    ) -> Batch:
         """Of rows.
 
         Args:
@@ -46,23 +70,18 @@ class Batch(Sequence[Draft]):
                 from the row.
             first_wins: As of a ``Draft``.
         """
-        self.source = source
-        self.rows = rows
-        self.first_wins = first_wins
-        self._sender = sender
-        self._raws = raws
-        self._came_as: Sequence[bytes | msgspec.Raw] | None = None
         place = source.places[source.time]
-        self.times: list[int] = [row[place] for row in rows]
-        self.idents: list[str] | None = None
+        times: list[int] = [row[place] for row in rows]
+        idents = None
         if source.id is not None:
             place = source.places[source.id]
-            self.idents = [str(row[place]) for row in rows]
-        self.bodies = list(map(encode_row, rows))
+            idents = [str(row[place]) for row in rows]
+        bodies = list(map(encode_row, rows))
+        return cls(source, bodies, times, idents, sender, rows=rows, raws=raws, first_wins=first_wins)
 
     def __len__(self) -> int:
         """How many rows."""
-        return len(self.rows)
+        return len(self.bodies)
 
     @overload
     def __getitem__(self, place: int) -> Draft: ...
@@ -77,7 +96,8 @@ class Batch(Sequence[Draft]):
         if self._came_as is None and self._raws is not None:
             self._came_as = self._raws()
         raw = None if self._came_as is None else bytes(self._came_as[place])
-        return Draft(self.source, self.rows[place], raw, False, self._sender, None, self.first_wins)
+        row = _decode(self.bodies[place]) if self._rows is None else self._rows[place]
+        return Draft(self.source, row, raw, False, self._sender, None, self.first_wins)
 
 
 class Accepted(Sequence[Ack]):

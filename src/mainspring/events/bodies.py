@@ -77,8 +77,10 @@ def entries_in(
             return entries, False, len(raw)
         is_lines = kind in NDJSON
         check_count(raw, max_rows, is_lines=is_lines)
-        if not is_lines and raw.lstrip()[:1] == b"[" and (rows := contract.check_json_list(raw)):
-            return Batch(source, rows, sender, lambda: _split_array(raw)), False, len(raw)
+        is_list = not is_lines and raw.lstrip()[:1] == b"["
+        if is_list and (columns := contract.check_json_list(raw)) and columns[0]:
+            rows = list(zip(*columns, strict=True))
+            return Batch.of_rows(source, rows, sender, lambda: _split_array(raw)), False, len(raw)
         raws = _split(raw, is_lines=is_lines)
     except BadRequestError:
         raise
@@ -213,7 +215,7 @@ def arrow_entries(raw: bytes, contract: Contract, max_rows: int, max_bytes: int,
             else:
                 rows.append(found)
     if not rejects:
-        return Batch(source, rows, sender)
+        return Batch.of_rows(source, rows, sender)
     return [rejects.get(i) or Draft(source, row, None, False, sender) for i, row in enumerate(rows)]
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any
 
 import msgspec
 
 from mainspring.core.errors import ContractError
 from mainspring.core.names import is_name
-from mainspring.events.batch import Batch
+from mainspring.definitions.values import SourceDef
+from mainspring.events.batch import Batch, encode_row
 from mainspring.events.contract import Contract
 from mainspring.events.drafts import Draft
 from mainspring.events.held import Reject
@@ -18,7 +20,8 @@ from mainspring.events.quarantine import fields_json
 from mainspring.events.system import PREDICTION
 
 Entries = Sequence[Draft | Reject]
-_PLAIN = frozenset({str, int, float, bool, type(None)})
+_MOST_SHORT, _SHORT, _LONG = 15, 0x90, b"\xdc"  # how msgpack begins an array
+_read_row = msgspec.msgpack.Decoder(tuple).decode
 
 
 class InternalRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -50,33 +53,24 @@ class RowShape(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):
-    """Rows of one shape, column by column.
+    """Rows of one shape.
 
     Attributes:
         shape: Which of the shapes they have.
-        rows: How many they are.
-        columns: Of each column the values of all rows, or the one value that all of them have.
+        bodies: Each as the log stores it: its values as a msgpack array.
     """
 
     shape: int
-    rows: Annotated[int, msgspec.Meta(ge=0)]
-    columns: Sequence[Sequence[Any]]
+    bodies: Sequence[bytes]
 
     @classmethod
-    def of(cls, shape: int, rows: int, columns: Iterable[Sequence[Any]]) -> Block:
-        """A block of columns as they are; what is the same in all rows is kept once."""
-        return cls(shape, rows, [column[:1] if _is_one_value(column) else column for column in columns])
+    def of(cls, shape: int, rows: Iterable[Sequence[Any]]) -> Block:
+        """A block of rows of values."""
+        return cls(shape, [encode_row(row) for row in rows])
 
-    def whole(self) -> Iterator[tuple[Any, ...]]:
-        """Its rows."""
-        n = self.rows
-        return zip(*[one if len(one) == n else repeat(one[0], n) for one in self.columns], strict=True)
-
-    def part(self, start: int, stop: int) -> Block:
-        """Some of its rows."""
-        n = self.rows
-        columns = [column if len(column) != n else column[start:stop] for column in self.columns]
-        return Block.of(self.shape, stop - start, columns)
+    def rows(self) -> list[tuple[Any, ...]]:
+        """The values of each row."""
+        return [_read_row(body) for body in self.bodies]
 
 
 class CheckedRows(msgspec.Struct, frozen=True, array_like=True):
@@ -88,7 +82,7 @@ class CheckedRows(msgspec.Struct, frozen=True, array_like=True):
     @property
     def count(self) -> int:
         """How many rows there are."""
-        return sum(block.rows for block in self.blocks)
+        return sum(len(block.bodies) for block in self.blocks)
 
     def halves(self) -> tuple[CheckedRows, CheckedRows] | None:
         """The same rows in two parts, in their order; None where there are none to part."""
@@ -96,10 +90,11 @@ class CheckedRows(msgspec.Struct, frozen=True, array_like=True):
         if len(blocks) > 1:
             middle = len(blocks) // 2
             return CheckedRows(self.shapes, blocks[:middle]), CheckedRows(self.shapes, blocks[middle:])
-        if not blocks or blocks[0].rows < 2:
+        if not blocks or len(blocks[0].bodies) < 2:
             return None
-        middle = blocks[0].rows // 2
-        first, second = blocks[0].part(0, middle), blocks[0].part(middle, blocks[0].rows)
+        shape, bodies = blocks[0].shape, blocks[0].bodies
+        middle = len(bodies) // 2
+        first, second = Block(shape, bodies[:middle]), Block(shape, bodies[middle:])
         return CheckedRows(self.shapes, [first]), CheckedRows(self.shapes, [second])
 
 
@@ -117,24 +112,49 @@ def checked_entries(found: CheckedRows, contracts: Mapping[str, Contract]) -> li
     Predictions come last, so that what they are about is there before them.
 
     Raises:
-        ContractError: Rows have no shape, or columns that are not as many, or not as long, as it says (MS-E202).
+        ContractError: A row has no shape, or is not of the shape that it says (MS-E202).
     """
-    by_shape: list[list[tuple[Any, ...]]] = [[] for _ in found.shapes]
-    widths = [len(shape.columns) for shape in found.shapes]
-    for number, values in found.rows:
-        if not 0 <= number < len(widths) or len(values) != widths[number]:
-            raise ContractError("MS-E202", "a row is not of the shape that it says", where="body")
-        by_shape[number].append(values)
+    by_shape: list[list[bytes]] = [[] for _ in found.shapes]
+    for block in found.blocks:
+        if not 0 <= block.shape < len(by_shape):
+            raise _no_shape()
+        by_shape[block.shape] += block.bodies
     parts = sorted(zip(found.shapes, by_shape, strict=True), key=lambda part: part[0].source == PREDICTION.name)
-    return [_checked(shape, rows, contracts) for shape, rows in parts]
+    return [_checked(shape, bodies, contracts) for shape, bodies in parts]
 
 
-def _checked(shape: RowShape, rows: list[tuple[Any, ...]], contracts: Mapping[str, Contract]) -> Entries:
+def _checked(shape: RowShape, bodies: list[bytes], contracts: Mapping[str, Contract]) -> Entries:
+    width = len(shape.columns)
+    start = bytes([_SHORT | width]) if width <= _MOST_SHORT else _LONG + width.to_bytes(2, "big")
+    if not all(body.startswith(start) for body in bodies):
+        raise _no_shape()
     contract = contracts.get(shape.source)
-    if contract is not None and contract.source.version == shape.version:
-        return Batch(contract.source, rows, "internal", first_wins=True)
-    named = [InternalRow(shape.source, dict(zip(shape.columns, row, strict=True))) for row in rows]
+    try:
+        if contract is not None and contract.source.version == shape.version:
+            source = contract.source
+            read, values_of = _head(source)
+            heads = [values_of(read(body)) for body in bodies]
+            times = [time_us for time_us, _ in heads]
+            idents = None if source.id is None else [str(ident) for _, ident in heads]
+            return Batch(source, bodies, times, idents, "internal", first_wins=True)
+        rows = map(_read_row, bodies)
+        named = [InternalRow(shape.source, dict(zip(shape.columns, row, strict=True))) for row in rows]
+    except msgspec.DecodeError as error:
+        raise _no_shape(str(error)) from None
     return entries_of(named, contracts, "internal", is_history=False, first_wins=True)
+
+
+@lru_cache(maxsize=256)
+def _head(source: SourceDef) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[int, Any]]]:
+    """What reads a row's time and id, and no more of it than lies before them; without an id the time twice."""
+    time, ident = source.places[source.time], source.places[source.id or source.time]
+    fields = [(f"f{i}", int if i == time else Any) for i in range(max(time, ident) + 1)]
+    head = msgspec.defstruct("head", fields, array_like=True, gc=False)
+    return msgspec.msgpack.Decoder(head).decode, attrgetter(f"f{time}", f"f{ident}")
+
+
+def _no_shape(why: str = "") -> ContractError:
+    return ContractError("MS-E202", "a row is not of the shape that it says", where="body", why=why)
 
 
 def entries_of(
@@ -173,15 +193,3 @@ def _draft(row: InternalRow, contract: Contract | None, sender: str, *, is_histo
         raise ContractError(row.code, row.reason, where="$")
     values = contract.check(row.fields) if row.raw is None else contract.check_json(row.raw)
     return Draft(contract.source, values, row.raw, is_history, row.sender or sender, first_wins=first_wins)
-
-
-def _is_whole(block: Block, shape: RowShape) -> bool:
-    """Whether there is a value for every row and column."""
-    return len(block.columns) == len(shape.columns) and all(len(one) in (1, block.rows) for one in block.columns)
-
-
-def _is_one_value(column: Sequence[Any]) -> bool:
-    """Whether all values are the same to the last bit, as far as that is seen at a glance."""
-    if not column or column[0] != column[-1] or column[0].__class__ not in _PLAIN:
-        return False
-    return bool(column[0] or column[0].__class__ is not float) and column.count(column[0]) == len(column)

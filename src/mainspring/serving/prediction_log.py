@@ -15,7 +15,7 @@ from mainspring.events.system import PREDICTION
 from mainspring.serving.answers import Batch
 from mainspring.serving.composed import Composition
 from mainspring.serving.inference import NOT_LOADED, Choice, Scored, other_of
-from mainspring.serving.table import Row, Table, column_of, joined
+from mainspring.serving.table import Row, column_of
 from mainspring.serving.unanimous import Unanimous
 
 _FRAME = msgspec.msgpack.Decoder(tuple[int, bytes])
@@ -40,20 +40,20 @@ class Logged:
         """How many answers it has."""
         return len(self._told())
 
-    def requests(self) -> tuple[SourceDef, Table] | None:
+    def requests(self) -> tuple[SourceDef, Iterable[Row]] | None:
         """The source and the rows of the requests, where these are events: they have an id, and are nobody's part."""
         batch, source = self.batch, self.batch.served.model.request
         if source.id is None or batch.part_of is not None:
             return None
         rows, told = batch.gathered.rows, self._told()
-        return source, Table.of(rows if len(told) == len(rows) else [rows[i] for i in told])
+        return source, rows if len(told) == len(rows) else [rows[i] for i in told]
 
-    def predictions(self) -> _Columns:
-        """The columns of the ``_prediction`` source, in their order."""
+    def predictions(self) -> Iterable[tuple[Any, ...]]:
+        """The rows of the ``_prediction`` source."""
         choices = self.batch.choices
         if isinstance(choices, Unanimous) and self.batch.part_of is None:
-            return self._alike(choices)
-        return zip(*[self.prediction(i) for i in self._told()], strict=True)
+            return zip(*self._alike(choices), strict=True)
+        return [self.prediction(i) for i in self._told()]
 
     def prediction(self, i: int) -> tuple[Any, ...]:
         """One row of the ``_prediction`` source, in the order of its columns; of a row that was answered."""
@@ -96,7 +96,7 @@ class Logged:
         )
 
     def _alike(self, choices: Unanimous) -> _Columns:
-        """As ``predictions`` of a batch of which one model answered every row."""
+        """As ``predictions`` by column, of a batch of which one model answered every row."""
         batch, n = self.batch, len(choices)
         served, source = batch.served, batch.served.model.request
         none: list[Any] = [None] * n
@@ -163,17 +163,15 @@ class Logged:
 def rows_of(answered: Sequence[Logged]) -> CheckedRows:
     """The events of answered batches: requests first, so that none comes after its prediction."""
     some = [one for one in answered if len(one)]
-    asked: dict[int, tuple[SourceDef, list[Table]]] = {}
+    asked: dict[int, tuple[SourceDef, list[Iterable[Row]]]] = {}
     for source, rows in filter(None, map(Logged.requests, some)):
         asked.setdefault(id(source), (source, []))[1].append(rows)
     shapes, blocks = [_SHAPE], []
     for source, parts in asked.values():
-        whole = Table.of(joined(parts))
-        blocks.append(Block.of(len(shapes), len(whole), whole.columns))
+        blocks.append(Block.of(len(shapes), chain.from_iterable(parts)))
         shapes.append(RowShape(source.name, source.version, tuple(source.columns)))
-    columns = [list(chain.from_iterable(parts)) for parts in zip(*map(Logged.predictions, some), strict=True)]
     if some:
-        blocks.append(Block.of(0, sum(map(len, some)), columns))
+        blocks.append(Block.of(0, chain.from_iterable(map(Logged.predictions, some))))
     return CheckedRows(tuple(shapes), blocks)
 
 
@@ -203,5 +201,5 @@ def read_frame(frame: bytes) -> tuple[int, bytes]:
         count, events = _NAMED_FRAME.decode(frame)
         shapes = [RowShape(source, "", tuple(fields)) for source, fields in events]
         rows = [(i, tuple(fields.values())) for i, (_, fields) in enumerate(events)]
-    blocks = [Block.of(number, 1, [[value] for value in row]) for number, row in rows]
+    blocks = [Block.of(number, [row]) for number, row in rows]
     return count, msgspec.msgpack.encode(CheckedRows(tuple(shapes), blocks))
