@@ -12,6 +12,8 @@ from mainspring.events.batch import Accepted
 from mainspring.events.held import Held
 from mainspring.events.log import Ack, Counts
 
+_ALL_ACCEPTED = b'{"accepted":%d,"duplicate":0,"quarantined":0,"last_offset":%d,"duplicates":[],"errors":[]}'
+
 
 def _errors(acks: Sequence[Ack], numbers: Sequence[int | None] | None = None) -> list[dict[str, Any]]:
     return [
@@ -29,9 +31,8 @@ def events_answer(
     acks: Sequence[Ack], last_offset: int, *, is_no_json: bool = False, numbers: Sequence[int | None] | None = None
 ) -> Response:
     """What a sender is told: counts, duplicates and refused records by place; 422 if all were, 400 for no JSON."""
-    if isinstance(acks, Accepted):
-        shown = b'{"accepted":%d,"duplicate":0,"quarantined":0,"last_offset":%d,"duplicates":[],"errors":[]}'
-        return Response(200, shown % (len(acks), acks.last))
+    if acks.__class__ is Accepted or (len(acks) == 1 and acks[0].status == "accepted"):  # as nearly always
+        return Response(200, _ALL_ACCEPTED % (len(acks), acks[-1].offset))
     errors = _errors(acks, numbers)
     accepted = sum(ack.status == "accepted" for ack in acks)
     duplicates = [numbers[i] if numbers else i for i, ack in enumerate(acks) if ack.status == "duplicate"]
