@@ -19,7 +19,6 @@ from mainspring.definitions.weights import Weights
 from mainspring.events.system import PREDICTION
 from mainspring.loop.assets import Key
 from mainspring.loop.composites import Composites
-from mainspring.loop.controller import Controller
 from mainspring.loop.door import audit_metrics
 from mainspring.loop.inventory import inventory
 from mainspring.loop.ledger import decision_row
@@ -302,22 +301,6 @@ def test_a_composites_latency_budget_is_watched(mean):
     mean.live(2, latency_us=90_000)
     (incident,) = mean.catalog.incidents(is_open=True)
     assert (incident.kind, incident.model) == ("latency", "both")
-
-
-def test_a_members_part_took_as_long_as_the_whole_and_does_not_count_for_its_own_budget(mean):
-    path = mean.config.definitions
-    path.write_text(path.read_text().replace('features=["km"],', 'features=["km"], latency=ms.Latency(p99="20ms"),'))
-    mean.apply(START + 10)
-    controller = Controller(
-        mean.config, mean.project, mean.clock, mean.log, mean.history, mean.catalog, mean.ledger, None
-    )
-    plain = mean.project.models["plain"]
-    mean.live(1, latency_us=90_000, model="plain", part_of="g-both-1")
-    controller._latency(plain, START + mean.day * DAY)
-    assert mean.catalog.incidents(is_open=True) == ()
-    mean.live(1, latency_us=90_000, model="plain")  # at its own door
-    controller._latency(plain, START + mean.day * DAY)
-    assert [(one.kind, one.model) for one in mean.catalog.incidents(is_open=True)] == [("latency", "plain")]
 
 
 def test_answers_that_are_not_what_the_members_make_open_an_incident_and_three_clean_audits_close_it(mean):

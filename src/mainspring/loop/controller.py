@@ -259,11 +259,8 @@ class Controller:
         if model.latency is None:
             return
         after, until = (pl.lit(t).cast(pl.Datetime("us", "UTC")) for t in (at_us - model.monitor.every_us, at_us))
-        answers = self._history.frame(PREDICTION.name, ("_offset", "_time", "model", "part_of", "latency_us")).filter(
-            (pl.col("_time") > after)
-            & (pl.col("_time") <= until)
-            & (pl.col("model") == model.name)
-            & pl.col("part_of").is_null()  # that took as long as the composite, with its other members
+        answers = self._history.frame(PREDICTION.name, ("_offset", "_time", "model", "latency_us")).filter(
+            (pl.col("_time") > after) & (pl.col("_time") <= until) & (pl.col("model") == model.name)
         )
         for change in latency_changes(model, answers, self._catalog.incidents(is_open=True), at_us):
             self._ledger.decide(

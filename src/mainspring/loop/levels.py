@@ -65,7 +65,7 @@ def latency_changes(
 
     Args:
         model: With a latency budget; without one nothing changes.
-        predictions: Rows of ``_prediction`` of this model since the last boundary; parts of a composite's are none.
+        predictions: Rows of ``_prediction`` of this model since the last boundary.
         open_incidents: Incidents that are open.
         at_us: The boundary.
     """

@@ -42,12 +42,16 @@ class Batch:
 def batch_of(part: Part, ids: Sequence[str], whole: Batch) -> Batch:
     """What a member of a composite was asked, as predictions of its own; none where the client was told else.
 
+    Its latency is until the features were read and its own run, as that of the other version of its rollout: what
+    the other members took is none of its.
+
     Args:
         part: Of the composite's batch.
         ids: Of these predictions.
         whole: The composite's batch, answered.
     """
     places, verdict = part.places, part.verdict
+    every_us = sum(part.took_us.values())
     return Batch(
         part.served,
         part.gathered,
@@ -57,7 +61,10 @@ def batch_of(part: Part, ids: Sequence[str], whole: Batch) -> Batch:
         [p for _, p in verdict.assigned],
         verdict.units,
         [whole.before_us[i] for i in places],
-        [whole.latencies_us[i] for i in places],
+        [
+            whole.before_us[i] + part.took_us.get(one.version, every_us)
+            for i, one in zip(places, verdict.choices, strict=True)
+        ],
         [whole.ids[i] for i in places],
         part.is_selected,
     )

@@ -159,7 +159,8 @@ class Hearing:
         if served.rules is not None:
             verdict = replace(verdict, choices=served.rules.apply(verdict.choices, gathered.rows, times_us))
         is_selected = bool(self._parts) and self._composed.model.sure is not None
-        self._parts += (Part(served, gathered, times_us, places, verdict, is_selected),)
+        took_us = {scorer.version: outputs.took_us for _, (scorer, outputs) in verdict.asked}
+        self._parts += (Part(served, gathered, times_us, places, verdict, is_selected, took_us),)
         self.asked += verdict.asked
         for row, (i, choice) in enumerate(zip(places, verdict.choices, strict=True)):
             self._said[i] += ((name, choice),)

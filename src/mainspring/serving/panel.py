@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -70,6 +70,7 @@ class Part:
     Attributes:
         places: Of its rows in the composite's batch.
         is_selected: Whether only because an earlier member was not sure.
+        took_us: How long each of its versions that was asked took, without the other members.
     """
 
     served: Served
@@ -78,6 +79,7 @@ class Part:
     places: Sequence[int]
     verdict: Verdict
     is_selected: bool
+    took_us: Mapping[str, int]
 
     def part(self, places: Sequence[int]) -> Part:
         """What of it concerns some rows of the composite's batch, which become a batch of their own."""
@@ -90,6 +92,7 @@ class Part:
             [to[self.places[k]] for k in kept],
             self.verdict.part(kept),
             self.is_selected,
+            self.took_us,
         )
 
 
