@@ -30,5 +30,5 @@ def test_rows_of_several_requests_follow_one_another(parts, data):
 
 def test_no_rows_can_be_columns_too():
     empty = Table(columns=[(), (), ()])
-    assert (len(empty), list(empty), column_of(empty, 1)) == (0, [], [])
+    assert (len(empty), list(empty), list(column_of(empty, 1))) == (0, [], [])
     assert list(joined([empty, [(1, "a", None)]])) == [(1, "a", None)]

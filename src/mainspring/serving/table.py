@@ -68,7 +68,10 @@ class Table(Sequence[Row]):
 
 def column_of(rows: Sequence[Row], place: int) -> Column:
     """One value of each row."""
-    return rows.columns[place] if isinstance(rows, Table) and rows else [row[place] for row in rows]
+    if not isinstance(rows, Table):
+        return [row[place] for row in rows]
+    columns = rows.columns
+    return columns[place] if columns else ()
 
 
 def joined(parts: Sequence[Sequence[Row]]) -> Sequence[Row]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -152,7 +153,7 @@ class Outcome:
 
     def tensors(self, wanted: Sequence[str]) -> list[Tensor]:
         """The outputs by name, or those that are always there and those that have something to say."""
-        names = wanted or [name for name in OUTPUTS if name in ALWAYS or _says(getattr(self, name))]
+        names = wanted or [name for name in OUTPUTS if name in ALWAYS or _says(OUTPUTS[name], getattr(self, name))]
         return [Tensor(name, OUTPUTS[name], (len(self.prediction),), getattr(self, name)) for name in names]
 
     @property
@@ -161,9 +162,9 @@ class Outcome:
         return self.model_version[0] if len(set(self.model_version)) == 1 else ""
 
 
-def _says(values: Sequence[str] | Sequence[float]) -> bool:
+def _says(datatype: str, values: Sequence[Any]) -> bool:
     """Whether any row has something to say: a text, or a number that is one."""
-    return any(value != "" and value == value for value in values)  # NaN is not itself
+    return any(values) if datatype == "BYTES" else not all(map(isnan, values))
 
 
 Told = Callable[["Outcome | MainspringError"], None]
