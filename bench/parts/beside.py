@@ -7,7 +7,7 @@ from pathlib import Path
 
 from contenders import PEERS, Running, running
 from harness import Bench
-from parts.gateway import TITLES, ready, settle, target_of
+from parts.gateway import TITLES, ready, settle, target_of, tensors_of
 from parts.served import FIVE_VIEWS, PLAIN, build, graph_of, orders
 
 from load import Load, Sender, Target
@@ -29,8 +29,9 @@ def peers(bench: Bench, sender: Sender, root: Path) -> None:
         for title, why in missing.items():
             bench.say(f"left out: {title}: {why}")
         url = ready(up)
-        for batch, ours, unit in ((1, list(TITLES), "req/s"), (BATCH, [FIVE_VIEWS], "rows/s")):
-            mine = [target_of(url, model, rows, batch) for model in ours]
+        singly = [target_of(url, model, rows) for model in TITLES]
+        in_batches = [target_of(url, model, rows, BATCH) for model in TITLES] + [tensors_of(url, PLAIN, rows, BATCH)]
+        for batch, mine, unit in ((1, singly, "req/s"), (BATCH, in_batches, "rows/s")):
             _side_by_side(bench, sender, mine, {one: one.target(rows, batch) for one in others}, unit)
         log = settle(url, 60.0)
         bench.add("prediction log: dropped of all answers", log["dropped"], "answers")

@@ -30,6 +30,20 @@ def target_of(url: str, model: Asked, rows: Sequence[Mapping[str, object]], batc
     return Target(TITLES.get(model, model.name), url, f"/predict/{model.name}", raw, batch)
 
 
+def tensors_of(url: str, model: Asked, rows: Sequence[Mapping[str, object]], batch: int) -> Target:
+    """As ``target_of``, by column: requests of the V2 protocol in JSON."""
+    bodies = []
+    for first in range(0, len(rows), batch):
+        part = [{"order_id": ID} | dict(rows[(first + i) % len(rows)]) for i in range(batch)]
+        inputs = [
+            {"name": name, "datatype": "BYTES" if isinstance(value, str) else "FP64", "shape": [batch]}
+            | {"data": [row[name] for row in part]}
+            for name, value in part[0].items()
+        ]
+        bodies.append(json.dumps({"inputs": inputs}, separators=(",", ":")))
+    return Target(f"{TITLES.get(model, model.name)}, V2", url, f"/v2/models/{model.name}/infer", bodies, batch)
+
+
 def ready(up: Supervisor) -> str:
     """The gateway's URL, once it serves."""
     url = up.urls()["gateway"]
