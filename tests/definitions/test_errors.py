@@ -607,7 +607,7 @@ CASES = [
         "a model and a composite are named 'c'",
         "",
     ),
-    ("MS-D156", MODEL.format(more=", rules=[0]"), "rules= has 0, which is no rule", "ms.at_least(0)"),
+    ("MS-D156", MODEL.format(more=", rules=[0]"), "rules= has 0 in it", "ms.at_least(0)"),
     ("MS-D156", MODEL.format(more=", rules=[ms.at_most(2)]"), "rule 'at most 2' answers 2", ""),
     (
         "MS-D156",
@@ -636,6 +636,7 @@ CASES = [
         "Done is a source, not a feature",
         "make a feature view of it: @ms.feature_view(Done, entity=…)",
     ),
+    ("MS-D164", "ms.Cache()  # <-", "ms.Cache(…) lacks ttl=", 'ms.Cache(ttl="10s")'),
     ("MS-D161", "1 / 0  # <-", "does not run: ZeroDivisionError", ""),
     ("MS-D161", "def broken(:  # <-", "does not run: SyntaxError", ""),
     ("MS-D161", "import no_such_module  # <-", "does not run: ModuleNotFoundError", ""),

@@ -492,8 +492,7 @@ def test_parity_of_a_composite_is_that_of_what_its_members_were_asked_within_it(
     world.fold(("ann", 30.0, 5))  # of which the log knows nothing
     parts = [row for row in logged(world, story) if row["part_of"] and row["model"] == "late_ride"]
     code, said = parity("both")
-    assert code == 1
-    assert "both is a composite of quick, late_ride" in said
+    assert (code, "both is a composite of quick, late_ride" in said) == (1, True)
     assert sum(part["prediction_id"] in said for part in parts) == 3  # those of ann
 
 

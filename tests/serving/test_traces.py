@@ -3,6 +3,7 @@
 import builtins
 import contextlib
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from grpc import aio
 
 from mainspring.core.config import TracesSection
 from mainspring.core.errors import ConfigError
-from mainspring.core.traces import Traces
+from mainspring.core.seldom import Seldom
+from mainspring.core.traces import TELLS, Traces
 from mainspring.serving.grpc_messages import MESSAGES, SERVICE
 from mainspring.serving.shared import LaneLimits
 
@@ -175,6 +177,21 @@ def test_the_intake_has_spans_of_what_it_takes(world, collector):
     spans = {f"00-{span.trace}-{span.id}-01": span for span in collector.named("POST /events")}
     assert [spans[one].attributes["http.response.status_code"] for one in told] == [200, 404]
     assert {(span.service, span.parent) for span in spans.values()} == {("mainspring-intake", PARENT)}
+
+
+def test_a_collector_that_is_away_is_told_of_once_and_not_at_each_try(monkeypatch, caplog):
+    monkeypatch.setattr("mainspring.core.traces.EXPORT_S", 0.1)
+    monkeypatch.setattr("mainspring.core.traces._SELDOM", Seldom())
+    for name in TELLS:
+        monkeypatch.setattr(logging.getLogger(name), "filters", [])
+    traces = Traces(TracesSection("http://127.0.0.1:9", 1.0), "gateway")
+    for _ in range(4):
+        traces.begin("GET /x", None, {}).end(200, failed=False)
+        traces._provider.force_flush()
+    traces.close()
+    found = [record.getMessage() for record in caplog.records if record.name.startswith("opentelemetry")]
+    assert found
+    assert len(found) == len(set(found))
 
 
 def test_a_collector_that_is_away_costs_spans_and_nothing_else(world, collector):

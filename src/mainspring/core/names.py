@@ -31,14 +31,14 @@ def check_name(text: str, kind: str = "name") -> str:
     return text
 
 
-def did_you_mean(text: str, known: Iterable[str]) -> str:
-    """A hint naming the known word nearest to ``text``, or the list of known words.
+def did_you_mean(text: object, known: Iterable[str]) -> str:
+    """A hint naming the known word nearest to ``text``, whatever was written there, or the list of known words.
 
     >>> did_you_mean("meen", ["mean", "sum"])
     "did you mean 'mean'?"
     """
     words = sorted(known)
-    near = difflib.get_close_matches(text, words, n=1)
+    near = difflib.get_close_matches(str(text), words, n=1)
     if near:
         return f"did you mean {near[0]!r}?"
     return "known are " + ", ".join(words[:12]) if words else ""

@@ -9,6 +9,7 @@ Spans are made once their times are known, from two readings of ``time.perf_coun
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from mainspring.core.config import TracesSection
 from mainspring.core.errors import ConfigError, MainspringError
 from mainspring.core.messages import Deferred, Handler, Request, Response, error_response
+from mainspring.core.seldom import Seldom
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -27,6 +29,9 @@ EXPORT_S = 5.0
 """How long a collector may take; a slower one loses spans, and holds nobody up."""
 EVERY_MS = 1_000
 """How often what has gathered is sent."""
+TELLS = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk._shared_internal")
+"""Loggers that tell of spans that could not be sent."""
+_SELDOM = Seldom()
 
 
 class Trace:
@@ -97,6 +102,8 @@ class Traces:
         except ModuleNotFoundError as error:
             hint = "pip install 'mainspring[traces]'"
             raise ConfigError("MS-C116", f"[traces] needs {error.name}, which is not installed", hint=hint) from None
+        for name in TELLS:  # a collector that is away is told of once a minute, not once a second
+            logging.getLogger(name).addFilter(_SELDOM)
         exporter = OTLPSpanExporter(f"{section.endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_S)
         self._provider = TracerProvider(
             ParentBasedTraceIdRatio(section.share),

@@ -12,7 +12,9 @@ from mainspring.core.names import did_you_mean, is_name
 from mainspring.definitions import lines
 from mainspring.definitions.aggregates import Pending
 from mainspring.definitions.features import MOMENT, Feature, ViewDef
+from mainspring.definitions.kinds import list_of_kind, one_of_kind
 from mainspring.definitions.mention import mention
+from mainspring.definitions.misused import EXAMPLES
 from mainspring.definitions.otherwise import Otherwise
 from mainspring.definitions.release import Monitor, Rollout, check_metrics, vetoes_of
 from mainspring.definitions.rules import Rule, bound_rules
@@ -75,6 +77,7 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
         raise DefinitionError(
             "MS-D150", f"{label.on!r} has another type in {origin.name} and {label.source.name}", where=where
         )
+    one_of_kind(seed, int, "seed", "MS-D151", where, "seed=1, a whole number")
     if task not in TASKS:
         raise DefinitionError("MS-D151", f"task={task!r}", where=where, hint=did_you_mean(task, TASKS))
     if task == "binary_classification" and label.value.kind != "bool":
@@ -93,8 +96,7 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
     read = {owner[name] for f in columns if f.expression for name in f.expression.inputs if name in owner}
     read -= {f.view.name for f in columns if f.view is not None}
     _no_label_leak(columns, label, origin, where)
-    rollout = vetoes_of(rollout or Rollout(), latency)
-    monitor = monitor or Monitor()
+    gates, rollout, monitor = _earned(gates, rollout, monitor, latency, where)
     check_metrics(task, gates, rollout, monitor, where)
     if otherwise is not None and not isinstance(otherwise, Otherwise):
         raise DefinitionError("MS-D155", f"otherwise= is {otherwise!r}", where=where, hint="ms.otherwise(value=…)")
@@ -120,7 +122,7 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
             label,
             task,
             columns,
-            tuple(gates),
+            gates,
             rollout,
             monitor,
             fit,
@@ -136,6 +138,24 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
         )
 
     return build
+
+
+def _earned(
+    gates: Any, rollout: Any, monitor: Any, latency: Any, where: str
+) -> tuple[tuple[Gate, ...], RolloutDef, MonitorDef]:
+    """What releases must earn, if it is of its kind; what is not declared is as usual.
+
+    Raises:
+        DefinitionError: It is not (MS-D140 to MS-D142, MS-D157).
+    """
+    gates = list_of_kind(gates, Gate, "gates", "MS-D140", where, EXAMPLES["gate"])
+    if latency is not None:
+        one_of_kind(latency, LatencyDef, "latency", "MS-D157", where, EXAMPLES["Latency"])
+    rollout = Rollout() if rollout is None else rollout
+    monitor = Monitor() if monitor is None else monitor
+    one_of_kind(rollout, RolloutDef, "rollout", "MS-D141", where, EXAMPLES["Rollout"])
+    one_of_kind(monitor, MonitorDef, "monitor", "MS-D142", where, EXAMPLES["Monitor"])
+    return gates, vetoes_of(rollout, latency), monitor
 
 
 def _schema(views: Iterable[ViewDef], origin: SourceDef, where: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from mainspring.core.ids import content_hash
 from mainspring.definitions.check import CheckDef
 from mainspring.definitions.composition import CompositeDef
 from mainspring.definitions.features import ViewDef
+from mainspring.definitions.misused import misuse_of
 from mainspring.definitions.source import Source, Table
 from mainspring.definitions.values import LabelDef, ModelDef, Project, SourceDef
 
@@ -23,7 +24,7 @@ def load_project(path: Path) -> Project:
 
     Raises:
         DefinitionError: No such file (MS-D160), it does not run (MS-D161), duplicate names (MS-D162), nothing in it
-            (MS-D163).
+            (MS-D163), a word with other arguments than it takes (MS-D164).
     """
     if not path.is_file():
         raise DefinitionError("MS-D160", "no definitions file", where=str(path), hint="mainspring init DATA.csv")
@@ -42,6 +43,9 @@ def load_project(path: Path) -> Project:
             (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0
         )
         line = getattr(error, "lineno", None) or line
+        misuse = misuse_of(error, f"{path}:{line}")
+        if misuse is not None:
+            raise misuse from error
         what = f"the definitions file does not run: {type(error).__name__}: {error}"
         raise DefinitionError("MS-D161", what, where=f"{path}:{line}") from error
     return collect(module, str(path))

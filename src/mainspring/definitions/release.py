@@ -8,6 +8,7 @@ from dataclasses import replace
 from mainspring.core.errors import DefinitionError
 from mainspring.core.names import did_you_mean
 from mainspring.core.spans import parse_span
+from mainspring.definitions.kinds import list_of_kind, number, one_of_kind
 from mainspring.definitions.source import place_of_caller
 from mainspring.definitions.values import CacheDef, Gate, Guard, LatencyDef, MonitorDef, RetrainRule, RolloutDef
 
@@ -26,6 +27,10 @@ def gate(metric: str, *, at_least: float | None = None, at_most: float | None = 
         raise DefinitionError(
             "MS-D140", f"gate({metric!r}) needs one of at_least=, at_most=, beats=", where=str(place_of_caller())
         )
+    for word, bound in (("at_least", at_least), ("at_most", at_most)):
+        if bound is not None:
+            hint = 'ms.gate("roc_auc", at_least=0.70)'
+            number(bound, f"{word}= of gate({metric!r})", "MS-D140", str(place_of_caller()), hint)
     if beats not in (None, "champion", "baseline"):
         raise DefinitionError(
             "MS-D140", f"beats={beats!r}", where=str(place_of_caller()), hint='"champion" or "baseline"'
@@ -35,6 +40,10 @@ def gate(metric: str, *, at_least: float | None = None, at_most: float | None = 
 
 def guard(metric: str, *, margin: float | None = None, under: float | None = None, bound: float | None = None) -> Guard:
     """A condition on live traffic: a loss with its margin (``prove``), or a ceiling (``veto``)."""
+    for word, value in (("margin", margin), ("under", under), ("bound", bound)):
+        if value is not None:
+            hint = 'ms.guard("log_loss", margin=0.02)'
+            number(value, f"{word}= of guard({metric!r})", "MS-D141", str(place_of_caller()), hint)
     return Guard(metric, margin, under, bound)
 
 
@@ -63,14 +72,16 @@ def Rollout(  # noqa: N802  reads as the value it makes
         DefinitionError: A share, guard or alpha cannot be (MS-D141).
     """
     where = str(place_of_caller())
-    shares = tuple(float(x) for x in ramp)
+    given = list_of_kind(ramp, object, "ramp", "MS-D141", where, "0.05, 0.25, 0.5")
+    shares = tuple(float(number(x, "a share of ramp=", "MS-D141", where, "ramp=[0.05, 0.25, 0.5]")) for x in given)
     if any(not 0 < x < 1 for x in shares) or list(shares) != sorted(set(shares)):
         raise DefinitionError(
             "MS-D141", f"ramp={list(ramp)} must rise between 0 and 1", where=where, hint="ramp=[0.05, 0.25, 0.5]"
         )
-    if not 0 < alpha < 0.5:
+    if not 0 < number(alpha, "alpha=", "MS-D141", where, "alpha=0.05") < 0.5:
         raise DefinitionError("MS-D141", f"alpha={alpha} must lie between 0 and 0.5", where=where)
-    proofs, vetoes = tuple(prove), tuple(veto)
+    proofs = list_of_kind(prove, Guard, "prove", "MS-D141", where, 'ms.guard("log_loss", margin=0.02)')
+    vetoes = list_of_kind(veto, Guard, "veto", "MS-D141", where, 'ms.guard("errors"), ms.guard("p99_ms", under=20)')
     for one in proofs:
         if one.margin is None or one.margin <= 0:
             why = "equal is not provable without a margin"
@@ -97,7 +108,11 @@ def Latency(  # noqa: N802  reads as the value it makes
     """
     where = str(place_of_caller())
     given = ((0.5, p50), (0.95, p95), (0.99, p99))
-    limits = tuple((quantile, parse_span(span)) for quantile, span in given if span is not None)
+    limits = tuple(
+        (quantile, parse_span(span, said=f"p{quantile * 100:g}={span!r}", where=where))
+        for quantile, span in given
+        if span is not None
+    )
     spans = [limit for _, limit in limits]
     if not limits or spans[0] <= 0 or spans != sorted(spans):
         hint = 'ms.Latency(p50="5ms", p99="20ms")'
@@ -142,7 +157,7 @@ def when_worse(metric: str, *, by: float, than: str = "baseline") -> RetrainRule
     if than != "baseline":
         why = "losses move with the season; only a reference on the same rows tells the model's own fault"
         raise DefinitionError("MS-D142", f"when_worse(than={than!r})", where=where, why=why, hint='than="baseline"')
-    if by <= 0:
+    if number(by, "by= of when_worse", "MS-D142", where, 'ms.when_worse("log_loss", by=0.01)') <= 0:
         raise DefinitionError("MS-D142", f"when_worse(by={by}) must be above 0", where=where)
     return RetrainRule(worse=(metric, float(by), than))
 
@@ -154,8 +169,11 @@ def every(span: str) -> RetrainRule:
 
 def Monitor(*, every: str = "1d", retrain: RetrainRule | None = None) -> MonitorDef:  # noqa: N802  reads as the value it makes
     """How often matured predictions, drift and rollouts are judged, and what starts a training."""
-    every_us = parse_span(every, said=f"every={every!r}", where=str(place_of_caller()))
-    return MonitorDef(every_us, retrain or RetrainRule())
+    where = str(place_of_caller())
+    every_us = parse_span(every, said=f"every={every!r}", where=where)
+    hint = 'retrain=ms.when_worse("log_loss", by=0.01) | ms.every("30d")'
+    rule = RetrainRule() if retrain is None else one_of_kind(retrain, RetrainRule, "retrain", "MS-D142", where, hint)
+    return MonitorDef(every_us, rule)
 
 
 def check_metrics(task: str, gates: Sequence[Gate], rollout: RolloutDef, monitor: MonitorDef, where: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 from mainspring.core.errors import DefinitionError
 from mainspring.definitions.features import MOMENT
+from mainspring.definitions.kinds import list_of_kind, number, one_of_kind
 from mainspring.definitions.source import place_of_caller
 from mainspring.definitions.values import Place, RuleDef, SourceDef
 
@@ -25,12 +25,16 @@ class Rule:
 
 def at_least(value: float) -> Rule:
     """Nothing below ``value`` is answered: a delay that cannot be negative."""
-    return Rule(f"at least {value:g}", value, "below", place_of_caller())
+    place = place_of_caller()
+    shown = number(value, "at_least()", "MS-D156", str(place), "ms.at_least(0)")
+    return Rule(f"at least {shown:g}", value, "below", place)
 
 
 def at_most(value: float) -> Rule:
     """Nothing above ``value`` is answered: a cap."""
-    return Rule(f"at most {value:g}", value, "above", place_of_caller())
+    place = place_of_caller()
+    shown = number(value, "at_most()", "MS-D156", str(place), "ms.at_most(100)")
+    return Rule(f"at most {shown:g}", value, "above", place)
 
 
 def override(*, when: Any, value: float, reason: str) -> Rule:
@@ -41,23 +45,23 @@ def override(*, when: Any, value: float, reason: str) -> Rule:
         value: What is answered then.
         reason: Why, in a few words: it is in the answer and in the log.
     """
-    return Rule(reason, value, when, place_of_caller())
+    place = place_of_caller()
+    name = one_of_kind(reason, str, "reason", "MS-D156", str(place), 'reason="staff fly free"')
+    return Rule(name, value, when, place)
 
 
-def bound_rules(rules: Iterable[Any], request: SourceDef, task: str, where: str) -> tuple[RuleDef, ...]:
+def bound_rules(rules: Any, request: SourceDef, task: str, where: str) -> tuple[RuleDef, ...]:
     """Rules checked against the columns of a model's requests.
 
     Raises:
-        DefinitionError: One is no rule, gives what the model could not say (MS-D156), or reads what requests do not
-            have (MS-D102 to MS-D105).
+        DefinitionError: They are no list of rules, one gives what the model could not say (MS-D156), or reads what
+            requests do not have (MS-D102 to MS-D105).
     """
-    return tuple(_bound(rule, request, task, where) for rule in rules)
+    hint = "ms.at_least(0), ms.at_most(100), ms.override(when=…, value=…, reason=…)"
+    return tuple(_bound(rule, request, task) for rule in list_of_kind(rules, Rule, "rules", "MS-D156", where, hint))
 
 
-def _bound(rule: Any, request: SourceDef, task: str, where: str) -> RuleDef:
-    if not isinstance(rule, Rule):
-        hint = "ms.at_least(0), ms.at_most(100), ms.override(when=…, value=…, reason=…)"
-        raise DefinitionError("MS-D156", f"rules= has {rule!r}, which is no rule", where=where, hint=hint)
+def _bound(rule: Rule, request: SourceDef, task: str) -> RuleDef:
     where = str(rule.place)
     is_share = task == "binary_classification"
     value = rule.value

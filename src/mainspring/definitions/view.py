@@ -12,6 +12,7 @@ from mainspring.core.spans import parse_span
 from mainspring.definitions import lines
 from mainspring.definitions.aggregates import Pending
 from mainspring.definitions.features import AGGREGATES, NUMERIC, Aggregate, ViewDef, event_schema
+from mainspring.definitions.kinds import list_of_kind, number
 from mainspring.definitions.mention import mention
 from mainspring.definitions.source import Source, Table, place_of_caller
 from mainspring.definitions.values import Expression, SourceDef
@@ -63,7 +64,7 @@ def feature_view(
         )
         for source in sources
     )
-    keys = (entity,) if isinstance(entity, str) else tuple(entity)
+    keys = (entity,) if isinstance(entity, str) else list_of_kind(entity, str, "entity", "MS-D121", where, '"carrier"')
     _check_sources(origins, where)
     _check_entity(keys, origins, where)
     for view in views_used(using, where):
@@ -202,7 +203,7 @@ def _aggregate(
             raise DefinitionError("MS-D123", f"where= of {label} is {condition.kind}, not bool", where=where)
     if not isinstance(pending.k, int) or not 1 <= pending.k <= MOST_VALUES:
         raise DefinitionError("MS-D124", f"k={pending.k!r} of {label} must be 1 to {MOST_VALUES}", where=where)
-    if pending.q is not None and not 0 <= pending.q <= 1:
+    if pending.q is not None and not 0 <= number(pending.q, f"q= of {label}", "MS-D124", where, "q=0.95") <= 1:
         raise DefinitionError("MS-D124", f"q={pending.q!r} of {label} must lie between 0 and 1", where=where)
     return Aggregate(
         name,
