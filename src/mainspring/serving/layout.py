@@ -29,7 +29,8 @@ Places = npt.NDArray[np.intp] | slice
 STATUS = ("present", "missing", "expired", "default", "unavailable", "erased")
 PRESENT, MISSING, EXPIRED, DEFAULT, UNAVAILABLE, ERASED = range(6)
 _NO_NUMBERS, _NO_TEXTS = np.empty((1, 0), np.float32), np.empty((1, 0), np.object_)
-_ENCODE = msgspec.json.Encoder().encode
+_ENCODER = msgspec.json.Encoder()
+_ENCODE = _ENCODER.encode
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,7 @@ class Inputs:
             for place, texts in self.written.items():
                 columns[place] = tuple(texts)
             rows = list(zip(*columns, strict=True))
-        shown = [text.decode() for text in map(_ENCODE, rows)]
+        shown = _ENCODER.encode_lines(rows).decode().split("\n")[:-1]  # JSON has no line break of its own
         if codes is None:
             return shown, [""] * len(shown)
         return shown, [_ENCODE(status).decode() if any(status) else "" for status in codes]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
 Row = tuple[Any, ...]
@@ -74,11 +73,21 @@ def column_of(rows: Sequence[Row], place: int) -> Column:
     return columns[place] if columns else ()
 
 
+def columns_after(parts: Iterable[Sequence[Column]]) -> list[list[Any]]:
+    """Columns of parts, one after the other; none of no parts."""
+    whole: list[list[Any]] = []
+    for part in parts:
+        whole = whole or [[] for _ in part]
+        for column, more in zip(whole, part, strict=True):
+            column.extend(more)
+    return whole
+
+
 def joined(parts: Sequence[Sequence[Row]]) -> Sequence[Row]:
     """Rows of several requests, one after the other."""
     if len(parts) == 1:
         return parts[0]
     if any(isinstance(part, Table) for part in parts):
-        tables = [Table.of(part).columns for part in parts if part]
-        return Table(columns=[list(chain.from_iterable(columns)) for columns in zip(*tables, strict=True)])
+        columns = columns_after(Table.of(part).columns for part in parts if part)
+        return Table(columns=columns) if columns else Table([])
     return [row for part in parts for row in part]
