@@ -1,7 +1,9 @@
 """Text of users is shown, never obeyed."""
 
+import json
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,3 +44,10 @@ def test_markup_in_a_cell_is_text(capsys):
 def test_a_long_text_is_cut():
     assert terminal.short("x" * 200, 10) == "x" * 9 + "…"
     assert terminal.short("short", 10) == "short"
+
+
+def test_json_knows_no_infinity_so_that_it_is_a_text(capsys):
+    found = {"served": None, "replayed": float("inf"), "more": [(float("nan"), 1.5)]}
+    terminal.answer(Options(json=True), found)
+    told = json.loads(capsys.readouterr().out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert told == {"served": None, "replayed": "inf", "more": [["nan", 1.5]]}

@@ -21,7 +21,7 @@ def package(table, fitted, tmp_path):
     return packaged(table, fitted, tmp_path)
 
 
-def packaged(table, fitted, root, **changes):
+def packaged(table, fitted, root, *, examples=None, graph=None, **changes):
     signature = table.signature
     meta = Meta(
         model="late", task="binary_classification", definition_version="d1", features=(), views=(), label={},
@@ -31,11 +31,11 @@ def packaged(table, fitted, root, **changes):
     )  # fmt: skip
     meta = msgspec.structs.replace(meta, **changes)
     graphs = (
-        convert(fitted, signature, "late").SerializeToString(),
+        graph or convert(fitted, signature, "late").SerializeToString(),
         constant_graph(0.25, signature).SerializeToString(),
     )
-    examples = signature.numbers_matrix(table.columns)[:20], signature.texts_matrix(table.columns)[:20]
-    return write(root, meta, graphs, (signature, signature), examples)
+    recorded = signature.numbers_matrix(table.columns)[:20], signature.texts_matrix(table.columns)[:20]
+    return write(root, meta, graphs, (signature, signature), examples or recorded)
 
 
 def test_a_package_loads_and_answers_as_its_estimator(table, fitted, package):
@@ -134,3 +134,24 @@ def test_a_constant_answers_its_value_for_each_row(table):
     assert Constant(0.3).predict_proba(table.X).shape == (len(table.y), 2)
     runtime = Runtime(constant_graph(0.3, table.signature).SerializeToString(), table.signature)
     assert runtime.predict({name: v[:3] for name, v in table.columns.items()}) == pytest.approx([0.3] * 3)
+
+
+def test_examples_with_infinite_numbers_are_answered_as_they_were(table, fitted, tmp_path):
+    numbers = table.signature.numbers_matrix(table.columns)[:4].copy()
+    numbers[0], numbers[1], numbers[2] = np.inf, -np.inf, np.nan
+    texts = table.signature.texts_matrix(table.columns)[:4]
+    package = packaged(table, fitted, tmp_path, examples=(numbers, texts))
+    recorded = json.loads((package.path / "examples.json").read_bytes())
+    assert [row[0] for row in recorded["numbers"]] == ["inf", "-inf", None, float(numbers[3, 0])]
+    assert len(set(recorded["outputs"][:3])) > 1  # the model tells them apart
+    load(package.path).verify_examples()
+
+
+def test_an_infinite_or_absent_answer_is_an_answer_too_and_another_one_is_found(table, fitted, tmp_path):
+    graph = constant_graph(float("inf"), table.signature).SerializeToString()
+    package = packaged(table, fitted, tmp_path, graph=graph)
+    load(package.path).verify_examples()
+    loaded = load(package.path)
+    loaded.__dict__["runtime"] = Runtime(constant_graph(0.5, table.signature).SerializeToString(), table.signature)
+    with pytest.raises(PackageError, match="MS-M132"):
+        loaded.verify_examples()

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from mainspring.core.errors import MainspringError
@@ -112,11 +113,27 @@ def table(
 def answer(options: Options, data: Any, *parts: RenderableType) -> None:
     """The answer of a command: JSON when asked for, else its parts one under the other."""
     if options.json:
-        print(json.dumps(data, indent=2, default=_plain))
+        print(_json(data))
         return
     out = console()
     for part in parts:
         out.print(part)
+
+
+def _json(data: Any) -> str:
+    """A JSON document, in which NaN and infinite numbers, that JSON does not know, are texts."""
+    try:
+        return json.dumps(data, indent=2, default=_plain, allow_nan=False)
+    except ValueError:
+        return json.dumps(_known(data), indent=2, default=_plain, allow_nan=False)
+
+
+def _known(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _known(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(one) for one in value]
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
 def say(options: Options, message: object) -> None:

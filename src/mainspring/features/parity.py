@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from mainspring.core.ids import hash128
+from mainspring.core.numbers import floats, with_infinities
 from mainspring.features.moments import features_at, tolerance_of
 from mainspring.features.nearby import nearby
 from mainspring.features.needed import Columns, Needed
@@ -202,7 +203,9 @@ def check(model: ModelDef, predictions: pl.DataFrame, history: Columns) -> Parit
     places = {feature.name: place for place, feature in enumerate(model.features)}
     for feature in made:
         place = places[feature.name]
-        before, after = _seen([row[place] for row in served]), _seen(then[feature.name].to_list())
+        logged = [row[place] for row in served]
+        before = _seen(logged if feature.kind == "str" else with_infinities(logged))
+        after = _seen(then[feature.name].to_list())
         lagging |= ~_same(after, _seen(by_then[feature.name].to_list()))
         skipped = np.isin([row[place] for row in codes], _NOT_COMPARED)
         near = _near(before, after) if tolerance_of(model, feature) else np.zeros(len(before), np.bool_)
@@ -306,7 +309,7 @@ def _seen(values: list[Any]) -> np.ndarray:
     if any(isinstance(value, str) for value in values):
         return np.array(values, dtype=object)
     with np.errstate(over="ignore"):  # beyond float32's range the model saw infinity
-        return np.array([np.nan if v is None else v for v in values], np.float64).astype(np.float32)
+        return floats(values).astype(np.float32)
 
 
 def _absent(values: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mainspring.catalog import Catalog
+from mainspring.core.numbers import floats
 from mainspring.definitions.values import DAY_US
 from mainspring.loop.outcomes import Outcomes
 from mainspring.models import Package
@@ -107,7 +108,8 @@ def served_columns(package: Package, features: Sequence[str]) -> dict[str, Any]:
         if column.kind == "text":
             columns[column.name] = np.array(values, dtype=object)
         else:
-            columns[column.name] = np.array([np.nan if v is None else v for v in values], dtype=np.float32)
+            with np.errstate(over="ignore"):  # beyond float32's range the model saw infinity
+                columns[column.name] = floats(values).astype(np.float32)
     return columns
 
 

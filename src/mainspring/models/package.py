@@ -17,6 +17,7 @@ import numpy as np
 
 from mainspring.core.errors import FormatError, PackageError
 from mainspring.core.ids import content_hash
+from mainspring.core.numbers import array, floats
 from mainspring.definitions import Feature, ModelDef
 from mainspring.models.runtime import Runtime
 from mainspring.models.signature import Floats, Signature, Texts, kind_of
@@ -114,11 +115,11 @@ class _Signatures(msgspec.Struct, frozen=True):
 
 
 class _Examples(msgspec.Struct, frozen=True):
-    """Recorded inputs (numbers with null for NaN) and outputs."""
+    """Recorded inputs and outputs; of numbers NaN is null, and an infinite one its text."""
 
-    numbers: list[list[float | None]]
+    numbers: list[list[float | str | None]]
     texts: list[list[str]]
-    outputs: list[float]
+    outputs: list[float | str | None]
 
 
 class _Manifest(msgspec.Struct, frozen=True):
@@ -159,13 +160,14 @@ class Package:
             PackageError: Another answer than recorded (MS-M132).
         """
         examples = msgspec.json.decode(self._files[EXAMPLES], type=_Examples)
-        numbers = np.array([[np.nan if v is None else v for v in row] for row in examples.numbers], np.float32)
+        numbers = np.array([floats(row) for row in examples.numbers], np.float32)
         texts = np.array(examples.texts, np.object_).reshape(len(examples.outputs), len(self.signature.texts))
         out = self.runtime.predict_matrix(numbers.reshape(len(examples.outputs), -1), texts)
-        expected = np.array(examples.outputs)
-        scale = max(1.0, float(np.max(np.abs(expected), initial=0.0)))
+        expected = floats(examples.outputs)
+        scale = max(1.0, float(np.max(np.abs(expected), where=np.isfinite(expected), initial=0.0)))
         if not np.allclose(out, expected, rtol=0, atol=_EXAMPLE_TOLERANCE * scale, equal_nan=True):
-            why = f"differs by {np.max(np.abs(out - expected)):.2g}"
+            with np.errstate(invalid="ignore"):  # of two infinite numbers
+                why = f"differs by {np.nanmax(np.abs(out - expected), initial=0.0):.2g}"
             raise PackageError(
                 "MS-M132", "the model does not answer its recorded examples as recorded", where=str(self.path), why=why
             )
@@ -208,8 +210,7 @@ def write(
         examples: Input matrices of the model to record outputs for.
     """
     outputs = Runtime(graphs[0], signatures[0]).predict_matrix(*examples)
-    numbers = [[None if np.isnan(v) else float(v) for v in row] for row in examples[0]]
-    recorded = _Examples(numbers, examples[1].tolist(), outputs.tolist())
+    recorded = _Examples([array(row) for row in examples[0]], examples[1].tolist(), array(outputs))
     files = {
         MODEL: graphs[0],
         BASELINE: graphs[1],

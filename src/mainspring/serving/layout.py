@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mainspring.core.errors import PackageError
 from mainspring.core.names import did_you_mean
+from mainspring.core.numbers import array_text, array_texts
 from mainspring.features.request import Answer
 from mainspring.models.package import Package, PackagedFeature
 from mainspring.serving.table import Row, Table, column_of
@@ -29,8 +30,7 @@ Places = npt.NDArray[np.intp] | slice
 STATUS = ("present", "missing", "expired", "default", "unavailable", "erased")
 PRESENT, MISSING, EXPIRED, DEFAULT, UNAVAILABLE, ERASED = range(6)
 _NO_NUMBERS, _NO_TEXTS = np.empty((1, 0), np.float32), np.empty((1, 0), np.object_)
-_ENCODER = msgspec.json.Encoder()
-_ENCODE = _ENCODER.encode
+_ENCODE = msgspec.json.Encoder().encode  # of codes
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ class Inputs:
         """The row's feature values and status codes as the prediction log keeps them.
 
         Returns:
-            A JSON array of values, and one of codes that is empty text when all are present.
+            A JSON array of values, infinite ones as texts, and one of codes that is empty text when all are present.
         """
         values, status = self._lists
         shown = values[row]
@@ -111,7 +111,7 @@ class Inputs:
             for place, texts in self.written.items():
                 shown[place] = texts[row]
         codes = status[row] if status is not None else ()
-        return _ENCODE(shown).decode(), _ENCODE(codes).decode() if any(codes) else ""
+        return array_text(shown), _ENCODE(codes).decode() if any(codes) else ""
 
     def all_logged(self) -> tuple[list[str], list[str]]:
         """As ``logged``, of every row."""
@@ -121,7 +121,7 @@ class Inputs:
             for place, texts in self.written.items():
                 columns[place] = tuple(texts)
             rows = list(zip(*columns, strict=True))
-        shown = _ENCODER.encode_lines(rows).decode().split("\n")[:-1]  # JSON has no line break of its own
+        shown = array_texts(rows)
         if codes is None:
             return shown, [""] * len(shown)
         return shown, [_ENCODE(status).decode() if any(status) else "" for status in codes]

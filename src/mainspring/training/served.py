@@ -16,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from mainspring.core.errors import RefusedError
+from mainspring.core.numbers import floats
 from mainspring.definitions import Feature, ModelDef
 from mainspring.events.versions import first_asked
 from mainspring.training.trainingset import ServedFeature
@@ -224,9 +225,8 @@ def _units(model: ModelDef, found: pl.DataFrame, requests: pl.DataFrame) -> pl.D
 def _column(feature: Feature, cells: Sequence[Any]) -> pl.Series:
     if feature.kind == "str":
         return pl.Series(feature.name, cells, pl.String)
-    numbers = np.array([np.nan if cell is None else cell for cell in cells], np.float64)
     with np.errstate(over="ignore"):  # beyond float32's range the model saw infinity
-        return pl.Series(feature.name, numbers.astype(np.float32))
+        return pl.Series(feature.name, floats(cells).astype(np.float32))
 
 
 def _differ(served: pl.Series, replayed: pl.Series, *, is_close: bool) -> npt.NDArray[np.bool_]:
@@ -236,5 +236,6 @@ def _differ(served: pl.Series, replayed: pl.Series, *, is_close: bool) -> npt.ND
     a, b = served.to_numpy(), replayed.cast(pl.Float32).to_numpy()
     equal = (a == b) | (np.isnan(a) & np.isnan(b))
     if is_close:
-        equal |= np.abs(a - b) <= np.spacing(np.maximum(np.abs(a), np.abs(b)))
+        with np.errstate(invalid="ignore", over="ignore"):  # an infinite value is close to none
+            equal |= np.abs(a - b) <= np.spacing(np.maximum(np.abs(a), np.abs(b)))
     return np.asarray(~equal, np.bool_)
