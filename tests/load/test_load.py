@@ -80,6 +80,13 @@ def test_a_server_that_runs_is_asked_with_a_yes_and_a_broken_target_is_exit_code
         server.answer = lambda _: b"HTTP/1.1 404 No\r\nContent-Length: 18\r\n\r\n" + b'{"code":"MS-S109"}'
         code, _, error = load("late_ride", *argv, "--rate", "100")
         assert (code, error["code"], error["error"]) == (7, "MS-C104", "a first request failed: 404 MS-S109")
+        assert "nothing of that name serves there" in error["hint"]
+        for status, hint in ((401, "--key-file"), (403, "not for this model"), (422, "--value"), (503, "/health")):
+            server.answer = lambda _, n=status: b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % n
+            code, _, error = load("late_ride", *argv, "--rate", "100")
+            assert (code, hint in error["hint"]) == (7, True), error
+    code, _, error = load("late_ride", *argv, "--rate", "100")
+    assert (code, "nobody takes requests there" in error["hint"]) == (7, True), error
 
 
 def test_without_a_rate_the_capacity_is_searched_and_replicas_are_planned(load, answering):
@@ -114,6 +121,9 @@ def test_without_a_rate_the_capacity_is_searched_and_replicas_are_planned(load, 
         (["--rows", "0"], "--rows 0 must be 1 or more"),
         (["--value", "zon=north"], "ride has no column 'zon'"),
         (["--url", "ftp://x", "--yes"], "no http:// or https:// URL"),
+        (["--url", "grpc://x", "--yes"], "nor grpc:// with a port"),
+        (["--url", "grpc://x:1", "--protocol", "v2", "--yes"], "--protocol v2 does not go with --url 'grpc://x:1'"),
+        (["--url", "http://x:1", "--protocol", "grpc", "--yes"], "--protocol grpc does not go with --url"),
         (["--key-file", "nowhere"], "--key-file cannot be read"),
     ],
 )

@@ -8,6 +8,7 @@ import secrets
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -43,10 +44,13 @@ Examples:
   mainspring load late_flight --rate 500 --rate 2000 --for 30s
   mainspring load late_flight --rate 200 --rate 5000 --shape ramp --for 1m
   mainspring load late_flight --rate 500 --rate 5000 --shape spike --protocol v2
-  mainspring load late_flight --url https://staging.example.com --yes --rate 100""",
+  mainspring load late_flight --url https://staging.example.com --yes --rate 100
+  mainspring load late_flight --protocol grpc --rate 500
+  mainspring load late_flight --url grpc://127.0.0.1:7080 --yes --rate 100""",
 )
 REQUESTS = 2_000
 MOST_REQUESTS = 50_000_000
+GRPC_SCHEMES = ("grpc", "grpcs")
 
 
 @app.default
@@ -61,7 +65,7 @@ def load(  # noqa: PLR0913  a test's settings, all by keyword
     quantile: Literal["0.5", "0.95", "0.99", "0.999"] = "0.99",
     errors: float = 0.001,
     rows: int = 1,
-    protocol: Literal["json", "v2"] = "json",
+    protocol: Literal["json", "v2", "grpc"] | None = None,
     requests: Literal["auto", "recorded", "synthetic"] = "auto",
     value: list[str] | None = None,
     connections: int = 256,
@@ -89,17 +93,17 @@ def load(  # noqa: PLR0913  a test's settings, all by keyword
         quantile: Of the latency.
         errors: Share of requests that may fail.
         rows: In each request.
-        protocol: Plain JSON, or the Open Inference Protocol V2.
+        protocol: Plain JSON (the default), the Open Inference Protocol V2, or the same over gRPC.
         requests: Those of history, or made from the contract of the request's source; auto: history if there is any.
         value: NAME=VALUE: a column that is the same in every synthetic request.
-        connections: Kept alive at most.
+        connections: Kept alive at most; over gRPC calls under way.
         processes: That send; one is enough for some thousands a second.
         timeout: After so long a request has failed.
         replicas: Counts to plan for; 1, 2, 4 and 8 when none is given.
         need: Requests a second to be planned for.
         headroom: Share of the capacity that a plan leaves free.
         seed: Of arrivals and synthetic requests.
-        url: A server that runs already, rather than a copy of this project.
+        url: A server that runs already, rather than a copy of this project; grpc:// or grpcs:// for gRPC.
         key_file: Holds the key that the server at --url asks for; it must be for the model.
         yes: Its owner agrees.
         options: Where the project is, and how to answer.
@@ -121,12 +125,13 @@ def load(  # noqa: PLR0913  a test's settings, all by keyword
         if number < least:
             raise ConfigError("MS-C105", f"--{name} {number} must be {least} or more")
     _check_plan(rate or [], seconds, errors, replicas or [], need, headroom)
+    protocol = _protocol(protocol, url)
     stages = [] if not rate else _runs(rate, shape, seconds)
     origin, asked = _rows(workspace, definition.request, requests, _given(definition.request, value or []), seed)
     terminal.say(options, f"{len(asked):,} {origin} requests, {protocol}, {rows} {'row' if rows == 1 else 'rows'} each")
-    path = f"/v2/models/{model}/infer" if protocol == "v2" else f"/predict/{model}"
+    path = {"json": f"/predict/{model}", "v2": f"/v2/models/{model}/infer", "grpc": model}[protocol]
     headers = _key(key_file)
-    with _server(workspace, url, options, agreed=yes) as server:
+    with _server(workspace, url, options, agreed=yes, grpc=protocol == "grpc") as server:
         host = f"{server.host}:{server.port}"
         run = secrets.randbelow(1 << 16)
         made = pool(
@@ -162,6 +167,20 @@ def load(  # noqa: PLR0913  a test's settings, all by keyword
     terminal.answer(options, data, *shown(levels, limit, data))
     fails = target is not None and any(limit.verdict(level) != "kept" for level in levels)
     return RefusedError.exit_code if stages and fails else 0
+
+
+def _protocol(wanted: Literal["json", "v2", "grpc"] | None, url: str | None) -> Literal["json", "v2", "grpc"]:
+    """How to ask: as told, or as the URL says."""
+    is_grpc = urlsplit(url or "").scheme in GRPC_SCHEMES
+    if url is not None and wanted is not None and is_grpc != (wanted == "grpc"):
+        what = f"--protocol {wanted} does not go with --url {url!r}"
+        hint = "grpc://HOST:PORT is the gRPC door; http:// and https:// are plain JSON's and V2's"
+        raise ConfigError("MS-C105", what, hint=hint)
+    found = wanted or ("grpc" if is_grpc else "json")
+    if found == "grpc" and find_spec("grpc") is None:
+        what, hint = "--protocol grpc needs grpcio, which is not installed", "pip install 'mainspring[grpc]'"
+        raise ConfigError("MS-C118", what, hint=hint)
+    return found
 
 
 def _check_plan(
@@ -242,7 +261,7 @@ def _key(file: Path | None) -> dict[str, str]:
 
 
 @contextmanager
-def _server(workspace: Workspace, url: str | None, options: Options, *, agreed: bool) -> Iterator[Server]:
+def _server(workspace: Workspace, url: str | None, options: Options, *, agreed: bool, grpc: bool) -> Iterator[Server]:
     from mainspring.load.traffic import Server
 
     if url is None:
@@ -251,15 +270,16 @@ def _server(workspace: Workspace, url: str | None, options: Options, *, agreed: 
         terminal.say(options, "starting a copy of the project …")
         before = signal.signal(signal.SIGTERM, _interrupt)
         try:
-            with replica(workspace.config) as own:
+            with replica(workspace.config, grpc=grpc) as own:
                 parts = urlsplit(own)
                 yield Server(parts.hostname or "", parts.port or 0)
         finally:
             signal.signal(signal.SIGTERM, before)
         return
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError("MS-C105", f"--url {url!r} is no http:// or https:// URL")
+    if parts.scheme not in ("http", "https", *GRPC_SCHEMES) or not parts.hostname or (grpc and not parts.port):
+        what = f"--url {url!r} is no http:// or https:// URL, nor grpc:// with a port"
+        raise ConfigError("MS-C105", what)
     if not agreed:
         far = "" if _is_here(parts.hostname) else ", and it is not on this machine"
         raise RefusedError(
@@ -268,7 +288,7 @@ def _server(workspace: Workspace, url: str | None, options: Options, *, agreed: 
             why="what it is asked is logged, becomes events of the request's source, and is learned from",
             hint="without --url a copy of this project is asked; --yes asks this one all the same",
         )
-    tls = parts.scheme == "https"
+    tls = parts.scheme in ("https", "grpcs")
     yield Server(parts.hostname, parts.port or (443 if tls else 80), tls)
 
 

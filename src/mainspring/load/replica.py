@@ -24,8 +24,9 @@ import msgspec
 
 from mainspring.core.config import FILE_NAME, Config, load_config
 from mainspring.core.errors import UnavailableError
-from mainspring.core.run import exists
+from mainspring.core.run import exists, read_door
 from mainspring.loop.supervisor import Supervisor
+from mainspring.serving.workers import GRPC_DOOR
 
 READY_S = 60.0
 _TURN_S = 0.05
@@ -33,23 +34,28 @@ _SQLITE = "sqlite:///"
 
 
 @contextmanager
-def replica(config: Config) -> Iterator[str]:
+def replica(config: Config, *, grpc: bool = False) -> Iterator[str]:
     """A copy's gateway, with its intake; stopped and deleted at the end.
+
+    Args:
+        config: Of the project.
+        grpc: Give its gRPC door.
 
     Returns:
         Its URL, once it is ready to predict.
 
     Raises:
-        UnavailableError: It is not ready in time (MS-C106).
+        UnavailableError: It is not ready in time (MS-C106), or has no gRPC door (MS-C118).
     """
     _sweep(config.home)
     folder = Path(tempfile.mkdtemp(prefix=f"load-{os.getpid()}-", dir=config.home))
     try:
-        copy(config, folder)
-        with Supervisor(load_config(folder), ("intake", "gateway"), free_ports=True) as supervisor:
+        copy(config, folder, grpc=grpc)
+        own = load_config(folder)
+        with Supervisor(own, ("intake", "gateway"), free_ports=True) as supervisor:
             url = supervisor.urls()["gateway"]
             _await_ready(url, supervisor)
-            yield url
+            yield _grpc_door(own) if grpc else url
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -81,7 +87,15 @@ def _await_ready(url: str, supervisor: Supervisor) -> None:
         time.sleep(_TURN_S)
 
 
-def copy(config: Config, folder: Path) -> None:
+def _grpc_door(config: Config) -> str:
+    url = read_door(config.run, GRPC_DOOR)
+    if url is None:
+        what = "the copy's gateway has no gRPC door"
+        raise UnavailableError("MS-C118", what, why="grpcio is not installed", hint="pip install 'mainspring[grpc]'")
+    return url
+
+
+def copy(config: Config, folder: Path, *, grpc: bool = False) -> None:
     """Write what a copy of a project needs into an empty folder."""
     home = folder / config.project.home
     home.mkdir()
@@ -103,7 +117,7 @@ def copy(config: Config, folder: Path) -> None:
         },
         "urls": {"online": f"lmdb:{config.state_path.resolve()}", "catalog": catalog, "compute": config.urls.compute},
         "intake": _door(config.intake),
-        "gateway": _door(config.gateway) | {"grpc": None},
+        "gateway": _door(config.gateway) | {"grpc": 0 if grpc else None},
         "limits": msgspec.to_builtins(config.limits),
     }
     (folder / FILE_NAME).write_text("".join(_section(name, values) for name, values in sections.items()))

@@ -30,7 +30,7 @@ NOT_SENT = "no connection was free in time"
 ROW_ERRORS = "some rows failed"
 LEAD_S = 0.1
 LOOK_S = 0.05
-_MONOTONE = time.monotonic
+MONOTONE = time.monotonic
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,11 @@ class Sent:
 
 def send(job: Job) -> Sent:
     """Send all requests of a job, and wait until each is answered or has failed."""
-    return uvloop.run(_Sender(job).run())
+    if job.pool.is_grpc:
+        from mainspring.load.grpc_sender import GrpcSender  # what it needs is an extra
+
+        return uvloop.run(GrpcSender(job).run())
+    return uvloop.run(Sender(job).run())
 
 
 class _Error(msgspec.Struct):
@@ -90,7 +94,9 @@ class _Error(msgspec.Struct):
     error: str = ""
 
 
-class _Sender:
+class Sender:
+    """Sends a job's requests over HTTP, one at a time on each connection."""
+
     def __init__(self, job: Job) -> None:
         self.job = job
         n = len(job.times_s)
@@ -110,11 +116,12 @@ class _Sender:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> Sent:
+        """Send all, and wait until each is answered or has failed."""
         self._loop = asyncio.get_running_loop()
         self._done = self._loop.create_future()
         timer = Timer(self._loop, self._dispatch)
         self._timer = timer
-        begins_s = self.job.begins_s or _MONOTONE() + LEAD_S
+        begins_s = self.job.begins_s or MONOTONE() + LEAD_S
         self._due = (self.job.times_s + begins_s).tolist()
         if not self._due:
             self._done.set_result(None)
@@ -147,7 +154,7 @@ class _Sender:
 
     def _dispatch(self) -> None:
         """Send what is due, all of it, and wake for the next."""
-        now_s, due, i = _MONOTONE(), self._due, self._next
+        now_s, due, i = MONOTONE(), self._due, self._next
         while i < len(due) and due[i] <= now_s:
             self.late_s[i] = now_s - due[i]
             self._submit(i)
@@ -166,7 +173,7 @@ class _Sender:
 
     def _look(self) -> None:
         """Give up what has waited too long."""
-        now_s = _MONOTONE()
+        now_s = MONOTONE()
         before_s = now_s - self.job.timeout_s
         while self._waiting and self._due[self._waiting[0]] < before_s:
             self.ended(self._waiting.popleft(), NOT_SENT, now_s)
@@ -195,17 +202,19 @@ class _Sender:
                 )
         except (OSError, TimeoutError) as error:
             if self._waiting:  # one attempt, one failure: a server that is gone fails what it is asked
-                self.ended(self._waiting.popleft(), f"no connection: {type(error).__name__}", _MONOTONE())
+                self.ended(self._waiting.popleft(), f"no connection: {type(error).__name__}", MONOTONE())
             self._opening -= 1
             self._more()
         else:
             self._opening -= 1
 
     def opened(self, connection: _Connection) -> None:
+        """A connection is there."""
         self._all.add(connection)
         self.idle(connection)
 
     def lost(self, connection: _Connection) -> None:
+        """A connection is gone."""
         self._all.discard(connection)
         if connection in self._free:
             self._free.remove(connection)
@@ -228,6 +237,7 @@ class _Sender:
     # --- what became of it ----------------------------------------------------------------------------------------
 
     def ended(self, i: int, kind: str, now_s: float) -> None:
+        """What became of a request."""
         self.latency_s[i] = now_s - self._due[i]
         self.kind[i] = self.kinds.setdefault(kind, len(self.kinds))
         self._left -= 1
@@ -238,7 +248,7 @@ class _Sender:
 class _Connection(asyncio.Protocol):
     """One connection that is kept alive; one request at a time."""
 
-    def __init__(self, sender: _Sender) -> None:
+    def __init__(self, sender: Sender) -> None:
         self._sender = sender
         self.request = -1
         self._transport: asyncio.Transport | None = None
@@ -267,7 +277,7 @@ class _Connection(asyncio.Protocol):
         if self.request >= 0:
             kind = "the connection was closed" if exc is None else f"the connection broke: {type(exc).__name__}"
             i, self.request = self.request, -1
-            self._sender.ended(i, kind, _MONOTONE())
+            self._sender.ended(i, kind, MONOTONE())
         self._sender.lost(self)
 
     def data_received(self, data: bytes) -> None:
@@ -276,7 +286,7 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             if self.request >= 0:
                 i, self.request = self.request, -1
-                self._sender.ended(i, "the answer is no HTTP", _MONOTONE())
+                self._sender.ended(i, "the answer is no HTTP", MONOTONE())
             self.abort()
 
     def on_body(self, body: bytes) -> None:
@@ -289,7 +299,7 @@ class _Connection(asyncio.Protocol):
         if i < 0:  # it was given up
             return
         sender = self._sender
-        sender.ended(i, self._kind(body), _MONOTONE())
+        sender.ended(i, self._kind(body), MONOTONE())
         if not self._parser.should_keep_alive():
             self.close()
         else:

@@ -16,7 +16,7 @@ import numpy as np
 from mainspring.core.errors import UnavailableError
 from mainspring.load.measure import Level, levels
 from mainspring.load.pool import Pool
-from mainspring.load.sender import ANSWERED, Job, Sent, send
+from mainspring.load.sender import ANSWERED, NOT_SENT, TIMEOUT, Job, Sent, send
 from mainspring.load.shape import Stage, arrivals
 
 LEAD_S = 0.5
@@ -92,8 +92,7 @@ class Traffic:
         kind = sent.kinds[int(sent.kind[0])]
         if kind != ANSWERED:
             where = f"{self._server.host}:{self._server.port}"
-            hint = "mainspring status says what serves, mainspring train MODEL --release makes it serve"
-            raise UnavailableError("MS-C104", f"a first request failed: {kind}", where=where, hint=hint)
+            raise UnavailableError("MS-C104", f"a first request failed: {kind}", where=where, hint=_way_out(kind))
 
     def run(self, stages: Sequence[Stage]) -> list[Level]:
         """Send what the stages say; what became of each."""
@@ -128,6 +127,23 @@ class Traffic:
             )
             self._sent += len(own)
         return jobs
+
+
+_WAYS_OUT = (
+    (("401", "UNAUTHENTICATED"), "the server asks for a key: --key-file FILE, one for predict:MODEL"),
+    (("403", "PERMISSION_DENIED"), "the key is not for this model: mainspring keys create NAME --scope predict:MODEL"),
+    (("404", "NOT_FOUND"), "nothing of that name serves there: mainspring train MODEL --release makes it serve"),
+    (("400", "422", "INVALID_ARGUMENT"), "what was made up breaks a rule: --value NAME=VALUE, or --requests recorded"),
+    (("413",), "fewer --rows"),
+    (("no connection", "UNAVAILABLE"), "nobody takes requests there: mainspring status says what is up, and where"),
+    (("503",), "it is up and cannot predict: its /health says why"),
+    ((TIMEOUT, NOT_SENT), "it takes requests and does not answer them: its /health, or a longer --timeout"),
+)
+
+
+def _way_out(kind: str) -> str:
+    """What to do about a first request that failed."""
+    return next((way for kinds, way in _WAYS_OUT if kind.startswith(kinds)), "its log says more")
 
 
 def _joined(parts: Sequence[Sent], n: int) -> Sent:

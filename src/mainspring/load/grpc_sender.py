@@ -1,0 +1,81 @@
+"""The same open loop over gRPC: calls of ModelInfer, many on a connection, each timed from when it was meant to go."""
+
+from __future__ import annotations
+
+import re
+from itertools import cycle
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from mainspring.load.sender import ANSWERED, MONOTONE, ROW_ERRORS, TIMEOUT, Job, Sender, Sent
+from mainspring.serving.grpc_messages import SERVICE
+
+CHANNELS = 4
+"""Connections that the calls share; HTTP/2 carries many on each."""
+_CODE = re.compile(r"\[(MS-[A-Z]\d+)\]$")
+_ERROR_OUTPUT = b"\x0a\x05error"  # field 1 of a tensor of that name
+_FALLBACK_OUTPUT = b"\x0a\x08fallback"
+
+
+class GrpcSender(Sender):
+    """Sends a job's calls, at most ``connections`` of them under way."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self._under_way = 0
+        self._calls: Any = None
+
+    async def run(self) -> Sent:
+        """Send all, and wait until each is answered or has failed."""
+        job, options = self.job, (("grpc.use_local_subchannel_pool", 1),)
+        where = f"{job.host}:{job.port}"
+        channels = [
+            aio.secure_channel(where, grpc.ssl_channel_credentials(), options)
+            if job.tls
+            else aio.insecure_channel(where, options)
+            for _ in range(min(CHANNELS, job.connections))
+        ]
+        self._calls = cycle([one.unary_unary(f"/{SERVICE}/ModelInfer") for one in channels])
+        try:
+            return await super().run()
+        finally:
+            for one in channels:
+                await one.close()
+
+    def _submit(self, i: int) -> None:
+        if self._under_way < self.job.connections:
+            self._start(i)
+        else:
+            self._waiting.append(i)
+
+    def _start(self, i: int) -> None:
+        self._under_way += 1
+        task = self._loop.create_task(self._call(i))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _call(self, i: int) -> None:
+        pool = self.job.pool
+        left_s = self._due[i] + self.job.timeout_s - MONOTONE()
+        try:
+            body = await next(self._calls)(
+                pool.request(self.job.first + i), timeout=max(left_s, 0.0), metadata=pool.metadata
+            )
+        except aio.AioRpcError as error:
+            kind = self._failure(i, error)
+        else:
+            kind = ROW_ERRORS if _ERROR_OUTPUT in body else ANSWERED
+            self.fallbacks += _FALLBACK_OUTPUT in body
+        self.ended(i, kind, MONOTONE())
+        self._under_way -= 1
+        if self._waiting:
+            self._start(self._waiting.popleft())
+
+    def _failure(self, i: int, error: aio.AioRpcError) -> str:
+        code, name = _CODE.search(error.details() or ""), error.code().name
+        if code is not None:
+            return f"{name} {code.group(1)}"
+        is_ours = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and MONOTONE() >= self._due[i] + self.job.timeout_s
+        return TIMEOUT if is_ours else name
