@@ -120,6 +120,10 @@ def test_without_a_rate_the_capacity_is_searched_and_replicas_are_planned(load, 
         (["--need", "-5"], "--need -5 must be above 0"),
         (["--rows", "0"], "--rows 0 must be 1 or more"),
         (["--value", "zon=north"], "ride has no column 'zon'"),
+        (["--value", "distance_km=far"], "distance_km is float, and 'far' is none"),
+        (["--value", "zone=north", "--requests", "recorded"], "--value does not go with --requests recorded"),
+        (["--rate", "10", "--need", "5"], "--need plans from the capacity, and --rate asks for none"),
+        (["--rate", "10", "--replicas", "2"], "--replicas plans from the capacity"),
         (["--url", "ftp://x", "--yes"], "no http:// or https:// URL"),
         (["--url", "grpc://x", "--yes"], "nor grpc:// with a port"),
         (["--url", "grpc://x:1", "--protocol", "v2", "--yes"], "--protocol v2 does not go with --url 'grpc://x:1'"),
@@ -131,6 +135,12 @@ def test_what_cannot_be_is_refused_before_anything_is_started(load, argv, words)
     code, _, error = load("late_ride", *argv)
     assert (code, error["code"]) == (3, "MS-C105")
     assert words in error["error"]
+
+
+def test_a_model_without_a_release_is_said_so_before_anything_is_started(load, world):
+    code, _, error = load("late_ride")
+    assert (code, error["code"], error["error"]) == (6, "MS-C119", "late_ride has no release: nobody would answer")
+    assert error["hint"].startswith("mainspring train late_ride --release")
 
 
 def test_sigterm_leaves_no_copy_and_that_of_a_process_that_was_killed_is_swept(load, world):

@@ -20,10 +20,10 @@ from mainspring.cli import terminal
 from mainspring.cli.load_page import capacity_json, level_json, shown
 from mainspring.cli.options import DEFAULT, Options
 from mainspring.cli.workspace import Workspace
-from mainspring.core.errors import ConfigError, RefusedError
+from mainspring.core.errors import ConfigError, NotFoundError, RefusedError
 
 if TYPE_CHECKING:
-    from mainspring.definitions import SourceDef
+    from mainspring.definitions import CompositeDef, ModelDef, SourceDef
     from mainspring.load.measure import Level
     from mainspring.load.shape import Stage
     from mainspring.load.traffic import Server, Traffic
@@ -131,6 +131,8 @@ def load(  # noqa: PLR0913  a test's settings, all by keyword
     terminal.say(options, f"{len(asked):,} {origin} requests, {protocol}, {rows} {'row' if rows == 1 else 'rows'} each")
     path = {"json": f"/predict/{model}", "v2": f"/v2/models/{model}/infer", "grpc": model}[protocol]
     headers = _key(key_file)
+    if url is None:
+        _check_released(workspace, definition)
     with _server(workspace, url, options, agreed=yes, grpc=protocol == "grpc") as server:
         host = f"{server.host}:{server.port}"
         run = secrets.randbelow(1 << 16)
@@ -169,6 +171,19 @@ def load(  # noqa: PLR0913  a test's settings, all by keyword
     return RefusedError.exit_code if stages and fails else 0
 
 
+def _check_released(workspace: Workspace, asked: ModelDef | CompositeDef) -> None:
+    """Whether a copy of the project would have anything to answer with."""
+    from mainspring.definitions import CompositeDef
+
+    members = asked.members if isinstance(asked, CompositeDef) else (asked,)
+    with workspace.catalog() as catalog:
+        if any(catalog.champion(one.name) is not None for one in members):
+            return
+    name = members[0].name
+    hint = f"mainspring train {name} --release; or --url for a server that runs elsewhere"
+    raise NotFoundError("MS-C119", f"{asked.name} has no release: nobody would answer", hint=hint)
+
+
 def _protocol(wanted: Literal["json", "v2", "grpc"] | None, url: str | None) -> Literal["json", "v2", "grpc"]:
     """How to ask: as told, or as the URL says."""
     is_grpc = urlsplit(url or "").scheme in GRPC_SCHEMES
@@ -178,8 +193,8 @@ def _protocol(wanted: Literal["json", "v2", "grpc"] | None, url: str | None) -> 
         raise ConfigError("MS-C105", what, hint=hint)
     found = wanted or ("grpc" if is_grpc else "json")
     if found == "grpc" and find_spec("grpc") is None:
-        what, hint = "--protocol grpc needs grpcio, which is not installed", "pip install 'mainspring[grpc]'"
-        raise ConfigError("MS-C118", what, hint=hint)
+        hint = "pip install 'mainspring[grpc]'"
+        raise ConfigError("MS-C118", "--protocol grpc needs grpcio, which is not installed", hint=hint)
     return found
 
 
@@ -197,6 +212,9 @@ def _check_plan(
         raise ConfigError("MS-C105", f"--errors {errors:g} is a share: from 0 to 1")
     if min(replicas, default=1) < 1:
         raise ConfigError("MS-C105", f"--replicas {min(replicas)} must be 1 or more")
+    if rates and (replicas or need is not None):
+        what = f"{'--replicas' if replicas else '--need'} plans from the capacity, and --rate asks for none"
+        raise ConfigError("MS-C105", what, hint="leave --rate out: the capacity is searched then")
     if need is not None and not 0 < need < math.inf:
         raise ConfigError("MS-C105", f"--need {need:g} must be above 0 and finite")
 
@@ -224,6 +242,11 @@ def _rows(
     """Where the requests are from, and their rows."""
     from mainspring.load.rows import recorded, synthetic
 
+    if wanted == "recorded" and given:
+        why = "it fixes a column of requests that are made up"
+        raise ConfigError(
+            "MS-C105", "--value does not go with --requests recorded", why=why, hint="leave one of them out"
+        )
     if wanted != "synthetic" and not given:
         with workspace.history() as history:
             frame = history.frame(source.name, source.columns)
@@ -244,7 +267,11 @@ def _given(source: SourceDef, values: list[str]) -> dict[str, Any]:
         if not equals or name not in source.columns:
             hint = did_you_mean(name, source.columns)
             raise ConfigError("MS-C105", f"--value {one}: {source.name} has no column {name!r}", hint=hint)
-        out[name] = text if source.columns[name].kind in ("str", "datetime") else json.loads(text)
+        kind = source.columns[name].kind
+        try:
+            out[name] = text if kind in ("str", "datetime") else json.loads(text)
+        except ValueError:
+            raise ConfigError("MS-C105", f"--value {one}: {name} is {kind}, and {text!r} is none") from None
     return out
 
 
@@ -279,7 +306,7 @@ def _server(workspace: Workspace, url: str | None, options: Options, *, agreed: 
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https", *GRPC_SCHEMES) or not parts.hostname or (grpc and not parts.port):
         what = f"--url {url!r} is no http:// or https:// URL, nor grpc:// with a port"
-        raise ConfigError("MS-C105", what)
+        raise ConfigError("MS-C105", what, hint="--url http://127.0.0.1:7070, --url grpc://127.0.0.1:7080")
     if not agreed:
         far = "" if _is_here(parts.hostname) else ", and it is not on this machine"
         raise RefusedError(
