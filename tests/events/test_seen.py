@@ -176,6 +176,16 @@ def test_ids_are_kept_as_128_bit_hashes_of_source_and_id_and_outlive_their_recor
         assert [(a.status, a.offset) for a in acks] == [("duplicate", 1), ("duplicate", 2)]
 
 
+def test_runs_that_are_small_because_the_log_is_trimmed_often_do_not_become_many(tmp_path):
+    source, clock = source_of(), ManualClock(DAY)
+    with Log.open(tmp_path / "log", MAP, writable=True) as log:
+        for n in range(300):
+            log.append([Draft(source, (f"r{n}-{i}", i, "", 0, 0)) for i in range(5)], clock)
+            log.trim(log.last_offset())
+        assert stored(log, "runs") <= 12
+        assert log.append([Draft(source, ("r3-2", 2, "", 0, 0))], clock)[0].offset == 18
+
+
 @pytest.mark.usefixtures("small")
 def test_pages_of_a_merge_that_was_cut_off_by_a_crash_are_deleted_and_it_begins_again(tmp_path):
     source, clock = source_of(), ManualClock(DAY)

@@ -85,6 +85,11 @@ class Merge:
     pages: int = 0
     fences: tuple[NDArray[np.uint64], ...] = ()
 
+    @property
+    def step(self) -> int:
+        """How many entries a range has, about."""
+        return sum(run.entries for run in self.runs) // self.steps
+
 
 class _State(NamedTuple):
     runs: tuple[Run, ...] = ()
@@ -168,13 +173,9 @@ class Runs:
         """Merge and drop some of what there is to merge and to drop, in measure with the ``added`` new entries."""
         self._let_go(txn, now_us)
         self._delete(txn, _DROPPED + added // 8)
-        self._debt = min(self._debt + _WORK * added, 4 * _STEP + _WORK * added)
-        while self._debt >= _STEP:
-            merge = self._next.merge or self._chosen()
-            if merge is None:
-                self._debt = 0
-                return
-            self._debt -= _STEP
+        self._debt = min(self._debt, _STEP) + _WORK * added
+        while (merge := self._next.merge or self._begun()) is not None and merge.step <= self._debt:
+            self._debt -= merge.step
             self._merge(txn, merge, now_us)
 
     # --- pages ------------------------------------------------------------------------------------------------------
@@ -249,18 +250,19 @@ class Runs:
             if is_gone:
                 self._next = self._next._replace(garbage=tuple(others))
 
-    def _chosen(self) -> Merge | None:
-        """The smallest runs of which there are enough."""
+    def _begun(self) -> Merge | None:
+        """A merge of the smallest runs of a size of which there are enough."""
         import numpy as np
 
         state = self._next
         for size_class in range(_TOP):
-            runs = tuple(run for run in state.runs if run.size_class == size_class)[:_FANOUT]
-            if len(runs) == _FANOUT:
+            same = [run for run in state.runs if run.size_class == size_class]
+            if len(same) >= _FANOUT:
+                runs = tuple(sorted(same, key=lambda run: run.entries)[:_FANOUT])
                 total = sum(run.entries for run in runs)
-                self._next = state._replace(next_number=state.next_number + 1)
-                steps = -(-total // _STEP)
-                return Merge(runs, state.next_number, steps, Sieve.empty(total), np.empty(0, _dtype()))
+                merge = Merge(runs, state.next_number, -(-total // _STEP), Sieve.empty(total), np.empty(0, _dtype()))
+                self._next = state._replace(merge=merge, next_number=state.next_number + 1)
+                return merge
         return None
 
     def _merge(self, txn: lmdb.Transaction[bytes], merge: Merge, now_us: int) -> None:
