@@ -1,6 +1,7 @@
 """The garbage collector stays out of the way, and comes back."""
 
 import gc
+import weakref
 
 import pytest
 
@@ -48,3 +49,21 @@ def test_what_is_loaded_is_left_out_of_later_collections():
     finally:
         gc.unfreeze()
     assert gc.get_freeze_count() == 0
+
+
+def test_a_batch_is_not_looked_through_for_cycles_and_cycles_are_found_all_the_same():
+    collections, threshold = [], gc.get_threshold()
+    try:
+        rest_what_is_loaded()
+        gc.callbacks.append(seen := lambda phase, _: collections.append(phase))
+        batch = [[i] for i in range(5_000)]
+        assert not collections
+        first = weakref.ref(Node())
+        for _ in range(20_000):
+            Node()
+        assert first() is None
+        assert len(batch) == 5_000
+    finally:
+        gc.callbacks.remove(seen)
+        gc.set_threshold(*threshold)
+        gc.unfreeze()
