@@ -63,7 +63,7 @@ def test_batches_leave_the_same_log_and_answers_as_their_rows_one_by_one(tmp_pat
         assert everything(whole) == everything(single)
 
 
-def test_new_rows_are_accepted_as_a_whole_and_so_are_predictions(tmp_path):
+def test_new_rows_are_accepted_as_a_whole_and_so_are_predictions_whose_id_decides_alone(tmp_path):
     clock = ManualClock(1_000)
     values = {"predicted_at": 900, "status": "", "features": "[]", "folded": 0, "latency_us": 1, "probability": 1.0}
     predictions = [
@@ -84,6 +84,11 @@ def test_new_rows_are_accepted_as_a_whole_and_so_are_predictions(tmp_path):
         assert log.served_until_us() == 900
         assert [record.known_at_us for record in log.read(0)] == list(range(1_000, 1_040))
         assert {ack.status for ack in log.append(batch, clock)} == {"duplicate"}
+    with Log.open(tmp_path / "log", MAP, writable=True) as log:
+        other = tuple(0.5 if value == 1.0 else value for value in predictions[3])
+        assert other != predictions[3]
+        (ack,) = log.append([Draft(PREDICTION, other)], clock)
+        assert (ack.status, ack.offset) == ("duplicate", 24)
 
 
 def test_after_back_pressure_nothing_of_a_batch_is_remembered(tmp_path):

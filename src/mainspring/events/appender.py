@@ -23,7 +23,7 @@ from mainspring.events.drafts import Ack, Draft
 from mainspring.events.held import MAX_RAW_BYTES, Held, Reject
 from mainspring.events.record import FORMAT, HEADER, HISTORY, MENDED
 from mainspring.events.runs import Runs
-from mainspring.events.seen import Earlier, Memory, Seen, content_of
+from mainspring.events.seen import Earlier, Memory, Seen, content_of, contents_of
 from mainspring.events.targets import Shapes, Target
 
 CELL = struct.Struct("<q")
@@ -156,7 +156,7 @@ class Appender:
             return None
         n, start = len(batch), self.last_offset + 1
         if batch.idents is not None:
-            keys, contents = target.hasher.keys(batch.idents), map(content_of, batch.bodies)
+            keys, contents = target.hasher.keys(batch.idents), contents_of(batch.source.name, batch.bodies)
             if not self._seen.add_new(txn, target.memory, keys, contents, start, known_us):
                 return None
         told = repeat(FORMAT), repeat(0), repeat(target.number), repeat(0)
@@ -250,7 +250,7 @@ class Appender:
                 out.append(_Ready(target, draft, body, None, (), b""))
                 continue
             ident = str(draft.row[target.id_at])
-            text, content = ident.encode(), content_of(body)
+            text, content = ident.encode(), content_of(draft.source.name, body)
             keys: tuple[bytes, ...] = (target.hasher.key(text),)
             if target.corrects_at is not None:
                 keys = (*keys, target.hasher.key(text, content))

@@ -86,7 +86,7 @@ def entries_in(
         raise
     except ContractError as error:
         return [Reject.of(source.name, body, error, version=source.version, sender=sender)], True, len(body)
-    entries = [entry_of(record, contract, sender) for record in raws]
+    entries = entries_from(raws, contract, sender)
     is_no_json = len(entries) == 1 and isinstance(entries[0], Reject) and entries[0].code == "MS-E101"
     return entries, is_no_json, len(raw)
 
@@ -96,7 +96,19 @@ def kind_of(headers: Mapping[str, str]) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def entry_of(record: bytes | msgspec.Raw, contract: Contract, sender: str) -> Draft | Reject:
+def entries_from(raws: Sequence[bytes | msgspec.Raw], contract: Contract, sender: str) -> Entries:
+    """Records of JSON, each checked; as a batch if there are several and nothing is wrong with any."""
+    if len(raws) > 1:
+        try:
+            rows = [contract.check_json(raw) for raw in raws]
+        except ContractError:
+            pass
+        else:
+            return Batch.of_rows(contract.source, rows, sender, lambda: raws)
+    return [_entry_of(raw, contract, sender) for raw in raws]
+
+
+def _entry_of(record: bytes | msgspec.Raw, contract: Contract, sender: str) -> Draft | Reject:
     """One record of JSON: a checked row, or on its way to quarantine."""
     source = contract.source
     try:

@@ -89,19 +89,19 @@ class Committer:
 
     def submit(self, entries: Group, size_bytes: int, finish: Finish) -> Deferred:
         """Queue rows; the answer that ``finish`` makes comes once they are on the disk."""
-        deferred = Deferred()
-        self.hand_over(entries, size_bytes, finish, deferred.answer)
-        return deferred
+        return self.submit_all((entries,), size_bytes, lambda acks, last: finish(acks[0], last))
 
     def submit_all(self, groups: Sequence[Group], size_bytes: int, finish: FinishAll) -> Deferred:
         """As ``submit``, of several groups in one transaction."""
         deferred = Deferred()
-        self._enqueue(_Post(groups, sum(map(len, groups)), size_bytes, finish, deferred.answer))
+        self.hand_over(groups, size_bytes, finish, deferred.answer)
         return deferred
 
-    def hand_over(self, entries: Group, size_bytes: int, finish: Finish, answer: Callable[[Response], None]) -> None:
-        """As ``submit``, for those who have an own place for the answer."""
-        self._enqueue(_Post((entries,), len(entries), size_bytes, lambda acks, last: finish(acks[0], last), answer))
+    def hand_over(
+        self, groups: Sequence[Group], size_bytes: int, finish: FinishAll, answer: Callable[[Response], None]
+    ) -> None:
+        """As ``submit_all``, for those who have an own place for the answer."""
+        self._enqueue(_Post(groups, sum(map(len, groups)), size_bytes, finish, answer))
 
     async def submitted(self, entries: Group, size_bytes: int, finish: Finish) -> Response:
         """As ``submit``, for those who wait."""
@@ -111,7 +111,7 @@ class Committer:
             if not done.done():
                 done.set_result(response)
 
-        self.hand_over(entries, size_bytes, finish, answer)
+        self.hand_over((entries,), size_bytes, lambda acks, last: finish(acks[0], last), answer)
         return await done
 
     async def run(self, work: Callable[[Log], T]) -> T:

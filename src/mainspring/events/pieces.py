@@ -8,7 +8,7 @@ from typing import Protocol
 
 from mainspring.core.errors import TooLargeError
 from mainspring.events.arrow import ArrowError, bytes_after, is_rows
-from mainspring.events.bodies import UNPACKED, arrow_entries, entry_of, lines_in
+from mainspring.events.bodies import UNPACKED, arrow_entries, entries_from, lines_in
 from mainspring.events.contract import Contract
 from mainspring.events.internal import Entries
 
@@ -47,7 +47,7 @@ class Lines:
         whole, _, rest = (b"".join(self._rest) + piece).rpartition(b"\n")
         self._rest = [rest]
         self._rest_bytes = len(rest)
-        yield [entry_of(line, self._contract, self._sender) for line in lines_in(whole)], len(whole) + 1
+        yield entries_from(lines_in(whole), self._contract, self._sender), len(whole) + 1
 
     def end(self) -> Iterator[tuple[Entries, int]]:
         """A last line needs no break after it."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from itertools import count
+from itertools import count, repeat
 
 import lmdb
 import msgspec
@@ -25,8 +25,10 @@ import msgspec
 from mainspring.definitions.values import SourceDef
 from mainspring.events.record import HEADER, Shape, decode
 from mainspring.events.runs import ENTRY, Entry, Runs
+from mainspring.events.system import PREDICTION
 
 MEMORY = b"ids:"
+NO_CONTENT = bytes(8)
 SEALED = b"sealed"
 _LENGTH = struct.Struct("<I").pack
 _CELL = struct.Struct("<q")
@@ -80,9 +82,16 @@ class Hasher:
         return [blake2b(base + length(len(text)) + text, digest_size=16).digest() for text in texts]
 
 
-def content_of(body: bytes) -> bytes:
-    """8 bytes that stand for a row."""
-    return blake2b(body, digest_size=8).digest()
+def content_of(source: str, body: bytes) -> bytes:
+    """8 bytes that stand for a row; zeros for a prediction: its id is a number that is used once, and decides alone."""
+    return NO_CONTENT if source == PREDICTION.name else blake2b(body, digest_size=8).digest()
+
+
+def contents_of(source: str, bodies: Iterable[bytes]) -> Iterable[bytes]:
+    """``content_of`` of many."""
+    if source == PREDICTION.name:
+        return repeat(NO_CONTENT)
+    return (blake2b(body, digest_size=8).digest() for body in bodies)
 
 
 class Seen:
@@ -123,7 +132,7 @@ class Seen:
                 known = self._memories.get(record.source)
                 if record.id is not None and known is not None:
                     does = None if known.corrects is None else record.values[record.columns.index(known.corrects)]
-                    content, ident = content_of(raw[_AT:]), record.id.encode()
+                    content, ident = content_of(record.source, raw[_AT:]), record.id.encode()
                     key = hashers[record.source].key(ident)
                     row = hashers[record.source].key(ident, content) if does is not None else b""
                     self._put(known, key, row, content, offset, record.known_at_us, record.ingested_at_us, does)

@@ -17,10 +17,10 @@ from mainspring.core.errors import BackPressureError, ContractError, MainspringE
 from mainspring.core.exchange import Answer
 from mainspring.core.http import Deferred, Response, error_headers, json_response
 from mainspring.events.answers import events_answer
+from mainspring.events.batch import Batch
 from mainspring.events.bodies import ARROW, NDJSON, empty_body, kind_of
 from mainspring.events.committer import Committer
 from mainspring.events.contract import Contract
-from mainspring.events.drafts import Draft
 from mainspring.events.held import Reject
 from mainspring.events.internal import Entries
 from mainspring.events.log import Ack
@@ -63,8 +63,10 @@ class Stream:
         self._max_bytes = max_bytes
         self._max_stream_bytes = max_stream_bytes
         self._done = done
-        self._entries: list[Draft | Reject] = []
-        self._entries_bytes = self._bytes = self._pending = self._sent = self._barren_bytes = self._broken = 0
+        self._groups: list[Entries] = []
+        self._rows = self._group_bytes = self._bytes = self._pending = self._sent = self._barren_bytes = (
+            self._broken
+        ) = 0
         self._tally = Tally()
         self._error: MainspringError | None = None
         self._is_ending = self._is_over = self._has_turn = False
@@ -138,19 +140,24 @@ class Stream:
             if self._barren_bytes > self._max_bytes:
                 raise too_large("what lies between two records", self._max_bytes)
             taken = self._sound(entries)
-            self._entries += taken
-            self._entries_bytes += size
+            if taken:
+                self._groups.append(taken)
+            self._rows += len(taken)
+            self._group_bytes += size
             if self._broken >= _MOST_BROKEN:
                 what = f"{_MOST_BROKEN} records in a row break the contract; the rest was not read"
                 raise ContractError(
                     "MS-E215", what, where="body", hint="mend what writes them; taken says what is held"
                 )
-            if len(self._entries) >= _BATCH_ROWS or self._entries_bytes >= _BATCH_BYTES:
+            if self._rows >= _BATCH_ROWS or self._group_bytes >= _BATCH_BYTES:
                 self._submit()
         return groups
 
     def _sound(self, entries: Entries) -> Entries:
         """The records up to the one with which too many in a row break the contract: mostly all."""
+        if isinstance(entries, Batch):
+            self._broken = 0 if entries else self._broken
+            return entries
         for place, entry in enumerate(entries, 1):
             self._broken = self._broken + 1 if isinstance(entry, Reject) else 0
             if self._broken >= _MOST_BROKEN:
@@ -158,18 +165,22 @@ class Stream:
         return entries
 
     def _submit(self) -> None:
-        if not self._entries:
+        if not self._groups:
             return
-        entries, self._entries = self._entries, []
-        size, self._entries_bytes = self._entries_bytes, 0
-        start, self._sent = self._sent, self._sent + len(entries)
+        groups, self._groups = self._groups, []
+        size, self._group_bytes = self._group_bytes, 0
+        start, self._sent = self._sent, self._sent + self._rows
+        self._rows = 0
         self._pending += 1
 
-        def finish(acks: Sequence[Ack], last_offset: int) -> Response:
-            self._tally.add(acks, start, last_offset)
+        def finish(parts: Sequence[Sequence[Ack]], last_offset: int) -> Response:
+            at = start
+            for acks in parts:
+                self._tally.add(acks, at, last_offset)
+                at += len(acks)
             return Response(200, b"")
 
-        self._committer.hand_over(entries, size, finish, self._committed)
+        self._committer.hand_over(groups, size, finish, self._committed)
 
     def _committed(self, response: Response) -> None:
         self._pending -= 1
