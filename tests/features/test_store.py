@@ -3,6 +3,7 @@
 import struct
 import threading
 
+import lmdb
 import msgspec
 import numpy as np
 import pytest
@@ -246,3 +247,11 @@ def test_a_store_that_cannot_be_synced_stays_marked(tmp_path):
     with pytest.raises(OSError, match="the disk is gone"):
         mark.release(lambda: (_ for _ in ()).throw(OSError("the disk is gone")))
     assert mark_of(tmp_path) == boot_id()
+
+
+def test_a_store_that_cannot_be_opened_leaves_the_mark_as_it_was(written):
+    (written / MARK).write_text(boot_id())
+    (written / "data.mdb").write_bytes(b"no store at all" * 1_000)
+    with pytest.raises(lmdb.InvalidError):
+        OnlineStore.open(written, 1 << 24, writable=True)
+    assert mark_of(written) == boot_id()

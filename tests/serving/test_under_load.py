@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from mainspring.core.run import door_pid, internal_token, read_door
+from mainspring.features import OnlineStore
 
 from rides import Client, World, metric, ride, until  # isort: skip
 from test_workers import pids, workers  # isort: skip
@@ -160,6 +161,8 @@ def make(folder):
 class Askers:
     """Threads that ask one after another, each on a connection that it keeps, and open another when it breaks."""
 
+    HEADERS = {"X-Deadline-Ms": str(DEADLINE_MS)}  # noqa: RUF012  never changed
+
     def __init__(self, url):
         self.url, self.answers, self.broken = url, [], []
         self._stop = threading.Event()
@@ -182,7 +185,11 @@ class Askers:
                 try:
                     while not self._stop.is_set():
                         number += 1
-                        answer = client.post("/predict/late_ride", json=ride(ride_id=f"a{name}-{number}", asked_at=...))
+                        answer = client.post(
+                            "/predict/late_ride",
+                            json=ride(ride_id=f"a{name}-{number}", asked_at=...),
+                            headers=self.HEADERS,
+                        )
                         self.answers.append((answer.status_code, answer.json()))
                 except httpx.TransportError as error:
                     self.broken.append(error)
@@ -243,3 +250,49 @@ def test_while_nobody_folds_predictions_go_on_and_features_catch_up_afterwards(w
     assert {status for status, _ in askers.answers} == {200}
     assert not any("fallback" in said for _, said in askers.answers)
     assert askers.broken == []
+
+
+@pytest.mark.crash
+@pytest.mark.slow
+@pytest.mark.processes
+def test_a_store_that_is_taken_away_and_built_anew_costs_fallbacks_and_no_request_and_real_features_come_back(world):
+    world.redefine('.alias("place")])', '.alias("place")], otherwise=ms.otherwise(value=0.25))')
+    version = world.live()
+    state, away = world.config.state_path, world.config.state_path.with_name("away")
+    world.store.close()  # the test's own eye on it
+    with crash_system.started(world.root, ("intake", "gateway", "worker")) as system:
+        for name in ("gateway", "intake"):
+            crash_system.wait(lambda name=name: read_door(world.config.run, name), f"the {name} has a door")
+        url, intake = (read_door(world.config.run, name) for name in ("gateway", "intake"))
+        crash_system.wait(lambda: httpx.get(f"{url}/ready", timeout=60).status_code == 200, "the gateway is ready")
+        done_at = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+        done = {"ride_id": "d1", "driver": "ann", "late_min": 4.0, "done_at": done_at}
+        assert httpx.post(f"{intake}/events/done", json=done, timeout=60).json()["accepted"] == 1
+
+        def is_present():
+            answer = httpx.post(f"{url}/predict/late_ride?status=1", json=ride(ride_id="s", asked_at=...), timeout=60)
+            return answer.json()["status"].get("driver__late_mean_1h") == "present"
+
+        crash_system.wait(is_present, "the gateway answers with features")
+        with Askers(url) as askers:
+            askers.more()
+            system.signal("worker", signal.SIGKILL)
+            state.rename(away)
+            since = len(askers.answers)
+            askers.more()  # what the gateway has open is as true as before, only no newer
+            assert {said["model_version"] for _, said in askers.answers[since:]} == {version}
+            OnlineStore.open(state, world.config.limits.state_map_bytes, writable=True).close()
+            crash_system.wait(lambda: "fallback" in askers.answers[-1][1], "the new store is read, and is empty")
+            askers.more()
+            system.start("worker")
+            crash_system.wait(is_present, "the new worker has built the state anew")
+            since = len(askers.answers) + CLIENTS
+            askers.more()
+            after = askers.answers[since:]
+        for name in ("gateway", "worker", "intake"):
+            system.signal(name, signal.SIGTERM)
+    assert askers.broken == []
+    assert {status for status, _ in askers.answers} == {200}  # a deadline that passed would be a 504, or its reason
+    told = {(said["prediction"], said["reason"]) for _, said in askers.answers if said.get("fallback") == "value"}
+    assert told == {(0.25, "features")}
+    assert {(said["model_version"], said.get("fallback")) for _, said in after} == {(version, None)}

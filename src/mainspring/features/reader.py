@@ -43,6 +43,12 @@ class Reader:
         for view in views:
             compile_view(view)
 
+    def use(self, store: OnlineStore) -> None:
+        """Read another store from now on; nothing of the one before is remembered."""
+        self.store = store
+        self._cache.clear()
+        self._cached_bytes = 0
+
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """The store as of one log offset; keep it short, a read transaction holds pages back."""

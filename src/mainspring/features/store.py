@@ -86,6 +86,7 @@ _DECODE = msgspec.msgpack.Decoder(Root).decode
 class _Shared:
     env: Any
     mark: Unsynced | None
+    file: tuple[int, int] | None
     users: int = 1
 
     @property
@@ -168,6 +169,11 @@ class OnlineStore:
                 txn.drop(database, delete=False)
             if txn.get(_BLOCKS) is not None:
                 txn.drop(self.env.open_db(_BLOCKS, txn=txn), delete=True)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another file lies where this one was opened: it was moved away, and the state is built anew."""
+        return _file_of(self.path) not in (None, self._shared.file)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -270,16 +276,26 @@ class OnlineStore:
                 found = cursor.delete()
 
 
+def _file_of(path: Path) -> tuple[int, int] | None:
+    """Which file a store is, whatever it is called; None where there is none."""
+    try:
+        found = (path / "data.mdb").stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _opened(path: Path, map_bytes: int, *, writable: bool) -> _Shared:
     """The file, marked for as long as what is written to it is not waited for."""
     if not writable:
         check(path)
-        return _Shared(_environment(path, map_bytes, writable=False), None)
+        return _Shared(_environment(path, map_bytes, writable=False), None, _file_of(path))
     mark = Unsynced(path, lambda: _discard(path))
     try:
-        return _Shared(_environment(path, map_bytes, writable=True, sync=not mark.is_needed), mark)
+        env = _environment(path, map_bytes, writable=True, sync=not mark.is_needed)
+        return _Shared(env, mark, _file_of(path))
     except BaseException:
-        mark.release(lambda: None)
+        mark.leave()
         raise
 
 

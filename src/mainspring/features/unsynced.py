@@ -42,13 +42,17 @@ class Unsynced:
         try:
             self._mark(discard)
         except BaseException:
-            os.close(self._handle)
+            self.leave()
             raise
 
     @property
     def is_needed(self) -> bool:
         """Whether commits go unsynced; false where a power cut could not be told from a crash."""
         return bool(self._boot)
+
+    def leave(self) -> None:
+        """Let go, and leave the mark as it is."""
+        os.close(self._handle)
 
     def release(self, sync: Callable[[], None]) -> None:
         """Write the store out by ``sync`` and take the mark off, unless somebody else still writes."""
@@ -58,7 +62,7 @@ class Unsynced:
                 os.ftruncate(self._handle, 0)
                 os.fsync(self._handle)
         finally:
-            os.close(self._handle)
+            self.leave()
 
     def _mark(self, discard: Callable[[], None]) -> None:
         if self._is_alone():

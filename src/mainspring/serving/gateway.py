@@ -147,8 +147,7 @@ class Gateway:
         door, token = config.gateway, internal_token(config.run)
         siblings = Siblings(config.run, worker, door.workers, token)
         self._front = Front(self, siblings, token, max_body_bytes=door.max_body_bytes, max_rows=door.max_rows)
-        folder = config.run / "spool"
-        self._spool = Spool(folder, self._numbers.epoch, SPOOL_BYTES)
+        self._spool = Spool(config.run / "spool", self._numbers.epoch, SPOOL_BYTES)
         self._spool.adopt()
         self._log = PredictionLog(lambda: connect(config.run), self._spool)
         self._shared = Shared(
@@ -302,9 +301,7 @@ class Gateway:
             if lane is None or type(lane.served) is not type(served):
                 self._lanes[name] = Lane(served, self._shared, ModelMetrics(name))
             elif lane.served.model.request.version != served.model.request.version:
-                self._lanes[name] = Lane(
-                    served, self._shared, lane.metrics
-                )  # what waits in the old lane is answered by it
+                self._lanes[name] = Lane(served, self._shared, lane.metrics)  # the old one answers what waits in it
             else:
                 lane.served = served
         for name in self._lanes.keys() - snapshot.models.keys():
@@ -328,6 +325,8 @@ class Gateway:
         while True:
             await asyncio.sleep(POLL_S)
             try:
+                if self._store.is_replaced:
+                    await self._follow_store()
                 generation = await asyncio.to_thread(self._catalog.generation)
                 is_due = self._retry_at_s and time.monotonic() >= self._retry_at_s
                 if self._snapshot is None or generation != self._snapshot.generation or is_due:
@@ -336,6 +335,15 @@ class Gateway:
                 self._report(f"routes cannot be read: {error}")
             except Exception as error:  # noqa: BLE001  the watch must outlive one bad look; it is reported
                 self._report(f"routes cannot be read: {error!r}")
+
+    async def _follow_store(self) -> None:
+        """Read the online store that lies where ours was: what we have open is its former self, and stands still."""
+        async with self._loading:
+            self._report("the online store was replaced: the new one is read from now on")
+            self._store.close()  # if the new one cannot be opened, features are defaults, and it is tried again
+            self._store = OnlineStore.open(self._config.state_path, self._config.limits.state_map_bytes)
+            self._reader.use(self._store)
+        await self.reload()
 
     def _store_failed(self, error: Exception) -> None:
         self._store_failures += 1
@@ -377,12 +385,8 @@ class Gateway:
             "connections": float(sum(len(server.connections) for server in self._servers)),
             "queued_rows": float(sum(lane.queued_rows for lane in self._lanes.values())),
             "store_failures": float(self._store_failures),
-            "prediction_log_sent": float(self._log.sent),
-            "prediction_log_buffered": float(self._log.buffered),
-            "prediction_log_spooled_bytes": float(self._log.spooled_bytes),
-            "prediction_log_quarantined": float(self._log.quarantined),
-            "prediction_log_dropped": float(self._log.dropped),
         }
+        gauges |= {f"prediction_log_{name}": float(count) for name, count in self._log.counts.items()}
         keys = self._keys.ring.metrics() if self._keys is not None else []
         return render([lane.metrics for lane in self._lanes.values()], gauges) + "".join(f"{line}\n" for line in keys)
 

@@ -33,14 +33,7 @@ def health(
         "models": {name: _shown(lane.served) | {"breakers": lane.breakers} for name, lane in lanes.items()},
         "problems": problems,
         "trouble": trouble,
-        "prediction_log": {
-            "sent": log.sent,
-            "buffered": log.buffered,
-            "spooled_bytes": log.spooled_bytes,
-            "dropped": log.dropped,
-            "quarantined": log.quarantined,
-            "away": log.is_away,
-        },
+        "prediction_log": {**log.counts, "away": log.is_away},
     }
 
 

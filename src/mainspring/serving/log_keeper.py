@@ -115,6 +115,12 @@ class PredictionLog:
         """Answers lost because memory or spool were full, or the intake refused them."""
         return self._overflowed + self._lost
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What of it is counted, by name."""
+        names = ("sent", "buffered", "spooled_bytes", "dropped", "quarantined")
+        return {name: getattr(self, name) for name in names}
+
     def start(self) -> None:
         """Start the threads."""
         self._poster.start()
