@@ -207,7 +207,8 @@ class Layout:
             values[:, to], status[:, to] = block[:, of], codes[:, of]
         to, columns = self._request
         if columns:
-            block = np.array([column_of(rows, c) for c in columns], np.float64).T  # None becomes NaN
+            asked = Table.of(rows).columns
+            block = np.array([asked[c] for c in columns], np.float64).T  # None becomes NaN
             values[:, to], status[:, to] = block, np.isnan(block)
         for place, number in self._computed:
             values[:, place], status[:, place] = gathered.computed[number], gathered.computed_status[number]
