@@ -187,7 +187,7 @@ def test_an_int_may_become_a_float(described):
 def test_a_model_change_names_what_changed(described):
     changed = plan(described(), described(("return None", "return 1")))
     assert [(line.name, line.text) for line in changed.changes] == [
-        ("gust", "function or options changed: the next training uses it")
+        ("gust", "function changed: the next training uses it")
     ]
 
 

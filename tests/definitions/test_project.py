@@ -44,3 +44,50 @@ def test_a_definitions_file_that_ends_the_process_is_an_error_and_no_success(tmp
     with pytest.raises(DefinitionError, match=r"MS-D161.*SystemExit") as caught:
         load_project(path)
     assert caught.value.where == f"{path}:3"
+
+
+CODED = """
+from datetime import datetime
+import functools
+import mainspring as ms
+
+def logged(fit):
+    return functools.wraps(fit)(lambda train: fit(train))
+
+class Trip(ms.Source, id="trip", time="at"):
+    trip: str
+    km: float
+    at: datetime
+
+class Done(ms.Source, id="trip", time="at"):
+    trip: str
+    minutes: float
+    at: datetime
+
+far = ms.label(Done, on="trip", value=ms.col("minutes") > 3, within="1h", otherwise=ms.exclude)
+
+@ms.model(request=Trip, label=far, task="binary_classification", features=["km"])
+@logged
+def late(train):
+    return None
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_same"),
+    [
+        ('features=["km"])', 'features=["km"],\n  monitor=ms.Monitor(every="2d"), cache=ms.Cache(ttl="1s"))', True),
+        ('features=["km"])', 'features=["km"],  # the distance\n)', True),
+        ('features=["km"])', 'features=["km"], seed=2)', False),
+        ("@logged\n", "", False),
+        ("return None", "return 1", False),
+    ],
+)
+def test_a_model_is_another_version_by_what_it_is_trained_by_and_not_by_how_it_is_judged(tmp_path, old, new, is_same):
+    assert old in CODED
+    versions = []
+    for text in (CODED, CODED.replace(old, new)):
+        path = tmp_path / f"coded{len(versions)}.py"
+        path.write_text(text)
+        versions.append(load_project(path).models["late"].version)
+    assert (versions[0] == versions[1]) is is_same

@@ -12,7 +12,10 @@ from mainspring.definitions import load_project
 from mainspring.events.client import IntakeClient
 from mainspring.events.log import Log
 from mainspring.loop.apply import apply_project, plan_project
+from mainspring.loop.assets import Key
+from mainspring.loop.inventory import inventory
 from mainspring.loop.supervisor import Supervisor
+from mainspring.serving.applied import in_force
 
 T0 = 1_700_000_000_000_000
 
@@ -52,6 +55,40 @@ def test_an_apply_that_changes_nothing_writes_nothing(config):
     apply_project(config, now_us=T0, actor="ann")
     assert str(apply_project(config, now_us=T0 + 1, actor="ann")) == "nothing changes"
     assert len(decisions(config)) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ('retrain=ms.every("1d")', 'retrain=ms.every("2d")', "monitor="),
+        ('ms.guard("log_loss", margin=0.02)', 'ms.guard("log_loss", margin=0.03)', "rollout="),
+        ("features=[Driver", 'gates=[ms.gate("roc_auc", at_least=0.6)], features=[Driver', "gates="),
+    ],
+)
+def test_how_releases_are_judged_is_in_force_with_an_apply_and_asks_for_no_training(config, old, new, word):
+    apply_project(config, now_us=T0, actor="ann")
+    before = load_project(config.definitions)
+    with Catalog.open(config.catalog_url) as catalog:
+        assert in_force(before, catalog.definitions(), config.definitions) is before
+        change(config, old, new)
+        assert in_force(before, catalog.definitions(), config.definitions) is before  # it is not applied yet
+        assert state(config, catalog) == "changed, not applied"
+        found = apply_project(config, now_us=T0 + 1, actor="ann")
+        (line,) = found.changes
+        assert str(line) == f"~ model tipping: {word} changed: in force once applied, without a new training"
+        after = load_project(config.definitions)
+        assert after.models["tipping"].version == before.models["tipping"].version
+        assert catalog.definitions() == after.describe()
+        taken = in_force(before, catalog.definitions(), config.definitions)
+        assert taken.describe() == after.describe() != before.describe()
+        assert state(config, catalog) == "in force"
+    assert len(decisions(config)) == 2
+    assert str(apply_project(config, now_us=T0 + 2, actor="ann")) == "nothing changes"
+
+
+def state(config, catalog):
+    """Whether the model as its file defines it is in force."""
+    return inventory(load_project(config.definitions), catalog)[Key("model", "tipping")].facts["state"]
 
 
 def test_a_breaking_change_is_refused_and_nothing_is_written(config):

@@ -33,6 +33,13 @@ def test_a_plan_says_what_its_definition_says():
     assert (plan.alpha, plan.time_limit_us, plan.step_us) == (0.01, 30 * DAY_US, 2 * DAY_US)
 
 
+def test_a_stage_of_an_earlier_plan_with_more_shares_is_the_last_before_live():
+    plan = RolloutPlan(prove=(ProveGuard("brier"),), ramp=(0.1, 0.5))
+    stages = ["shadow", "ramp:0", "ramp:1", "ramp:2", "live", "rolled_back"]
+    assert [plan.standing(stage) for stage in stages] == ["shadow", "ramp:0", "ramp:1", "ramp:1", "live", "rolled_back"]
+    assert RolloutPlan(prove=(ProveGuard("brier"),), ramp=()).standing("ramp:0") == "shadow"
+
+
 @pytest.mark.parametrize("stage", ["paused", "rolled_back", "shadow"])
 def test_a_challenger_serves_nothing_while_paused_rolled_back_or_in_shadow(stage):
     assert RolloutPlan(prove=(ProveGuard("brier"),)).challenger_weight(stage) == 0.0

@@ -13,6 +13,11 @@ from mainspring.definitions import view_from
 
 Action = Literal["add", "change", "remove", "note", "warn", "refuse"]
 MARKS: dict[Action, str] = {"add": "+", "change": "~", "remove": "-", "note": "i", "warn": "w", "refuse": "!"}
+IN_FORCE = {
+    "serving": "it is served so once applied",
+    "releases": "in force once applied, without a new training",
+}
+"""Parts of a model that are no part of its version, and from when they count."""
 TALLIES = ("distinct", "approx_distinct", "quantile", "top_k")
 
 
@@ -258,16 +263,15 @@ def _models(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
         if name not in before:
             yield Line("add", "model", name, f"{model['task']}, {len(model['features'])} features")
         elif before[name]["version"] != model["version"]:
-            differs = [
-                key for key in model if model[key] != before[name].get(key) and key not in ("version", "doc", "serving")
-            ]
-            changed = sorted({"code": "function or options"}.get(key, key) for key in differs)
+            apart = ("version", "doc", *IN_FORCE)
+            differs = [key for key in model if model[key] != before[name].get(key) and key not in apart]
+            changed = sorted({"code": "function"}.get(key, key) for key in differs)
             text = f"{', '.join(changed)} changed: the next training uses it"
             yield Line("change", "model", name, text)
-        if name in before and before[name].get("serving", {}) != model.get("serving", {}):
-            served, was = model.get("serving", {}), before[name].get("serving", {})
-            words = ", ".join(f"{key}=" for key in {**was, **served} if was.get(key) != served.get(key))
-            yield Line("change", "model", name, f"{words} changed: it is served so once applied")
+        for part, once_applied in IN_FORCE.items() if name in before else ():
+            now, was = model.get(part, {}), before[name].get(part, {})
+            if words := ", ".join(f"{key}=" for key in {**was, **now} if was.get(key) != now.get(key)):
+                yield Line("change", "model", name, f"{words} changed: {once_applied}")
     for name in before.keys() - after.keys():
         yield Line("remove", "model", name, "its versions stop being trained and served")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from textwrap import dedent
 from typing import Any
 
 from mainspring.core.errors import DefinitionError
@@ -110,10 +112,6 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
         name = fit.__name__
         if not is_name(name):
             raise DefinitionError("MS-D110", f"{name!r} is no name for a model", where=where, hint="a-z, 0-9 and _")
-        try:
-            code = inspect.getsource(fit)
-        except OSError:  # defined in a session without source
-            code = fit.__code__.co_code.hex()
         doc = (fit.__doc__ or "").strip()
         used = tuple(views[view] for view in sorted(read))
         return ModelDef(
@@ -126,7 +124,7 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
             rollout,
             monitor,
             fit,
-            code,
+            _code(fit),
             doc,
             seed,
             place,
@@ -156,6 +154,24 @@ def _earned(
     one_of_kind(rollout, RolloutDef, "rollout", "MS-D141", where, EXAMPLES["Rollout"])
     one_of_kind(monitor, MonitorDef, "monitor", "MS-D142", where, EXAMPLES["Monitor"])
     return gates, vetoes_of(rollout, latency), monitor
+
+
+def _code(fit: Callable[[Any], Any]) -> str:
+    """Source of the function, without the arguments of ``ms.model``: those are described one by one."""
+    try:
+        source = dedent(inspect.getsource(fit))
+    except OSError:  # defined in a session without source
+        return fit.__code__.co_code.hex()
+    function = next((one for one in ast.parse(source).body if isinstance(one, ast.FunctionDef)), None)
+    if function is None:
+        return source
+    others = [one.lineno for one in function.decorator_list if not _is_model(one)]
+    return "\n".join(source.splitlines()[min([*others, function.lineno]) - 1 :])
+
+
+def _is_model(decorator: ast.expr) -> bool:
+    called = decorator.func if isinstance(decorator, ast.Call) else None
+    return (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) == "model"
 
 
 def _schema(views: Iterable[ViewDef], origin: SourceDef, where: str) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -444,6 +445,13 @@ class ModelDef:
             out["cache"] = self.cache.describe()
         return out
 
+    def releases(self) -> dict[str, Any]:
+        """How its releases are gated, rolled out and watched, as JSON: in force as ``serving`` is."""
+        gates = [asdict(one) for one in self.gates]
+        said = {"gates": gates, "rollout": asdict(self.rollout), "monitor": asdict(self.monitor)}
+        found: dict[str, Any] = json.loads(json.dumps(said))
+        return found
+
 
 @dataclass(frozen=True)
 class Project:
@@ -462,7 +470,7 @@ class Project:
             "sources": {n: described(s) for n, s in self.sources.items()},
             "views": {n: v.describe() | {"version": v.version, "doc": v.doc} for n, v in self.views.items()},
             "models": {
-                n: m.describe() | {"version": m.version, "doc": m.doc, "serving": m.serving()}
+                n: m.describe() | {"version": m.version, "doc": m.doc, "serving": m.serving(), "releases": m.releases()}
                 for n, m in self.models.items()
             },
             "checks": {n: c.describe() | {"version": c.version} for n, c in self.checks.items()},

@@ -10,7 +10,6 @@ and the folded clock are one small value, so that a snapshot reads them at once.
 
 from __future__ import annotations
 
-import logging
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,12 +25,11 @@ import msgspec
 from mainspring.core.errors import BackPressureError, RefusedError, UnavailableError
 from mainspring.core.ids import hash128
 from mainspring.features.state import FORMAT, LONG_AGO, REBUILD, unknown_format
-from mainspring.features.unsynced import Unsynced, check
+from mainspring.features.store_file import StoreFile, file_of
 
 _ROOT = b"root"
 _VIEW = struct.Struct(">I")
 _NUMBER = struct.Struct(">Q")
-_READERS = 512
 BUILDING = -1
 _BLOCKS = b"blocks"  # where format 1 had its sealed blocks
 
@@ -82,27 +80,13 @@ _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODE = msgspec.msgpack.Decoder(Root).decode
 
 
-@dataclass(slots=True)
-class _Shared:
-    env: Any
-    mark: Unsynced | None
-    file: tuple[int, int] | None
-    users: int = 1
-
-    @property
-    def writable(self) -> bool:
-        """Whether this process folds, or makes an empty store for those who read."""
-        return self.mark is not None
-
-
-_log = logging.getLogger(__name__)
-_OPEN: dict[Path, _Shared] = {}  # LMDB allows one environment per file in a process
+_OPEN: dict[Path, StoreFile] = {}  # LMDB allows one environment per file in a process
 
 
 class OnlineStore:
     """State of every view, for one folding process and many reading ones. Open it after a fork, never before."""
 
-    def __init__(self, path: Path, shared: _Shared, *, writable: bool) -> None:
+    def __init__(self, path: Path, shared: StoreFile, *, writable: bool) -> None:
         self.path = path
         self.writable = writable
         self._shared = shared
@@ -142,11 +126,11 @@ class OnlineStore:
             path.mkdir(parents=True, exist_ok=True)
             if not writable and not (path / "data.mdb").exists():
                 cls.open(path, map_bytes, writable=True).close()
-            shared = _OPEN[path] = _opened(path, map_bytes, writable=writable)
+            shared = _OPEN[path] = StoreFile.open(path, map_bytes, writable=writable)
         try:
             store = cls(path, shared, writable=writable)
         except lmdb.NotFoundError:  # whoever makes it has not got that far: LMDB lets one of us do it first
-            _closed(_OPEN.pop(path))
+            _OPEN.pop(path).close()
             cls.open(path, map_bytes, writable=True).close()
             return cls.open(path, map_bytes, writable=writable)
         try:
@@ -173,7 +157,7 @@ class OnlineStore:
     @property
     def is_replaced(self) -> bool:
         """Whether another file lies where this one was opened: it was moved away, and the state is built anew."""
-        return _file_of(self.path) not in (None, self._shared.file)
+        return file_of(self.path) not in (None, self._shared.file)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -181,7 +165,7 @@ class OnlineStore:
             self._shared.users -= 1
             if self._shared.users == 0:
                 _OPEN.pop(self.path, None)
-                _closed(self._shared)
+                self._shared.close()
 
     def __enter__(self) -> Self:
         """The store itself."""
@@ -274,64 +258,6 @@ class OnlineStore:
             found = cursor.set_range(head)
             while found and cursor.key()[: -_NUMBER.size] == head:
                 found = cursor.delete()
-
-
-def _file_of(path: Path) -> tuple[int, int] | None:
-    """Which file a store is, whatever it is called; None where there is none."""
-    try:
-        found = (path / "data.mdb").stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _opened(path: Path, map_bytes: int, *, writable: bool) -> _Shared:
-    """The file, marked for as long as what is written to it is not waited for."""
-    if not writable:
-        check(path)
-        return _Shared(_environment(path, map_bytes, writable=False), None, _file_of(path))
-    mark = Unsynced(path, lambda: _discard(path))
-    try:
-        env = _environment(path, map_bytes, writable=True, sync=not mark.is_needed)
-        return _Shared(env, mark, _file_of(path))
-    except BaseException:
-        mark.leave()
-        raise
-
-
-def _closed(shared: _Shared) -> None:
-    try:
-        if shared.mark is not None:
-            shared.mark.release(lambda: shared.env.sync(True))
-    except lmdb.Error as error:  # the mark stays: after a power cut the state is not believed
-        _log.warning("the online store cannot be written through to the disk: %s", error)
-    finally:
-        shared.env.close()
-
-
-def _discard(path: Path) -> None:
-    """Delete a file that is not to be believed."""
-    _log.warning(
-        "%s: the machine stopped before the disk had all of it; it is built anew from the lake and the log", path
-    )
-    for name in ("data.mdb", "lock.mdb"):
-        (path / name).unlink(missing_ok=True)
-
-
-def _environment(path: Path, map_bytes: int, *, writable: bool, sync: bool = True) -> Any:
-    env = lmdb.open(
-        str(path),
-        map_size=map_bytes,
-        max_dbs=8,
-        max_readers=_READERS,
-        readonly=not writable,
-        sync=sync,
-        metasync=False,  # a power cut may take the last commits, whole: the log has them
-        readahead=False,
-        mode=0o600,
-    )
-    env.reader_check()
-    return env
 
 
 def shelf_of(entity: Sequence[str]) -> bytes:

@@ -284,7 +284,7 @@ class Controller:
         units = matured.filter(pl.col("rollout") == rollout.rollout_id) if matured.height else matured
         evidence = rollouts.gather(plan, rollout.challenger, predictions, units)
         state = RolloutState(
-            "paused" if rollout.state == "paused" else rollout.stage,
+            "paused" if rollout.state == "paused" else plan.standing(rollout.stage),
             rollout.started_at_us,
             rollout.entered_at_us,
             rollout.exposure_us(at_us),

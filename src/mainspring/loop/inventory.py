@@ -127,9 +127,13 @@ def _force(
 ) -> dict[str, Any]:
     """Version, place, and whether it is in force."""
     found = in_force[kind].get(thing.name)
-    state = (
-        "not applied" if found is None else "in force" if found["version"] == thing.version else "changed, not applied"
-    )
+    said: dict[str, Any] = {"version": thing.version}
+    if isinstance(thing, ModelDef | CompositeDef):
+        said["serving"] = thing.serving()
+    if isinstance(thing, ModelDef):
+        said["releases"] = thing.releases()
+    is_same = found is not None and all(found.get(part) == what for part, what in said.items())
+    state = "not applied" if found is None else "in force" if is_same else "changed, not applied"
     return {"version": thing.version, "state": state, "defined at": str(thing.place)}
 
 

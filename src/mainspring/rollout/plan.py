@@ -118,6 +118,11 @@ class RolloutPlan:
         """Stages in order: ``shadow``, ``ramp:0`` …, ``live``."""
         return ("shadow", *(f"ramp:{i}" for i in range(len(self.ramp))), "live")
 
+    def standing(self, stage: str) -> str:
+        """The stage; the last one before ``live`` where it is of an earlier plan, whose ramp had more shares."""
+        of_ramp = stage.startswith("ramp:") and stage not in self.stages
+        return self.stages[-2] if of_ramp else stage
+
     def challenger_weight(self, stage: str) -> float:
         """The challenger's share of traffic in a stage. Paused and rolled back serve the champion."""
         if stage == "live":

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mainspring.catalog.plan import IN_FORCE
 from mainspring.definitions import Project, load_project
 
 
@@ -27,10 +28,10 @@ def in_force(project: Project, applied: Mapping[str, Mapping[str, Any]], file: P
     return fresh if _versions(fresh.describe()) == wanted else project
 
 
-def _versions(described: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], tuple[str, Any]]:
-    """Version by kind and name of what is described, and how a model is served."""
+def _versions(described: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], tuple[Any, ...]]:
+    """Version by kind and name of what is described, and what of a model is no part of its version."""
     return {
-        (kind, name): (one["version"], one.get("serving", {}))
+        (kind, name): (one["version"], *(one.get(part, {}) for part in IN_FORCE))
         for kind, named in described.items()
         for name, one in named.items()
     }

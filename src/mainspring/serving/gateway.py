@@ -328,8 +328,8 @@ class Gateway:
                 if self._store.is_replaced:
                     await self._follow_store()
                 generation = await asyncio.to_thread(self._catalog.generation)
-                is_due = self._retry_at_s and time.monotonic() >= self._retry_at_s
-                if self._snapshot is None or generation != self._snapshot.generation or is_due:
+                is_due = 0.0 < self._retry_at_s <= time.monotonic()
+                if is_due or self._snapshot is None or generation != self._snapshot.generation:
                     await self.reload()
             except MainspringError as error:
                 self._report(f"routes cannot be read: {error}")
