@@ -52,6 +52,7 @@ def test_urls_and_doors_may_be_set(written):
         ('[project]\nname = "a"\n[gateway]\nport = "http"\n', "Expected `int`, got `str` - at `$.gateway.port`"),
         ('[project]\nname = "a"\n[traces]\nendpoint = "ftp://x"\n', "MS-C004: traces.endpoint = 'ftp://x' is no http"),
         ('[project]\nname = "a"\n[traces]\nendpoint = "x:4318"\n', "MS-C004: traces.endpoint = 'x:4318'"),
+        ('[project]\nname = "a"\n[limits]\nreplay_memory_bytes = 1000\n', "at `$.limits.replay_memory_bytes`"),
         ('[project\nname = "a"\n', "MS-C003"),
         ('[project]\nname = "My Project"\n', "MS-C001: 'My Project' is not a project name"),
     ],

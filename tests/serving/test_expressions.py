@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -10,6 +11,7 @@ from cards import HOUR, T0, World
 from mainspring.catalog import Catalog
 from mainspring.core.errors import NotFoundError, RefusedError
 from mainspring.definitions.expressions import renamed
+from mainspring.features import replay
 from mainspring.features.moments import features_at
 from mainspring.features.parity import check
 from mainspring.features.request import program_of
@@ -263,3 +265,25 @@ def test_parity_of_derived_and_joined_features_is_exact(served):
     assert report.predictions == 3
     assert (report.different, report.not_compared) == (0, 0)
     assert report.exact == report.values
+
+
+def test_a_training_set_is_the_same_with_a_bound_on_the_memory_of_its_replay(served, monkeypatch):
+    world, _, _, _, _ = served
+    now_us = world.clock.now_us() + 2 * 24 * HOUR
+    with Workshop.open(world.config) as workshop:
+        free = [workshop.build("fraudulent", now_us, "ann", is_served=is_served).hash for is_served in (False, True)]
+    dealt = []
+
+    def too_much(layout, events):
+        dealt.append((layout.view.name, events.height))
+        return 1 << 60
+
+    monkeypatch.setattr(replay, "bytes_in_memory", too_much)
+    limits = msgspec.structs.replace(world.config.limits, replay_memory_bytes=67_108_864)
+    with Workshop.open(msgspec.structs.replace(world.config, limits=limits)) as workshop:
+        again, _ = workshop.rebuild("fraudulent", free[0])  # takes over no rows
+        assert {name for name, _ in dealt} == {"card", "shop"}
+        dealt.clear()
+        served_again = workshop.build("fraudulent", now_us, "ann", is_served=True).hash
+        assert {name for name, _ in dealt} == {"card", "shop"}
+    assert [again, served_again] == free

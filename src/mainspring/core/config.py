@@ -91,12 +91,18 @@ class TracesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LimitSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a laptop's disk is asked for at most."""
+    """What a laptop's disk and memory are asked for at most.
+
+    Attributes:
+        replay_memory_bytes: For the replay of a training set, besides the history that it reads and its rows; without
+            it, as much as it takes.
+    """
 
     log_map_bytes: int = 17_179_869_184
     state_map_bytes: int = 17_179_869_184
     log_keep: str = "14d"
     disk_free_bytes: int = 268_435_456
+    replay_memory_bytes: Annotated[int, msgspec.Meta(ge=67_108_864)] | None = None
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

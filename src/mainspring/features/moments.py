@@ -98,6 +98,7 @@ def features_at(
     known_offset: Any = None,
     only: Collection[str] | None = None,
     progress: Progress | None = None,
+    memory_bytes: int | None = None,
 ) -> Moments:
     """The model's columns for moments (t, k), as the gateway gives them at those moments.
 
@@ -110,6 +111,7 @@ def features_at(
         known_offset: events up to this log offset do. One of the two, as ``replay`` takes them.
         only: Names of the features to answer; all of them if None.
         progress: Called now and then with how many events are done with and how many there are, of all views.
+        memory_bytes: For one replay at a time, as ``replay`` takes it.
 
     Raises:
         RefusedError: An expression cannot be computed for a row, such as a strict cast (MS-F330).
@@ -117,9 +119,8 @@ def features_at(
     wanted = [f for f in model.features if only is None or f.name in only]
     read = {f.name for f in wanted} | {name for f in wanted if f.expression is not None for name in f.expression.inputs}
     views = [narrowed(view, read) for view in views_asked(model, only)]
-    replayed = replay_views(
-        views, requests, frame_of, t_us, known_us=known_us, known_offset=known_offset, progress=progress
-    )
+    moment = {"known_us": known_us, "known_offset": known_offset}
+    replayed = replay_views(views, requests, frame_of, t_us, **moment, progress=progress, memory_bytes=memory_bytes)
     found = _expressions(model, wanted, requests, replayed, instants_of(t_us))
     status: dict[str, Codes] = {}
     for feature in wanted:
@@ -160,6 +161,7 @@ def replay_views(
     known_us: Any = None,
     known_offset: Any = None,
     progress: Progress | None = None,
+    memory_bytes: int | None = None,
 ) -> dict[str, Replayed]:
     """The answers of some views for moments (t, k), by name; arguments as of ``features_at``.
 
@@ -170,12 +172,13 @@ def replay_views(
     is_counted = len(views) > 1 or progress is not None
     groups = together(views, events_read(views, frame_of) if is_counted else [0] * len(views))
     told = shares(progress, [group.events for group in groups])
+    moment = {"known_us": known_us, "known_offset": known_offset, "memory_bytes": memory_bytes}
     out: dict[str, Replayed] = {}
     for group, share in zip(groups, told, strict=True):
         whole = group.view
         events = stream(whole, frame_of)
         keys = requests.select(whole.entity)
-        values, status = replay(whole, events, keys, t_us, known_us=known_us, known_offset=known_offset, progress=share)
+        values, status = replay(whole, events, keys, t_us, **moment, progress=share)
         if share is not None:
             share(1, 1)
         known: dict[float, str] = {}

@@ -121,6 +121,7 @@ class Workshop:
             reuse=load_dataset(self._config.located(earlier[-1].path)) if earlier and not is_served else None,
             served=self._served(name, version) if is_served else None,
             progress=progress,
+            memory_bytes=self._config.limits.replay_memory_bytes,
         )
         self.record(built, now_us, actor)
         return built
@@ -159,7 +160,8 @@ class Workshop:
         final = self._config.located(found.path)
         final.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=final.parent, prefix=".again.") as folder:
-            built = build(model, frames, Path(folder), now_us=now_us, holds=holds, bad=bad)
+            memory_bytes = self._config.limits.replay_memory_bytes
+            built = build(model, frames, Path(folder), now_us=now_us, holds=holds, bad=bad, memory_bytes=memory_bytes)
             if built.hash == hash and not final.exists():
                 built.path.rename(final)
         return built.hash, final

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +53,7 @@ def build(  # noqa: PLR0913  what a set is made of, by keyword
     served: Served | None = None,
     lake_versions: Mapping[str, int] | None = None,
     progress: Progress | None = None,
+    memory_bytes: int | None = None,
 ) -> TrainingSet:
     """Build and save the training set of ``model`` as far as it is known at ``now_us``.
 
@@ -68,6 +70,7 @@ def build(  # noqa: PLR0913  what a set is made of, by keyword
         served: Predictions: rows are those, with the values that were served, instead of replayed requests.
         lake_versions: Version of each source's lake table, for the record.
         progress: Told by the replay how many events it is done with, and of how many.
+        memory_bytes: What a replay may use besides ``frames`` and the rows; the set is the same whatever it is.
 
     Raises:
         NotFoundError: A source's history is not among ``frames`` (MS-T105).
@@ -118,11 +121,11 @@ def build(  # noqa: PLR0913  what a set is made of, by keyword
     ).select([pl.col(name).cast(dtype) for name, dtype in KEYS.items()])
     differ: tuple[ServedFeature, ...] = ()
     if told is None:
-        columns, reused = _features(model, requests, frames, reuse, progress)
+        columns, reused = _features(model, requests, frames, reuse, progress, memory_bytes)
     else:
         rows, reused = told.part(usable), 0
         columns = [rows.columns[f.name] for f in model.features]
-        differ = differences(model, rows, frames.__getitem__, progress)
+        differ = differences(model, rows, frames.__getitem__, progress, memory_bytes)
     frame = keys.hstack(columns)
     lake_versions = lake_versions or {}
     meta = DatasetMeta(
@@ -178,12 +181,14 @@ def _features(
     frames: Frames,
     reuse: TrainingSet | None,
     progress: Progress | None,
+    memory_bytes: int | None,
 ) -> tuple[list[pl.Series], int]:
     """The model's columns for ``requests``, in order, and how many rows were reused where that is possible."""
-    from mainspring.features.moments import features_at
+    from mainspring.features.moments import features_at as every_feature_at
     from mainspring.features.shares import events_read, shares, views_asked
 
-    at = {"t_us": requests["_t"].to_numpy(), "known_us": requests["_known_at"].to_numpy()}
+    features_at = partial(every_feature_at, memory_bytes=memory_bytes)
+    at: dict[str, Any] = {"t_us": requests["_t"].to_numpy(), "known_us": requests["_known_at"].to_numpy()}
     rows = _unchanged(model, requests, frames, reuse) if reuse is not None else None
     same = _same_features(model, reuse.meta) if reuse is not None and rows is not None else frozenset()
     if reuse is None or rows is None or not same:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -129,16 +130,22 @@ def logged(
 
 
 def differences(
-    model: ModelDef, rows: Logged, frame_of: Callable[[str], pl.DataFrame], progress: Progress | None = None
+    model: ModelDef,
+    rows: Logged,
+    frame_of: Callable[[str], pl.DataFrame],
+    progress: Progress | None = None,
+    memory_bytes: int | None = None,
 ) -> tuple[ServedFeature, ...]:
     """Where the served values differ from a replay at the logged moment, and from one at the request's own moment.
 
     The first is a fault (parity); the second is what the fold had not yet seen when the request came (lag). Rows whose
     request is no event cannot be replayed.
     """
-    from mainspring.features.moments import features_at, tolerance_of
+    from mainspring.features.moments import features_at as every_feature_at
+    from mainspring.features.moments import tolerance_of
     from mainspring.features.shares import events_read, shares
 
+    features_at = partial(every_feature_at, memory_bytes=memory_bytes)
     asked = rows.units["_is_event"]
     part = rows.part(asked)
     if part.units.is_empty():
