@@ -137,9 +137,8 @@ class Gateway:
         self._snapshot: Snapshot | None = None
         self._loading = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
-        self._retry_at_s = 0.0
         self._trouble = ""
-        self._trouble_at_s = self._reported_at_s = 0.0
+        self._retry_at_s = self._trouble_at_s = self._reported_at_s = 0.0
         self._store_failures = 0
         self._is_stopping = False
         self._servers: list[Server] = []
