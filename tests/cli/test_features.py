@@ -77,6 +77,15 @@ def test_a_backfill_without_a_worker_builds_the_state_here(cli, loaded):
     assert kinds == ["backfill", "backfilled"] * 2
 
 
+def test_a_version_that_was_built_ahead_of_its_apply_replays_nothing(cli, built, no_tracking):
+    assert cli("apply", at=built).code == 0
+    change(built, 'ms.mean("minutes", window="6h")', 'ms.mean("minutes", window="3h")')
+    assert cli("plan", "--json", at=built).json["events"] == 400
+    assert cli("features", "backfill", "city", at=built).code == 0
+    assert cli("plan", "--json", at=built).json["events"] == 0
+    assert "are replayed" not in cli("apply", at=built).out
+
+
 def test_a_view_is_described_whole(cli, built):
     found = cli("features", "describe", "city", "--json", at=built).json
     minutes, rides = found["features"]

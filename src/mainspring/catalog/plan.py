@@ -18,7 +18,8 @@ IN_FORCE = {
     "releases": "in force once applied, without a new training",
 }
 """Parts of a model that are no part of its version, and from when they count."""
-TALLIES = ("distinct", "approx_distinct", "quantile", "top_k")
+TALLIES = ("distinct", "top_k")
+"""Aggregates that keep every different value; a sketch does not."""
 
 
 @dataclass(frozen=True)
@@ -235,9 +236,9 @@ def _views(old: Mapping[str, Any], new: Mapping[str, Any], costs: Mapping[str, C
 
 
 def _endless(view: str, feature: Mapping[str, Any]) -> Line:
-    """A feature without a window: most keep a few numbers of the past, a tally keeps every value."""
+    """A feature without a window: most keep a few numbers of the past, a tally keeps every different value."""
     if feature["function"] in TALLIES:
-        text = f"{feature['name']} is a {feature['function']} without a window: its state grows with every event"
+        text = f"{feature['name']} is a {feature['function']} without a window: its state grows with every new value"
         return Line("warn", "view", view, f"{text}; give it a window")
     return Line("note", "view", view, f"{feature['name']} has no window: its state is kept since the beginning")
 

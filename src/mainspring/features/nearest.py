@@ -2,7 +2,7 @@
 
 Every vector is compared: one pass over n · d numbers a query, 0.5 to 2.5 ns each as measured, like numpy's product.
 Scores are computed a row at a time in a fixed order, so the same vectors give the same answer bit for bit, live and
-offline, however they are laid out; equal scores are ordered by key.
+offline, however they are laid out; equal scores are ordered by key, shorter keys first.
 """
 
 from __future__ import annotations

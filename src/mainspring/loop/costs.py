@@ -30,7 +30,10 @@ class _Count:
 
 
 def view_costs(config: Config, project: Project, catalog: Catalog) -> dict[str, Cost]:
-    """Cost of each view of ``project`` whose version is not in force yet, by its name."""
+    """Cost of each view of ``project`` whose version is not in force yet, by its name.
+
+    A version that was built ahead of its apply costs only what came since.
+    """
     applied = catalog.definitions()["views"]
     new = [v for v in project.views.values() if applied.get(v.name, {}).get("version") != v.version]
     if not new or not (config.log_path / "data.mdb").exists():
@@ -39,12 +42,27 @@ def view_costs(config: Config, project: Project, catalog: Catalog) -> dict[str, 
     rate = _rate(catalog)
     out = {}
     for view in new:
+        left = _left_to_fold(config, view)
         count = _count(config, view, counts)
+        if left is not None:
+            out[view.name] = Cost(min(left, count.events))
+            continue
         old = view_from(applied[view.name]) if view.name in applied else None
         found = _from_state(config, view, old, count, counts) or _from_history(config, view, count)
         seconds = count.events / rate if rate is not None else None
         out[view.name] = Cost(count.events, *found[:2], seconds, found[2])
     return out
+
+
+def _left_to_fold(config: Config, view: ViewDef) -> int | None:
+    """Records that a version which is built has not seen; None if it is not built."""
+    from mainspring.features.store import BUILDING, OnlineStore
+
+    if not (config.state_path / "data.mdb").exists():
+        return None
+    with OnlineStore.open(config.state_path, config.limits.state_map_bytes) as store:
+        state = store.root().views.get(f"{view.name}@{view.version}")
+        return None if state is None or state.offset == BUILDING else max(0, store.folded_offset() - state.offset)
 
 
 def _log_counts(config: Config) -> dict[str, int]:
