@@ -269,6 +269,20 @@ def test_a_version_knows_its_gates_and_its_feature_views(catalog):
     assert not version.passed
 
 
+def test_a_candidate_has_what_its_gates_said_last_and_a_version_that_serves_what_let_it(catalog):
+    def judged(offset, kind, *, passed):
+        numbers = {"version": "v1", "path": "p", "gates": [{"gate": "g", "passed": passed}]}
+        row = {"decision_id": f"d{offset}", "decided_at": offset, "kind": kind, "model": "late", "actor": "x"}
+        catalog.project([(offset, row | {"numbers": numbers})])
+        return catalog.version("late", "v1")
+
+    assert not judged(1, "version", passed=False).passed
+    again = judged(2, "version", passed=True)
+    assert (again.passed, again.at_us) == (True, 1)
+    judged(3, "release", passed=True)
+    assert judged(4, "version", passed=False).passed
+
+
 def test_an_unknown_version_is_not_found(catalog):
     with pytest.raises(NotFoundError, match="MS-C020: model late has no version v7"):
         catalog.version("late", "v7")

@@ -184,13 +184,20 @@ def test_from_a_file_to_a_release_and_back(cli, project, rides, lines):
     with Log.open(config.log_path, config.limits.log_map_bytes) as log:
         assert log.counts()["_decision"].quarantined == 0
 
-    change(project, "at_least=0.6", "at_least=1.1")
+    change(project, "at_least=0.6)],", "at_least=1.1)],\n    seed=2,")
     cli("apply", at=project)
     second = cli("train", "is_late", "--release", "--dataset", built["hash"], "--json", at=project)
     assert (second.code, second.json["released"], second.json["passed"]) == (5, False, False)
     other = second.json["version"]
     refused = cli("release", "is_late", "--version", other, at=project)
     assert (refused.code, "--force" in refused.err) == (5, True)
+    for bar, passes in (("0.5", True), ("1.1", False)):  # other gates judge the same version
+        change(project, "at_least=1.1" if passes else "at_least=0.5", f"at_least={bar}")
+        assert "gates= changed" in cli("apply", at=project).out
+        again = cli("train", "is_late", "--dataset", built["hash"], "--json", at=project).json
+        assert (again["version"], again["passed"]) == (other, passes)
+        with Catalog.open(config.catalog_url) as catalog:
+            assert catalog.version("is_late", other).passed is passes
     shadow = cli("release", "is_late", "--version", other, "--force", "--reason", "trust me", "--json", at=project).json
     assert (shadow["version"], shadow["stage"]) == (other, "shadow")
     assert cli("release", "is_late", "--version", other, at=project).code == 5
@@ -211,7 +218,7 @@ def test_from_a_file_to_a_release_and_back(cli, project, rides, lines):
             "dataset",
             "version",
             "release",
-            "version",
+            *["version"] * 3,
             "release",
             "pause",
             "resume",

@@ -67,9 +67,21 @@ class Version:
 
 
 def record(connection: Connection, model: str, numbers: Mapping[str, Any], at_us: int) -> None:
-    """Remember a trained version as a candidate; a version that is known stays as it is."""
+    """Remember a trained version as a candidate.
+
+    Trained again, to the same content, a candidate has what its gates said last; any other version stays as it is.
+    """
     version = str(numbers["version"])
-    if find(connection, model, version) is not None:
+    known = find(connection, model, version)
+    judged = {
+        "metrics": json.dumps(numbers.get("metrics") or {}, sort_keys=True),
+        "gates": json.dumps(numbers.get("gates") or []),
+        "numbers": json.dumps(dict(numbers), sort_keys=True),
+    }
+    if known is not None:
+        if known.state == "candidate":
+            where = (VERSIONS.c.model == model) & (VERSIONS.c.version == version)
+            connection.execute(update(VERSIONS).where(where).values(**judged))
         return
     views = numbers.get("view_versions") or numbers.get("views") or {}
     connection.execute(
@@ -80,10 +92,8 @@ def record(connection: Connection, model: str, numbers: Mapping[str, Any], at_us
             run_id=numbers.get("run_id"),
             dataset=numbers.get("dataset"),
             definition=numbers.get("definition"),
-            metrics=json.dumps(numbers.get("metrics") or {}, sort_keys=True),
-            gates=json.dumps(numbers.get("gates") or []),
             views=json.dumps(dict(views), sort_keys=True),
-            numbers=json.dumps(dict(numbers), sort_keys=True),
+            **judged,
             state="candidate",
             at_us=at_us,
         )

@@ -223,9 +223,10 @@ class Workshop:
         metrics = candidate.metrics
         if candidate.tested is not None:
             metrics = metrics | judging.advantage_metrics(LOSSES[model.task][0], candidate.tested)
+        anew = f"-{now_us}" if self._is_judged_otherwise(candidate) else ""
         self._ledger.decide(
             "version",
-            f"version-{name}-{candidate.version}",
+            f"version-{name}-{candidate.version}{anew}",
             now_us,
             model=name,
             subject=candidate.version,
@@ -245,6 +246,14 @@ class Workshop:
             },
         )
         return candidate
+
+    def _is_judged_otherwise(self, candidate: Candidate) -> bool:
+        """Whether it is a candidate that is known, and its gates, which are no part of it, say something else now."""
+        for known in self._catalog.versions(candidate.model):
+            if known.version == candidate.version and known.state == "candidate":
+                said = [(gate.get("gate"), gate.get("passed")) for gate in known.gates]
+                return said != [(gate.gate, gate.passed) for gate in candidate.gates]
+        return False
 
     def release(
         self, name: str, version: str, now_us: int, *, actor: str, reason: str = "", force: bool = False
