@@ -27,14 +27,15 @@ def array_text(values: Sequence[Any]) -> str:
     return text.decode()
 
 
-def array_texts(rows: Sequence[Sequence[Any]]) -> list[str]:
-    """As ``array_text``, of many at once.
+def array_texts(rows: Sequence[Sequence[Any]], *, has_infinite: bool) -> list[str]:
+    """As ``array_text``, of many at once; quicker where it is known that no number is infinite.
 
-    >>> array_texts([[0.5, float("inf")], ["a", None]])
+    >>> array_texts([[0.5, float("inf")], ["a", None]], has_infinite=True)
     ['[0.5,"inf"]', '["a",null]']
     """
-    texts = _ENCODER.encode_lines(rows).decode().split("\n")[:-1]  # JSON has no line break of its own
-    return [array_text(row) if "null" in text else text for row, text in zip(rows, texts, strict=True)]
+    if has_infinite:
+        return list(map(array_text, rows))
+    return _ENCODER.encode_lines(rows).decode().split("\n")[:-1]  # JSON has no line break of its own
 
 
 def array(values: npt.NDArray[np.float64 | np.float32]) -> list[float | str | None]:

@@ -121,7 +121,7 @@ class Inputs:
             for place, texts in self.written.items():
                 columns[place] = tuple(texts)
             rows = list(zip(*columns, strict=True))
-        shown = array_texts(rows)
+        shown = array_texts(rows, has_infinite=bool(np.isinf(self.values).any()))
         if codes is None:
             return shown, [""] * len(shown)
         return shown, [_ENCODE(status).decode() if any(status) else "" for status in codes]
