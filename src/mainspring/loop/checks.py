@@ -195,14 +195,7 @@ class Checker:
             *changes(checks, findings, open_now, at_us),
             *shift_changes(checks, findings, evidence, open_now, at_us),
         ):
-            ledger.decide(
-                change.kind,
-                f"{change.kind}-{change.incident_id}",
-                at_us,
-                subject=change.incident_id,
-                reason=change.reason,
-                numbers=dict(change.numbers),
-            )
+            ledger.tell(change, at_us)
         failed = [name for name, one in findings.items() if one.state == "fail"]
         results = [
             {"check": name, "state": f.state, "reason": f.reason, "p": f.p, "value": f.value}

@@ -185,15 +185,7 @@ class Composites:
 
     def _latency(self, composite: CompositeDef, answers: pl.DataFrame, at_us: int) -> None:
         for change in latency_changes(composite, answers, self._catalog.incidents(is_open=True), at_us):
-            self._ledger.decide(
-                change.kind,
-                f"{change.kind}-{change.incident_id}",
-                at_us,
-                model=composite.name,
-                subject=change.incident_id,
-                reason=change.reason,
-                numbers=change.numbers,
-            )
+            self._ledger.tell(change, at_us, model=composite.name)
 
 
 def every_us(composite: CompositeDef) -> int:

@@ -127,19 +127,12 @@ class Controller:
         columns = incidents.columns_refused((one.source, one.path, one.reason) for one in held)
         self._feed_is_broken = any(one.kind == "contract" for one in open_now)
         for change in incidents.feed_changes(waiting, open_now, at_us, recent, columns):
-            numbers = dict(change.numbers)
+            more: dict[str, int] = {}
             self._feed_is_broken = True
             if change.kind == "incident_close":
                 # What was mended became known a moment ago, and has to be known by the close for its labels to count.
-                numbers["closed_us"] = max(at_us, self._newest_us(change.source) + 1)
-            self._ledger.decide(
-                change.kind,
-                f"{change.kind}-{change.incident_id}",
-                at_us,
-                subject=change.incident_id,
-                reason=change.reason,
-                numbers=numbers,
-            )
+                more["closed_us"] = max(at_us, self._newest_us(change.source) + 1)
+            self._ledger.tell(change, at_us, more=more)
 
     def _look_at_freshness(self, now_us: int) -> None:
         views = [view for view in self._project.views.values() if view.fresh_us is not None]
@@ -148,14 +141,7 @@ class Controller:
         with OnlineStore.open(self._config.state_path, self._config.limits.state_map_bytes) as store:
             found = [freshness(view, store, self._log, now_us) for view in views]
         for change in freshness_changes(found, self._catalog.incidents(is_open=True), now_us):
-            self._ledger.decide(
-                change.kind,
-                f"{change.kind}-{change.incident_id}",
-                now_us,
-                subject=change.incident_id,
-                reason=change.reason,
-                numbers=change.numbers,
-            )
+            self._ledger.tell(change, now_us)
 
     def _newest_us(self, source: str) -> int:
         """When the newest event of a source became known."""
@@ -263,15 +249,7 @@ class Controller:
             (pl.col("_time") > after) & (pl.col("_time") <= until) & (pl.col("model") == model.name)
         )
         for change in latency_changes(model, answers, self._catalog.incidents(is_open=True), at_us):
-            self._ledger.decide(
-                change.kind,
-                f"{change.kind}-{change.incident_id}",
-                at_us,
-                model=model.name,
-                subject=change.incident_id,
-                reason=change.reason,
-                numbers=change.numbers,
-            )
+            self._ledger.tell(change, at_us, model=model.name)
 
     def _rollout(self, model: ModelDef, matured: pl.DataFrame, at_us: int) -> str:
         """Judge the rollout that is under way and do what it says; returns the judge's reason, also to stay."""

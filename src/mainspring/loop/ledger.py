@@ -20,6 +20,7 @@ from mainspring.events.contract import Contract
 from mainspring.events.history import History
 from mainspring.events.log import Draft, Log
 from mainspring.events.system import DECISION
+from mainspring.loop.incidents import Change
 
 ROUTING_KINDS = frozenset({"release", "stage", "promote", "rollback", "pause", "resume"})
 RETRY_S = 0.5
@@ -97,6 +98,20 @@ class Ledger:
                 if self._stop.wait(RETRY_S) or (self._alone and time.monotonic() - began_s > PATIENCE_S):
                     raise
         self.project()
+
+    def tell(
+        self, change: Change, at_us: int, *, model: str | None = None, more: Mapping[str, Any] | None = None
+    ) -> None:
+        """Say that an incident opens or closes, with its numbers and ``more``."""
+        self.decide(
+            change.kind,
+            f"{change.kind}-{change.incident_id}",
+            at_us,
+            model=model,
+            subject=change.incident_id,
+            reason=change.reason,
+            numbers=change.numbers | dict(more or {}),
+        )
 
     def _client(self, url: str | None) -> IntakeClient:
         if url is None:
