@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from streams import every_aggregate, feature, make_view, record
 
+from mainspring.core.collector import paused
 from mainspring.core.errors import FormatError, RefusedError, UnavailableError
 from mainspring.features import unsynced
 from mainspring.features.fold import Folder
 from mainspring.features.footprint import footprint
 from mainspring.features.keys import encode_key, encode_keys
 from mainspring.features.reader import Reader
-from mainspring.features.state import FORMAT, REBUILD, pack_events, unpack_events
+from mainspring.features.state import FORMAT, REBUILD, Sizes, pack_events, unpack_events
 from mainspring.features.store import OnlineStore, view_of
 from mainspring.features.unsynced import MARK, Unsynced, boot_id
 
@@ -179,6 +180,15 @@ def test_what_views_know_of_one_entity_lies_side_by_side_and_one_view_goes_witho
     with store.env.begin() as txn:
         assert {view_of(place) for place in txn.cursor(store.heads).iternext(values=False)} == {ids[1]}
     assert footprint(store, store.root().views[f"two@{two.version}"]) == size
+
+
+def test_a_read_gives_its_place_back_at_once_and_not_when_the_collector_comes(store):
+    """LMDB has a place for each reader, and a transaction keeps its own until nothing refers to it."""
+    Folder([VIEW], store, Sizes(block=8, fan=4, tail=8, keep=4)).fold([record(i + 1, "a", 1.0, i) for i in range(300)])
+    with paused():
+        for _ in range(50):
+            assert read_all(Reader([VIEW], store), [("a",)], 400) == [300.0]
+        assert store.env.info()["num_readers"] < 5
 
 
 # --- what the disk may not have ---------------------------------------------------------------------------------------

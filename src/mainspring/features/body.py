@@ -156,31 +156,11 @@ def lay_out(head: np.ndarray, parts: KeyParts, layout: Layout, asked: Asked) -> 
     small = int(head[H_KEPT]) <= WHOLE_EVENTS
     since_us = LONG_AGO if small else asked.since_us
     leaves = _Leaves(columns, len(needs))
-
-    def add(nodes: np.ndarray, *, are_groups: bool) -> None:
-        nodes = nodes[np.searchsorted(nodes[:, D_LAST], since_us) :]
-        fine = np.ones(len(nodes), np.bool_) if small else asked.looks_into(nodes)
-        summed = are_summed(nodes) if not are_groups else np.zeros(len(nodes), np.bool_)
-        for a, b in _runs(np.where(summed, _HOP, fine)):
-            if summed[a]:
-                for node in nodes[a:b]:
-                    wanted = node[D_LAST] >= asked.fine_us
-                    leaves.add_hop(node, unpack_hop(parts.load(part_of(node))) if wanted else None)
-                continue
-            if not fine[a]:
-                leaves.add_hollow(np.array(nodes[a:b]))
-                continue
-            for node in nodes[a:b]:
-                raw = parts.load(part_of(node))
-                if are_groups:
-                    add(unpack_nodes(raw), are_groups=False)
-                else:
-                    leaves.add(unpack_events(raw), node)
-
+    chosen = _Chosen(parts, asked, leaves, since_us, all=small)
     if head[H_GROUPS]:
-        add(unpack_nodes(parts.load(DIRECTORY)), are_groups=True)
+        chosen.add(unpack_nodes(parts.load(DIRECTORY)), are_groups=True)
     if head[H_NODES]:
-        add(unpack_nodes(parts.load(GROUP)), are_groups=False)
+        chosen.add(unpack_nodes(parts.load(GROUP)), are_groups=False)
     if head[H_OPEN]:
         events = unpack_events(parts.load(OPEN)).copy()
         node = np.empty(node_width(len(needs)), np.int64)
@@ -188,6 +168,45 @@ def lay_out(head: np.ndarray, parts: KeyParts, layout: Layout, asked: Asked) -> 
         leaves.add(events, node)
     past = unpack_past(parts.load(PAST)) if flags & HAS_PAST else None
     return leaves.body(int(head[H_SERIAL]), since_us, past)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Chosen:
+    """Puts blocks that moments need among the leaves of a body.
+
+    No closure: one that calls itself would keep the transaction, and with it a reader's place in the store, until the
+    collector comes.
+
+    Attributes:
+        all: Whether they need all events of each.
+    """
+
+    parts: KeyParts
+    asked: Asked
+    leaves: _Leaves
+    since_us: int
+    all: bool
+
+    def add(self, nodes: np.ndarray, *, are_groups: bool) -> None:
+        """Add what lies under the nodes of blocks, or of groups of blocks."""
+        nodes = nodes[np.searchsorted(nodes[:, D_LAST], self.since_us) :]
+        fine = np.ones(len(nodes), np.bool_) if self.all else self.asked.looks_into(nodes)
+        summed = are_summed(nodes) if not are_groups else np.zeros(len(nodes), np.bool_)
+        for a, b in _runs(np.where(summed, _HOP, fine)):
+            if summed[a]:
+                for node in nodes[a:b]:
+                    wanted = node[D_LAST] >= self.asked.fine_us
+                    self.leaves.add_hop(node, unpack_hop(self.parts.load(part_of(node))) if wanted else None)
+                continue
+            if not fine[a]:
+                self.leaves.add_hollow(np.array(nodes[a:b]))
+                continue
+            for node in nodes[a:b]:
+                raw = self.parts.load(part_of(node))
+                if are_groups:
+                    self.add(unpack_nodes(raw), are_groups=False)
+                else:
+                    self.leaves.add(unpack_events(raw), node)
 
 
 _HOP = 2
