@@ -17,9 +17,9 @@ from mainspring.events.internal import Block, CheckedRows, RowShape
 from mainspring.serving.answers import Batch
 from mainspring.serving.inference import Choice
 from mainspring.serving.layout import Gathered, Inputs
-from mainspring.serving.log_keeper import PredictionLog
+from mainspring.serving.log_rows import Logged, read_frame, rows_of
 from mainspring.serving.poster import connect
-from mainspring.serving.prediction_log import Logged, read_frame, rows_of
+from mainspring.serving.prediction_log import PredictionLog
 from mainspring.serving.request import RequestReader
 
 from rides import NOW, ride, until  # isort: skip
@@ -184,6 +184,21 @@ def test_what_the_intake_will_never_take_is_counted_and_does_not_hold_up_the_res
     assert "MS-E202" in caplog.text
 
 
+def test_of_a_post_that_is_too_large_only_what_will_never_be_taken_is_lost(world):
+    def refuse(events):
+        if len(events) > 2:
+            raise TooLargeError("MS-S004", "too large")
+        if any(row.get("prediction_id") == "e-1" for _, row in events):
+            raise ContractError("MS-E202", "no msgpack")
+
+    intake = _Intake(refuse)
+    with started(world, lambda: intake) as log:
+        log.put([answered(world, i, has_id=False) for i in range(8)])
+    assert (log.sent, log.dropped) == (6, 2)  # two went together, and one of them was refused
+    taken = {row["prediction_id"] for post in intake.posts for _, row in post}
+    assert taken == {f"e-{i}" for i in range(2, 8)}
+
+
 def test_a_full_buffer_drops_and_counts_and_never_blocks(world):
     gate = threading.Event()
     intake = _Intake(lambda events: gate.wait())
@@ -202,6 +217,15 @@ def test_nothing_is_written_while_the_intake_takes_what_it_is_sent(world):
             log.put([answered(world, i)])
             uvloop.run(until(lambda i=i: log.sent == i + 1))
             assert list((world.config.run / "spool").glob("*.spool")) == []
+
+
+def test_what_gathered_between_two_looks_at_the_clock_is_taken_at_once(world):
+    """It once waited until it had to be kept, and was then both written and posted."""
+    spool = Spool(world.config.run / "spool", "e", 1_000_000)
+    log = PredictionLog(_Intake, spool, gather_s=0.001, hold_s=60)
+    log.put([answered(world, 1)])
+    assert log._due_s(log._since_s) == log._due_s(log._since_s + 0.002) == log._since_s + 0.001
+    spool.close()
 
 
 def test_while_a_post_takes_its_time_it_and_all_that_comes_after_it_are_on_disk_and_in_order(world):

@@ -14,8 +14,8 @@ from mainspring.events.internal import Block, CheckedRows, RowShape
 from mainspring.serving.answers import Batch
 from mainspring.serving.inference import BREAKER, OUTPUT, Outputs, choose
 from mainspring.serving.layout import Gathered, Inputs
+from mainspring.serving.log_rows import Logged, rows_of
 from mainspring.serving.metrics import ModelMetrics
-from mainspring.serving.prediction_log import Logged, rows_of
 from mainspring.serving.reply import JsonReply
 from mainspring.serving.unanimous import Unanimous
 from mainspring.serving.v2 import V2Reply

@@ -62,7 +62,7 @@ class Spool:
     @property
     def size_bytes(self) -> int:
         """Size of what waits to be sent."""
-        return sum(segment.waiting for segment in self._segments)
+        return sum(segment.waiting for segment in tuple(self._segments))  # asked from other threads too
 
     def append(self, frame: bytes, *, is_durable: bool = True) -> bool:
         """Keep a frame.

@@ -12,7 +12,7 @@ from grpc import aio
 from mainspring.load.sender import ANSWERED, MONOTONE, ROW_ERRORS, TIMEOUT, Job, Sender, Sent
 from mainspring.serving.grpc_messages import SERVICE
 
-CHANNELS = 4
+_CHANNELS = 4
 """Connections that the calls share; HTTP/2 carries many on each."""
 _CODE = re.compile(r"\[(MS-[A-Z]\d+)\]$")
 _ERROR_OUTPUT = b"\x0a\x05error"  # field 1 of a tensor of that name
@@ -35,7 +35,7 @@ class GrpcSender(Sender):
             aio.secure_channel(where, grpc.ssl_channel_credentials(), options)
             if job.tls
             else aio.insecure_channel(where, options)
-            for _ in range(min(CHANNELS, job.connections))
+            for _ in range(min(_CHANNELS, job.connections))
         ]
         self._calls = cycle([one.unary_unary(f"/{SERVICE}/ModelInfer") for one in channels])
         try:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mainspring.serving.batcher import Batcher
     from mainspring.serving.gateway import Gateway, run_gateway
     from mainspring.serving.lane import Lane
-    from mainspring.serving.log_keeper import PredictionLog
+    from mainspring.serving.prediction_log import PredictionLog
     from mainspring.serving.router import assign, uniform
     from mainspring.serving.served import Served
     from mainspring.serving.shared import LaneLimits
@@ -21,7 +21,7 @@ _PLACES = {
     "Gateway": "gateway",
     "Lane": "lane",
     "LaneLimits": "shared",
-    "PredictionLog": "log_keeper",
+    "PredictionLog": "prediction_log",
     "Served": "served",
     "Snapshot": "snapshot",
     "assign": "router",

@@ -41,9 +41,9 @@ from mainspring.serving.applied import in_force
 from mainspring.serving.front import TRACED, Front
 from mainspring.serving.health import health
 from mainspring.serving.lane import Lane
-from mainspring.serving.log_keeper import PredictionLog
 from mainspring.serving.metrics import ModelMetrics, render
 from mainspring.serving.poster import connect
+from mainspring.serving.prediction_log import PredictionLog
 from mainspring.serving.shared import LaneLimits, Numbers, Shared
 from mainspring.serving.siblings import Siblings, door_of
 from mainspring.serving.snapshot import Snapshot, load_snapshot

@@ -7,7 +7,7 @@ from typing import Any
 
 from mainspring.serving.composed import Composed
 from mainspring.serving.lane import Lane
-from mainspring.serving.log_keeper import PredictionLog
+from mainspring.serving.prediction_log import PredictionLog
 from mainspring.serving.served import Served
 from mainspring.serving.snapshot import Snapshot
 

@@ -25,10 +25,10 @@ from mainspring.serving.composed import Composed
 from mainspring.serving.council import Hearing, expects_us
 from mainspring.serving.inference import DEADLINE, SHED, Choice, Scored, gather
 from mainspring.serving.layout import Gathered, units_of
+from mainspring.serving.log_rows import Logged
 from mainspring.serving.metrics import ModelMetrics, reason_of
 from mainspring.serving.pace import SLOW_US
 from mainspring.serving.panel import Panel, Verdict
-from mainspring.serving.prediction_log import Logged
 from mainspring.serving.refiner import Refiner
 from mainspring.serving.reply import Reply
 from mainspring.serving.request import RequestReader
@@ -192,8 +192,9 @@ class Lane:
             self._answer_batch(work, hearing.verdict())
             return
         rows = set(waiting)
-        later = [one for one in work.slices if not rows.isdisjoint(work.places((one,)))]
-        done = [one for one in work.slices if rows.isdisjoint(work.places((one,)))]
+        is_done = {one: rows.isdisjoint(work.places((one,))) for one in work.slices}
+        later = [one for one in work.slices if not is_done[one]]
+        done = [one for one in work.slices if is_done[one]]
         self._hear(hearing.asked)
         refined, rest = work.part(later), hearing.part(work.places(later))
         if done:
@@ -219,7 +220,7 @@ class Lane:
         self.metrics.latency["features"].observe(work.read_s - work.started_s, rows)
         self.metrics.latency["model"].observe(scored_s - work.read_s, rows)
         self._count_features(served, gathered)
-        ids = self._numbers.take(len(work.times_us))
+        ids = self._numbers.take(rows)
         choices = self._ruled(served, verdict.choices, gathered.rows, work.times_us)
         if self._traces is not None:
             work.tell(scored_s)

@@ -122,7 +122,7 @@ class ModelMetrics:
             for code in _NOT_PRESENT:
                 counts[code] += codes.count(code)
 
-    def fall_back(self, to: str, reason: str) -> None:
+    def _fall_back(self, to: str, reason: str) -> None:
         """Count a row that was answered by something else than the model that was drawn."""
         self.fallbacks[to, reason] = self.fallbacks.get((to, reason), 0) + 1
 
@@ -136,13 +136,13 @@ class ModelMetrics:
                 continue
             self.variants[choice.variant].requests += 1
             if choice.fallback is not None:
-                self.fall_back(choice.fallback, choice.error or "")
+                self._fall_back(choice.fallback, choice.error or "")
             for rule in choice.rules:
                 self.rules[rule] = self.rules.get(rule, 0) + 1
             if choice.composition is not None:
-                self.composed(choice.composition)
+                self._composed(choice.composition)
 
-    def composed(self, whole: Composition) -> None:
+    def _composed(self, whole: Composition) -> None:
         """Count the members of a composite that were asked about a row, and the one that answered it."""
         for name, _ in whole.said:
             self.members[name, "asked"] = self.members.get((name, "asked"), 0) + 1

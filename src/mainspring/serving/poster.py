@@ -16,6 +16,7 @@ from mainspring.core.errors import ContractError, MainspringError, TooLargeError
 from mainspring.core.run import internal_token, read_door
 from mainspring.events.client import IntakeClient
 from mainspring.events.internal import CheckedRows
+from mainspring.events.system import PREDICTION
 
 _INTAKE_TIMEOUT_S = 5.0
 _ENCODE = msgspec.msgpack.Encoder().encode
@@ -120,8 +121,12 @@ class Poster:
         except TooLargeError:
             halves = _DECODE(found).halves()
             if halves is not None:
-                outcome = self._post(_ENCODE(halves[0]), 0)
-                return outcome if outcome.away is not None else outcome.then(self._post(_ENCODE(halves[1]), answers))
+                first, second = halves
+                of_first = _predictions_in(first)
+                outcome = self._post(_ENCODE(first), of_first)
+                if outcome.away is not None:
+                    return outcome
+                return outcome.then(self._post(_ENCODE(second), answers - of_first))
             return Outcome(refused=answers, why="one prediction is larger than the intake takes")
         except ContractError as error:
             return Outcome(refused=answers, why=str(error))
@@ -134,6 +139,11 @@ class Poster:
         if self._intake is not None:
             self._intake.close()
             self._intake = None
+
+
+def _predictions_in(found: CheckedRows) -> int:
+    """How many answers rows hold; those of requests are no answers."""
+    return sum(len(one.bodies) for one in found.blocks if found.shapes[one.shape].source == PREDICTION.name)
 
 
 def connect(run: Path) -> Intake:

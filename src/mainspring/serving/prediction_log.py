@@ -1,205 +1,354 @@
-"""Answered batches as events: of each row the request's own, if it has an id, and the prediction."""
+"""Every answer becomes an event, off the hot path: a bounded buffer, a thread that looks after it, a spool.
+
+The event loop only appends answered batches to the buffer. A thread takes what has gathered, makes rows of it and has
+them posted to the intake, the requests' own events first and the predictions after them. What the intake has not
+acknowledged 35 ms after it was answered, because it is slow or away, is written to a spool file, and goes from there.
+So a gateway that is killed loses at most what it answered within its last 50 ms; that is a gap in its sequence of
+prediction ids, which a join sees.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any
 
 import msgspec
 
-from mainspring.definitions import SourceDef
-from mainspring.events.internal import Block, CheckedRows, RowShape
-from mainspring.events.system import PREDICTION
-from mainspring.serving.answers import Batch
-from mainspring.serving.composed import Composition
-from mainspring.serving.inference import NOT_LOADED, Choice, Scored, other_of
-from mainspring.serving.table import Row, column_of
-from mainspring.serving.unanimous import Unanimous
+from mainspring.core.spool import Spool
+from mainspring.serving.log_rows import Logged, read_frame, rows_of
+from mainspring.serving.poster import Intake, Outcome, Poster
 
-_FRAME = msgspec.msgpack.Decoder(tuple[int, bytes])
-_ROWS_FRAME = msgspec.msgpack.Decoder(tuple[int, tuple[list[RowShape], list[tuple[int, tuple[Any, ...]]]]])
-_NAMED_FRAME = msgspec.msgpack.Decoder(tuple[int, list[tuple[str, dict[str, Any]]]])
-_SHAPE = RowShape(PREDICTION.name, PREDICTION.version, tuple(PREDICTION.columns))
-_Columns = Iterable[Sequence[Any]]
+_RETRY_S = (0.05, 2.0)
+_TELL_EVERY_S = 10.0
+_ENCODE = msgspec.msgpack.Encoder().encode
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Logged:
-    """An answered batch as it waits for the log; its rows are made by whoever takes it from there.
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Answers on their way, as rows.
 
     Attributes:
-        shadow: What the challenger in shadow said, if it was asked.
+        found: ``CheckedRows`` in msgpack, as they are posted.
+        since_s: When the oldest of them was given.
+        frame: The same as it lies in the spool; None while it is in memory alone.
     """
 
-    batch: Batch
-    shadow: Scored | None
+    answers: int
+    found: bytes
+    since_s: float
+    frame: bytes | None = None
 
-    def __len__(self) -> int:
-        """How many answers it has."""
-        return len(self._told())
 
-    def requests(self) -> tuple[SourceDef, Iterable[Row]] | None:
-        """The source and the rows of the requests, where these are events: they have an id, and are nobody's part."""
-        batch, source = self.batch, self.batch.served.model.request
-        if source.id is None or batch.part_of is not None:
-            return None
-        rows, told = batch.gathered.rows, self._told()
-        return source, rows if len(told) == len(rows) else [rows[i] for i in told]
+class PredictionLog:
+    """Carries answers from the event loop to the intake.
 
-    def predictions(self) -> Iterable[tuple[Any, ...]]:
-        """The rows of the ``_prediction`` source."""
-        choices = self.batch.choices
-        if isinstance(choices, Unanimous) and self.batch.part_of is None:
-            return zip(*self._alike(choices), strict=True)
-        return [self.prediction(i) for i in self._told()]
+    What is posted is older than what the spool holds, and that is older than what waits in memory.
 
-    def prediction(self, i: int) -> tuple[Any, ...]:
-        """One row of the ``_prediction`` source, in the order of its columns; of a row that was answered."""
-        batch, choice = self.batch, self.batch.choices[i]
-        if choice is None:
-            raise ValueError(f"row {i} has no answer")
-        served, whole, repeats, inputs = batch.served, choice.composition, choice.repeats, choice.inputs
-        features, status = inputs.logged(i if repeats is None else 0) if inputs is not None else ("[]", "")
-        other_version, other_output, other_error, other_latency_us = self._other(i, choice)
-        return (
-            batch.ids[i],
-            batch.times_us[i],
-            served.model.name,
-            choice.version,
-            choice.variant,
-            batch.probabilities[i],
-            batch.units[i],
-            _id_of(served.model.request, batch.gathered.rows[i]),
-            batch.gathered.folded if repeats is None else repeats.folded,
-            choice.output,
-            other_version,
-            other_output,
-            features,
-            status,
-            batch.latencies_us[i],
-            choice.fallback,
-            choice.error,
-            served.rollout,
-            other_latency_us,
-            other_error,
-            choice.drawn,
-            choice.answered,
-            "; ".join(choice.rules) or None,
-            whole.member if whole is not None else None,
-            _members(whole) if whole is not None else None,
-            whole.spread if whole is not None else None,
-            None if batch.part_of is None else batch.part_of[i],
-            batch.is_selected,
-            None if repeats is None else repeats.id,
-        )
+    Args:
+        connect: Gives a client of the intake as it is now; raises UnavailableError while there is none.
+        spool: Where answers wait that the intake has not taken in time.
+        max_buffered: Answers kept in memory; beyond it they are dropped and counted.
+        gather_s: How long answers gather before they are posted.
+        hold_s: How long an answer may be in memory alone; it is written to the spool then, or has been acknowledged.
+        max_batch: Answers in one post.
 
-    def _alike(self, choices: Unanimous) -> _Columns:
-        """As ``predictions`` by column, of a batch of which one model answered every row."""
-        batch, n = self.batch, len(choices)
-        served, source = batch.served, batch.served.model.request
-        none: list[Any] = [None] * n
-        features, status = choices.inputs.all_logged()
-        other_version, other_output, other_error, other_latency_us = self._others(none)
-        id_at = None if source.id is None else source.places[source.id]
-        return (
-            batch.ids,
-            batch.times_us,
-            [served.model.name] * n,
-            [choices.version] * n,
-            [choices.variant] * n,
-            batch.probabilities,
-            batch.units,
-            none if id_at is None else [str(id) for id in column_of(batch.gathered.rows, id_at)],
-            [batch.gathered.folded] * n,
-            choices.outputs,
-            other_version,
-            other_output,
-            features,
-            status,
-            batch.latencies_us,
-            none,
-            none,
-            [served.rollout] * n,
-            other_latency_us,
-            other_error,
-            *[none] * 9,
-        )
+    Attributes:
+        sent: Answers that the intake has acknowledged.
+        quarantined: Of their events, those that went to quarantine.
+        is_away: Whether the last post failed.
+    """
 
-    def _told(self) -> Sequence[int]:
-        """The rows whose clients were told this answer, and not something else before."""
-        choices = self.batch.choices
-        if isinstance(choices, Unanimous):
-            return range(len(choices))
-        return [i for i, choice in enumerate(choices) if choice is not None]
+    def __init__(
+        self,
+        connect: Callable[[], Intake],
+        spool: Spool,
+        *,
+        max_buffered: int = 200_000,
+        gather_s: float = 0.015,
+        hold_s: float = 0.035,
+        max_batch: int = 1_000,
+    ) -> None:
+        self._poster = Poster(connect, self._stirred)
+        self._spool = spool
+        self._max_buffered = max_buffered
+        self._gather_s, self._hold_s = gather_s, hold_s
+        self._max_batch = max_batch
+        self._buffer: deque[Logged] = deque()
+        self._put = self._taken = 0  # answers: the event loop counts the first, the thread the second
+        self._since_s = 0.0  # the first in the buffer came then, or later
+        self._wake, self._stir = threading.Event(), threading.Event()
+        self._waiting: deque[_Batch] = deque()
+        self._posting: _Batch | None = None
+        self._in_memory = 0
+        self._retry_at_s = self._keep_at_s = 0.0
+        self._retry_s = _RETRY_S[0]
+        self._tell_at_s = 0.0
+        self._is_last = False
+        self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
+        self._overflowed = self._lost = 0
+        self.sent = 0
+        self.quarantined = 0
+        self.is_away = False
 
-    def _other(self, i: int, choice: Choice) -> tuple[str | None, float | None, str | None, int | None]:
-        """Version, output, error and latency of the other model of the pair."""
-        served = self.batch.served
-        if served.is_shadow:
-            version, output, error, took_us = other_of(self.shadow, i)
-        elif served.absent is not None:
-            return served.absent, None, NOT_LOADED, None
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def buffered(self) -> int:
+        """Answers that are in memory alone: neither acknowledged nor on disk."""
+        return self._put - self._taken + self._in_memory
+
+    @property
+    def spooled_bytes(self) -> int:
+        """Size of what waits on disk."""
+        return self._spool.size_bytes
+
+    @property
+    def dropped(self) -> int:
+        """Answers lost because memory or spool were full, or the intake refused them."""
+        return self._overflowed + self._lost
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What of it is counted, by name."""
+        names = ("sent", "buffered", "spooled_bytes", "dropped", "quarantined")
+        return {name: getattr(self, name) for name in names}
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._poster.start()
+        self._thread.start()
+
+    def put(self, answered: Sequence[Logged]) -> None:
+        """Take answered batches; never blocks."""
+        answers = sum(map(len, answered))
+        if self.buffered + answers > self._max_buffered:
+            self._overflowed += answers
+            return
+        if not answers:
+            return
+        if not self._buffer:
+            self._since_s = time.monotonic()
+        self._put += answers
+        self._buffer.extend(answered)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Send or spool everything, then end.
+
+        Returns:
+            Whether the thread ended in time.
+        """
+        self._is_last = True
+        self._stirred()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            return False
+        self._spool.close()
+        return True
+
+    # --- the thread: it decides and writes, and waits for nobody ------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._is_last:
+            self._rest()
+            self._safely(self._turn)
+        self._retry_at_s = 0.0  # a last try, without waiting for its turn
+        while self._has_work() and not (self.is_away and self._retry_at_s) and self._safely(self._turn):
+            if self._poster.is_busy:
+                self._rest()
+        self._safely(self._keep)
+        self._lose(self._in_memory, "neither the intake nor the spool takes them")
+        self._poster.stop()
+        self._sync()
+
+    def _safely(self, step: Callable[[], None]) -> bool:
+        try:
+            step()
+        except Exception:  # noqa: BLE001  the thread must outlive a bug in one batch: it is logged and counted
+            self._lost += 1
+            _log.exception("predictions could not be logged")
+            self._retry_at_s = self._keep_at_s = time.monotonic() + _RETRY_S[1]
+            return False
+        return True
+
+    def _stirred(self) -> None:
+        self._stir.set()
+        self._wake.set()
+
+    def _rest(self) -> None:
+        """Wait until something is to be done. While answers gather, a further one wakes nobody."""
+        bell = self._stir if self._buffer else self._wake  # asked first: what comes from now on rings the second one
+        now_s = time.monotonic()
+        due_s = self._due_s(now_s)
+        bell.wait(None if due_s is None else max(0.0, due_s - now_s))
+        self._wake.clear()
+        self._stir.clear()
+
+    def _due_s(self, now_s: float) -> float | None:
+        """When something is to be done by itself; None for never."""
+        due = []
+        if self._buffer:
+            gathered_s = self._since_s + self._gather_s
+            due.append(gathered_s if now_s < gathered_s else self._take_at_s())
+        keep_s = self._keep_due_s()
+        if keep_s is not None:
+            due.append(keep_s)
+        if not self._poster.is_busy and (self._spool or self._waiting):
+            due.append(self._retry_at_s)
+        return min(due) if due else None
+
+    def _turn(self) -> None:
+        now_s = time.monotonic()
+        self._settle(now_s)
+        if self._buffer and (self._is_last or now_s >= self._take_at_s()):
+            self._take(now_s)
+        if not self._poster.is_busy and now_s >= self._retry_at_s:
+            self._post_next()  # before it is kept: what is posted from memory need not be read back
+        keep_s = self._keep_due_s()
+        if keep_s is not None and now_s >= keep_s:
+            self._keep()
+        if not self._poster.is_busy and self._spool.is_dirty:
+            self._poster.do(self._sync)
+
+    def _has_work(self) -> bool:
+        return bool(self._buffer or self._waiting or self._spool or self._posting)
+
+    def _take_at_s(self) -> float:
+        """When the buffer has gathered long enough: until it can be posted, is a whole batch, or is to be kept."""
+        is_next = not (self._poster.is_busy or self._waiting or self._spool)
+        is_enough = is_next or self._put - self._taken >= self._max_batch
+        return self._since_s + (self._gather_s if is_enough else self._hold_s)
+
+    def _keep_due_s(self) -> float | None:
+        """When the oldest that is in memory alone is to be written; None if there is none."""
+        oldest = self._oldest()
+        return None if oldest is None else max(oldest.since_s + self._hold_s, self._keep_at_s)
+
+    def _oldest(self) -> _Batch | None:
+        """The oldest batch that is in memory alone."""
+        if self._posting is not None and self._posting.frame is None:
+            return self._posting
+        return self._waiting[0] if self._waiting else None
+
+    def _take(self, now_s: float) -> None:
+        """The buffer as batches that wait."""
+        buffer, since_s = self._buffer, self._since_s
+        left = len(buffer)
+        self._since_s = now_s
+        while left:
+            some = [buffer.popleft()]
+            answers = len(some[0])
+            while len(some) < left and answers + len(buffer[0]) <= self._max_batch:
+                some.append(buffer.popleft())
+                answers += len(some[-1])
+            left -= len(some)
+            self._taken += answers
+            self._waiting.append(_Batch(answers, _ENCODE(rows_of(some)), since_s))
+            self._in_memory += answers
+
+    def _keep(self) -> None:
+        """Write to the spool what is in memory alone, the oldest first."""
+        self._keep_at_s = 0.0
+        while (batch := self._oldest()) is not None:
+            if not self._write(batch):
+                self._keep_at_s = time.monotonic() + self._hold_s
+                return
+            if batch is not self._posting:
+                self._waiting.popleft()
+
+    def _write(self, batch: _Batch) -> bool:
+        """Whether a batch is in the spool now. If it cannot be, it stays in memory while the intake may take it."""
+        frame = _ENCODE((batch.answers, batch.found))
+        try:
+            is_kept, why = self._spool.append(frame, is_durable=False), "the spool is full"
+        except OSError as error:
+            is_kept, why = False, str(error)
+        if is_kept:
+            batch.frame = frame
+            self._in_memory -= batch.answers
+        elif self.is_away and batch is not self._posting:
+            self._lose(batch.answers, f"they cannot be spooled: {why}")
+            return True
+        return is_kept
+
+    def _post_next(self) -> None:
+        """Post what is oldest."""
+        while self._spool:
+            frames = self._spool.peek()
+            if not frames:
+                _log.error("a segment of the spool cannot be read: %d bytes are set aside", self._spool.set_aside())
+                self._lost += 1
+                continue
+            try:
+                answers, found = read_frame(frames[0])
+            except msgspec.DecodeError as error:
+                self._refused(1, f"a frame of the spool cannot be read: {error}")
+                self._spool.drop(frames)
+            else:
+                self._posting = _Batch(answers, found, 0.0, frames[0])
+                break
         else:
-            version, output, error = choice.other_version, choice.other_output, choice.other_error
-            took_us = choice.other_took_us
-        return version, output, error, None if took_us is None else self.batch.before_us[i] + took_us
+            self._posting = self._waiting.popleft() if self._waiting else None
+        if self._posting is not None:
+            self._poster.post(self._posting.found, self._posting.answers)
 
-    def _others(self, none: list[Any]) -> _Columns:
-        """As ``_other``, of all rows of a batch whose choices have no other model."""
-        served, n = self.batch.served, len(none)
-        if served.is_shadow and self.shadow is not None:
-            scorer, said = self.shadow
-            latencies_us = [before_us + said.took_us for before_us in self.batch.before_us]
-            if not said.failed:
-                return [scorer.version] * n, said.values, none, latencies_us
-            return *zip(*[other_of(self.shadow, i)[:3] for i in range(n)], strict=True), latencies_us
-        if not served.is_shadow and served.absent is not None:
-            return [served.absent] * n, none, [NOT_LOADED] * n, none
-        return none, none, none, none
+    def _settle(self, now_s: float) -> None:
+        """What became of the post, if it is done."""
+        outcome = self._poster.collect()
+        batch = self._posting
+        if outcome is None or batch is None:
+            return
+        self._posting = None
+        if outcome.away is not None:
+            if not self.is_away:
+                _log.warning("predictions wait in the spool: %s", outcome.away)
+            self.is_away = True
+            self._retry_at_s = now_s + self._retry_s
+            self._retry_s = min(self._retry_s * 2, _RETRY_S[1])
+            if batch.frame is None:
+                self._waiting.appendleft(batch)
+                self._keep()
+            return
+        if batch.frame is None:
+            self._in_memory -= batch.answers
+        else:
+            self._spool.drop([batch.frame])
+        self.sent += outcome.sent
+        self.quarantined += outcome.quarantined
+        if outcome.why:
+            self._refused(outcome.refused, outcome.why)
+        self.is_away = False
+        self._retry_at_s, self._retry_s = 0.0, _RETRY_S[0]
 
+    def _sync(self) -> Outcome:
+        """In the poster's thread: what was written is on the disk, and survives more than the end of this process."""
+        try:
+            self._spool.sync()
+        except OSError as error:
+            _log.error("the spool cannot be written through to the disk: %s", error)
+        return Outcome()
 
-def rows_of(answered: Sequence[Logged]) -> CheckedRows:
-    """The events of answered batches: requests first, so that none comes after its prediction."""
-    some = [one for one in answered if len(one)]
-    asked: dict[int, tuple[SourceDef, list[Iterable[Row]]]] = {}
-    for source, rows in filter(None, map(Logged.requests, some)):
-        asked.setdefault(id(source), (source, []))[1].append(rows)
-    shapes, blocks = [_SHAPE], []
-    for source, parts in asked.values():
-        blocks.append(Block.of(len(shapes), chain.from_iterable(parts)))
-        shapes.append(RowShape(source.name, source.version, tuple(source.columns)))
-    if some:
-        blocks.append(Block.of(0, chain.from_iterable(map(Logged.predictions, some))))
-    return CheckedRows(tuple(shapes), blocks)
+    def _lose(self, answers: int, why: str) -> None:
+        self._in_memory -= answers
+        self._lost += answers
+        self._tell_lost(answers, why)
 
+    def _refused(self, answers: int, why: str) -> None:
+        self._lost += answers
+        self._tell_lost(answers, f"the intake refused them: {why}")
 
-def _id_of(source: SourceDef, row: Row) -> str | None:
-    return None if source.id is None else str(row[source.places[source.id]])
-
-
-def _members(whole: Composition) -> str:
-    """What each member said, as a JSON array."""
-    said = [(name, choice.version, choice.variant, choice.output) for name, choice in whole.said]
-    return msgspec.json.encode(said).decode()
-
-
-def read_frame(frame: bytes) -> tuple[int, bytes]:
-    """How many answers a frame of the spool holds, and their rows as they are posted; in all forms that there were.
-
-    Raises:
-        msgspec.DecodeError: It is none.
-    """
-    try:
-        return _FRAME.decode(frame)
-    except msgspec.ValidationError:
-        pass
-    try:
-        count, (shapes, rows) = _ROWS_FRAME.decode(frame)
-    except msgspec.ValidationError:
-        count, events = _NAMED_FRAME.decode(frame)
-        shapes = [RowShape(source, "", tuple(fields)) for source, fields in events]
-        rows = [(i, tuple(fields.values())) for i, (_, fields) in enumerate(events)]
-    blocks = [Block.of(number, [row]) for number, row in rows]
-    return count, msgspec.msgpack.encode(CheckedRows(tuple(shapes), blocks))
+    def _tell_lost(self, answers: int, why: str) -> None:
+        """Say so, but not for every batch while it goes on; ``dropped`` counts them all."""
+        now_s = time.monotonic()
+        if answers and now_s >= self._tell_at_s:
+            self._tell_at_s = now_s + _TELL_EVERY_S
+            _log.error("%d predictions are lost: %s", answers, why)

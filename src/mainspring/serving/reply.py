@@ -77,8 +77,9 @@ class JsonReply:
                 self._answers[place] = text
             return
         for place, i in zip(places, at, strict=True):
-            self._answers[place] = _answer_json(choices[i], ids[i], i, shows_status=self._shows_status)
-            if choices[i].output is None:
+            choice = choices[i]
+            self._answers[place] = _answer_json(choice, ids[i], i, shows_status=self._shows_status)
+            if choice.output is None:
                 self._failed += 1
 
     def finish(self) -> None:

@@ -9,7 +9,7 @@ from mainspring.core.clock import Clock
 from mainspring.core.ids import prediction_id
 from mainspring.core.traces import Traces
 from mainspring.features.reader import Reader
-from mainspring.serving.log_keeper import PredictionLog
+from mainspring.serving.prediction_log import PredictionLog
 
 
 @dataclass(frozen=True)

@@ -208,9 +208,10 @@ class V2Reply:
             self._outcome.add_alike(choices, ids, at)
             return
         for i in at:
-            error = None if choices[i].output is not None else failure_of(choices[i], ids[i])
+            choice = choices[i]
+            error = None if choice.output is not None else failure_of(choice, ids[i])
             self._failure = error or self._failure
-            self._outcome.add(choices[i], ids[i], "" if error is None else error.code)
+            self._outcome.add(choice, ids[i], "" if error is None else error.code)
 
     def finish(self) -> None:
         """Tell the outcome; if no row could be answered, why."""
