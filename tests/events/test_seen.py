@@ -48,6 +48,23 @@ def stored(log, name):
         return txn.stat(db=log._environment.dbs[name])["entries"]
 
 
+def test_a_log_opens_that_has_records_from_before_its_source_had_corrections(tmp_path):
+    """The last ones are read again at open, by the shape that they were written in."""
+    now = DAY
+    plain = SourceDef("s", (Field("id", "str"), Field("x", "int"), Field("at", "datetime")), time="at", id="id")
+    op = Field("op", "str", default="insert", has_default=True, aliases=("what",))
+    corrected = SourceDef("s", (*plain.fields, op), time="at", id="id", corrects="op")
+    renamed = SourceDef("s", (*plain.fields, Field("what", "str")), time="at", id="id", corrects="what")
+    clock = ManualClock(now)
+    with Log.open(tmp_path / "log", MAP, writable=True) as log:
+        log.append([Draft(plain, ("a", 1, now))], clock)
+        log.append([Draft(renamed, ("b", 1, now, "insert"))], clock)
+        log.append([Draft(corrected, ("c", 1, now, "insert"))], clock)
+    with Log.open(tmp_path / "log", MAP, writable=True) as log:
+        again = [Draft(corrected, ("c", 1, now, "insert")), Draft(corrected, ("b", 2, now, "update"))]
+        assert [ack.status for ack in log.append(again, clock)] == ["duplicate", "accepted"]
+
+
 # --- duplicates, against a list of everything -------------------------------------------------------------------------
 
 
@@ -268,6 +285,25 @@ def test_a_log_of_format_1_is_read_as_it_is_and_its_ids_are_moved_by_the_first_w
         log.trim(40)
     with Log.open(tmp_path / "log", MAP, writable=True) as log:
         assert {a.status for a in log.append(drafts, clock)} == {"duplicate"}
+
+
+def test_a_full_log_of_format_1_opens_so_that_it_can_be_trimmed(tmp_path):
+    source, clock = source_of(), ManualClock(60 * DAY)
+
+    def drafts(k):
+        return [Draft(source, (f"r{k}-{i}-{'x' * 200}", i, "", k * DAY // 1_000, 0), history=True) for i in range(100)]
+
+    with Log.open(tmp_path / "log", 8 << 20, writable=True) as log:
+        with pytest.raises(BackPressureError, match="MS-E301"):  # noqa: PT012  until it is full
+            for k in range(1_000):
+                log.append(drafts(k), clock)
+        with log._environment.reserve():
+            make_old(log, source.dedup_us)
+    with Log.open(tmp_path / "log", 8 << 20, writable=True) as log:
+        last = log.last_offset()
+        assert log.trim(last - 100) == last - 101
+        assert {a.status for a in log.append(drafts(0), clock)} == {"duplicate"}
+        assert {a.status for a in log.append(drafts(5_000), clock)} == {"accepted"}
 
 
 # --- the sieve --------------------------------------------------------------------------------------------------------

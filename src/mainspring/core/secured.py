@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-SCHEME = "key"
+_SCHEME = "key"
 _ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "description": "in seconds"}}
 _REFUSALS: dict[str, dict[str, Any]] = {
@@ -35,13 +35,13 @@ def with_keys(document: dict[str, Any], scopes_of: Callable[[str], Sequence[str]
         path: {method: _keyed(operation, scopes_of(path)) for method, operation in methods.items()}
         for path, methods in document["paths"].items()
     }
-    components = document["components"] | {"securitySchemes": {SCHEME: scheme}}
+    components = document["components"] | {"securitySchemes": {_SCHEME: scheme}}
     return document | {"paths": paths, "components": components}
 
 
 def scopes_in(operation: dict[str, Any]) -> list[str]:
     """The scopes of which an operation of such a document needs one; none where it needs no key."""
-    return [scope for needed in operation.get("security", ()) for scope in needed[SCHEME]]
+    return [scope for needed in operation.get("security", ()) for scope in needed[_SCHEME]]
 
 
 def _keyed(operation: dict[str, Any], scopes: Sequence[str]) -> dict[str, Any]:
@@ -59,4 +59,4 @@ def _keyed(operation: dict[str, Any], scopes: Sequence[str]) -> dict[str, Any]:
             content = {"application/json": {"schema": either}}
             responses[status] = {**known, **refusal, "description": described, "content": content}
     ordered = dict(sorted(responses.items()))
-    return operation | {"security": [{SCHEME: [scope]} for scope in scopes], "responses": ordered}
+    return operation | {"security": [{_SCHEME: [scope]} for scope in scopes], "responses": ordered}

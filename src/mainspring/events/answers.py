@@ -64,8 +64,8 @@ def rows_answer(groups: Sequence[Sequence[Ack]], last_offset: int) -> Response:
     """What a gateway is told of its rows."""
     some = [acks for acks in groups if not isinstance(acks, Accepted)]
     quarantined = sum(ack.status == "quarantined" for acks in some for ack in acks)
-    last = max((acks.last if isinstance(acks, Accepted) else _last(acks, last_offset) for acks in groups), default=0)
-    return json_response(200, {"last_offset": last or last_offset, "quarantined": quarantined})
+    lasts = (acks.last if isinstance(acks, Accepted) else _last(acks, last_offset) for acks in groups)
+    return json_response(200, {"last_offset": max(lasts, default=last_offset), "quarantined": quarantined})
 
 
 def metrics_answer(counts: Mapping[str, Counts], refusals: Mapping[int, int], more: Sequence[str]) -> Response:

@@ -23,16 +23,14 @@ from mainspring.events.drafts import Ack, Draft
 from mainspring.events.held import MAX_RAW_BYTES, Held, Reject
 from mainspring.events.record import FORMAT, HEADER, HISTORY, MENDED
 from mainspring.events.runs import Runs
-from mainspring.events.seen import Earlier, Memory, Seen, content_of, contents_of
+from mainspring.events.seen import CELL, Earlier, Memory, Seen, content_of, contents_of
 from mainspring.events.targets import Shapes, Target
 
-CELL = struct.Struct("<q")
 COUNTS = struct.Struct("<4Q")
 SENT = struct.Struct("<Qq")
 DEPRECATED = b"deprecated:"
 KEY = struct.Struct(">Q").pack
 ACCEPTED, DUPLICATE, QUARANTINED, MENDED_COUNT = range(4)
-_encode = msgspec.msgpack.Encoder().encode
 _to_json = msgspec.json.Encoder().encode
 
 

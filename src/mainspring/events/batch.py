@@ -12,7 +12,7 @@ from mainspring.events.contract import Row
 from mainspring.events.drafts import Ack, Draft
 
 encode_row = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple).decode
+decode_row = msgspec.msgpack.Decoder(tuple).decode
 Raws = Callable[[], Sequence[bytes | msgspec.Raw]]
 
 
@@ -96,7 +96,7 @@ class Batch(Sequence[Draft]):
         if self._came_as is None and self._raws is not None:
             self._came_as = self._raws()
         raw = None if self._came_as is None else bytes(self._came_as[place])
-        row = _decode(self.bodies[place]) if self._rows is None else self._rows[place]
+        row = decode_row(self.bodies[place]) if self._rows is None else self._rows[place]
         return Draft(self.source, row, raw, False, self._sender, None, self.first_wins)
 
 

@@ -76,7 +76,7 @@ def entries_in(
                 raise empty_body()
             return entries, False, len(raw)
         is_lines = kind in NDJSON
-        check_count(raw, max_rows, is_lines=is_lines)
+        _check_count(raw, max_rows, is_lines=is_lines)
         is_list = not is_lines and raw.lstrip()[:1] == b"["
         if is_list and (columns := contract.check_json_list(raw)) and columns[0]:
             rows = list(zip(*columns, strict=True))
@@ -240,7 +240,7 @@ def lines_in(text: bytes) -> list[bytes]:
     return [line for line in text.split(b"\n") if line.strip()]
 
 
-def check_count(body: bytes, max_rows: int, *, is_lines: bool) -> None:
+def _check_count(body: bytes, max_rows: int, *, is_lines: bool) -> None:
     """Refuse a body that surely holds more than ``max_rows`` events before it is split.
 
     Raises:

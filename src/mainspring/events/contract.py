@@ -7,6 +7,8 @@ microseconds since 1970 UTC for a datetime, and a list of floats for a vector. T
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -39,7 +41,6 @@ class Contract:
         names = [f.name for f in source.fields]
         self._time = names.index(source.time)
         self._id = names.index(source.id) if source.id is not None else None
-        self._known_at = names.index(source.known_at) if source.known_at is not None else self._time
         tight = struct_of(source, JSON_TYPES, is_tight=True)
         self._tight_json = msgspec.json.Decoder(tight)
         self._tight_list: msgspec.json.Decoder[list[msgspec.Struct]] = msgspec.json.Decoder(list[tight])  # type: ignore[valid-type]
@@ -59,6 +60,15 @@ class Contract:
         self._columnar = Columnar(source)
         checks = ((i, check_of(f, source), f.name) for i, f in enumerate(source.fields))
         self._checks = tuple((i, check, name) for i, check, name in checks if check is not None)
+
+    @cached_property
+    def head(self) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[int, Any]]]:
+        """What reads a stored row's time and id, no more of it than lies before them; without an id the time twice."""
+        places = self.source.places
+        time, ident = places[self.source.time], places[self.source.id or self.source.time]
+        fields = [(f"f{i}", int if i == time else Any) for i in range(max(time, ident) + 1)]
+        head = msgspec.defstruct("head", fields, array_like=True, gc=False)
+        return msgspec.msgpack.Decoder(head).decode, attrgetter(f"f{time}", f"f{ident}")
 
     def check_json(self, raw: bytes | memoryview) -> Row:
         """The row that one JSON object holds.
@@ -163,11 +173,6 @@ class Contract:
         """Event time in microseconds."""
         time_us: int = row[self._time]
         return time_us
-
-    def known_at_of(self, row: Row) -> int:
-        """When the system could first have known a historical event, in microseconds."""
-        known_at_us: int = row[self._known_at]
-        return known_at_us
 
     def to_dict(self, row: Row) -> dict[str, Any]:
         """The row by field names; datetimes stay microseconds."""

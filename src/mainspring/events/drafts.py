@@ -29,8 +29,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     @property
     def known_at_us(self) -> int:
         """What the source declares for history."""
-        names = tuple(self.source.columns)
-        known_at_us: int = self.row[names.index(self.source.known_at or self.source.time)]
+        known_at_us: int = self.row[self.source.places[self.source.known_at or self.source.time]]
         return known_at_us
 
 

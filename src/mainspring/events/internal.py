@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
-from operator import attrgetter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from mainspring.core.errors import ContractError
 from mainspring.core.names import is_name
-from mainspring.definitions.values import SourceDef
-from mainspring.events.batch import Batch, encode_row
+from mainspring.events.batch import Batch, decode_row, encode_row
 from mainspring.events.contract import Contract
 from mainspring.events.drafts import Draft
 from mainspring.events.held import Reject
@@ -21,7 +18,6 @@ from mainspring.events.system import PREDICTION
 
 Entries = Sequence[Draft | Reject]
 _MOST_SHORT, _SHORT, _LONG = 15, 0x90, b"\xdc"  # how msgpack begins an array
-_read_row = msgspec.msgpack.Decoder(tuple).decode
 
 
 class InternalRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -70,7 +66,7 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
 
     def rows(self) -> list[tuple[Any, ...]]:
         """The values of each row."""
-        return [_read_row(body) for body in self.bodies]
+        return [decode_row(body) for body in self.bodies]
 
 
 class CheckedRows(msgspec.Struct, frozen=True, array_like=True):
@@ -132,25 +128,16 @@ def _checked(shape: RowShape, bodies: list[bytes], contracts: Mapping[str, Contr
     try:
         if contract is not None and contract.source.version == shape.version:
             source = contract.source
-            read, values_of = _head(source)
+            read, values_of = contract.head
             heads = [values_of(read(body)) for body in bodies]
             times = [time_us for time_us, _ in heads]
             idents = None if source.id is None else [str(ident) for _, ident in heads]
             return Batch(source, bodies, times, idents, "internal", first_wins=True)
-        rows = map(_read_row, bodies)
+        rows = map(decode_row, bodies)
         named = [InternalRow(shape.source, dict(zip(shape.columns, row, strict=True))) for row in rows]
     except msgspec.DecodeError as error:
         raise _no_shape(str(error)) from None
     return entries_of(named, contracts, "internal", is_history=False, first_wins=True)
-
-
-@lru_cache(maxsize=256)
-def _head(source: SourceDef) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[int, Any]]]:
-    """What reads a row's time and id, and no more of it than lies before them; without an id the time twice."""
-    time, ident = source.places[source.time], source.places[source.id or source.time]
-    fields = [(f"f{i}", int if i == time else Any) for i in range(max(time, ident) + 1)]
-    head = msgspec.defstruct("head", fields, array_like=True, gc=False)
-    return msgspec.msgpack.Decoder(head).decode, attrgetter(f"f{time}", f"f{ident}")
 
 
 def _no_shape(why: str = "") -> ContractError:

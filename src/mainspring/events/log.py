@@ -21,13 +21,14 @@ from mainspring.core.errors import FormatError, NotFoundError, RefusedError
 from mainspring.core.run import Lease
 from mainspring.core.times import to_iso
 from mainspring.events import held
-from mainspring.events.appender import CELL, COUNTS, DEPRECATED, KEY, SENT, Appender
+from mainspring.events.appender import COUNTS, DEPRECATED, KEY, SENT, Appender
 from mainspring.events.drafts import Ack, Counts, Draft, Sent
 from mainspring.events.environment import close_environment, open_environment
 from mainspring.events.held import Held, Reject
 from mainspring.events.old_ids import convert
 from mainspring.events.progress import Advance, Position, advance, positions
 from mainspring.events.record import HEADER, UNPACK, Record, Shape, Stretch, decode
+from mainspring.events.seen import CELL
 from mainspring.events.targets import Shapes
 
 __all__ = ["Ack", "Counts", "Draft", "Log"]
@@ -378,9 +379,11 @@ class Log:
                 hint="use the release that wrote it, or a newer one",
             )
         if self._lease is not None and found != bytes([FORMAT]):
-            convert(self._environment)
-            with self._environment.write() as txn:
-                txn.put(b"format", bytes([FORMAT]), db=self._meta)
+            with self._environment.reserve():  # a full log has to open before it can be trimmed
+                if found is not None:
+                    convert(self._environment)
+                with self._environment.write() as txn:
+                    txn.put(b"format", bytes([FORMAT]), db=self._meta)
 
     def _cell(self, key: bytes, default: int = 0) -> int:
         with self._environment.read() as txn:

@@ -12,12 +12,11 @@ import lmdb
 
 from mainspring.events.environment import Environment
 from mainspring.events.runs import ENTRY, Runs
-from mainspring.events.seen import SEALED
+from mainspring.events.seen import CELL, SEALED
 
 _STREAM = b"stream:"
 _PREFIX = struct.Struct(">IQ")
 _VALUE = struct.Struct("<8sqq")
-_CELL = struct.Struct("<q")
 _BIAS = 1 << 63
 _SLICE = 250_000  # entries in one transaction
 
@@ -70,7 +69,7 @@ def _slice(
             width_us = widths[number][0]
             if prefix not in written:
                 raw = txn.get(prefix, db=dbs["buckets"])
-                written[prefix] = 0 if raw is None else _CELL.unpack(raw)[0]
+                written[prefix] = 0 if raw is None else CELL.unpack(raw)[0]
             content, offset, known_us = _VALUE.unpack(cursor.value())
             until_us = max((biased - _BIAS + 1) * width_us, written[prefix]) + width_us
             out.append(ENTRY.pack(key[_PREFIX.size :], content, offset, known_us, until_us))

@@ -107,10 +107,6 @@ class Runs:
         self._state = self._next = _State()
         self._debt = 0
 
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self._state.runs)
-
     @staticmethod
     def is_enough(entries: int) -> bool:
         """Whether so many entries are worth a run."""

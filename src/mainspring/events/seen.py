@@ -31,9 +31,10 @@ MEMORY = b"ids:"
 NO_CONTENT = bytes(8)
 SEALED = b"sealed"
 _LENGTH = struct.Struct("<I").pack
-_CELL = struct.Struct("<q")
+CELL = struct.Struct("<q")
 _AT = HEADER.size
 _encode = msgspec.msgpack.Encoder().encode
+_MOST_UNSEALED = 65_536  # records that opening the log reads again
 
 
 class Earlier(msgspec.Struct, frozen=True, gc=False):
@@ -49,17 +50,20 @@ class Memory(msgspec.Struct, frozen=True):
     Attributes:
         corrects: The column that says what an event does to the row with its id.
         is_stamped: Whether rows of a corrected source say when they changed.
+        aliases: Names that the column of corrections had before.
     """
 
     source: str
     width_us: int
     corrects: str | None = None
     is_stamped: bool = False
+    aliases: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, source: SourceDef) -> Memory:
         """As a source is defined now."""
-        return cls(source.name, max(source.dedup_us, 1), source.corrects, source.known_at is not None)
+        aliases = () if source.corrects is None else source.columns[source.corrects].aliases
+        return cls(source.name, max(source.dedup_us, 1), source.corrects, source.known_at is not None, aliases)
 
 
 class Hasher:
@@ -122,7 +126,7 @@ class Seen:
                 self._memories[memory.source] = memory
                 found = cursor.next()
         raw = txn.get(SEALED, db=self._meta)
-        self.sealed_offset = 0 if raw is None else int(_CELL.unpack(raw)[0])
+        self.sealed_offset = 0 if raw is None else int(CELL.unpack(raw)[0])
         hashers = {name: Hasher(name) for name in self._memories}
         with txn.cursor(db=self._events) as cursor:
             found = cursor.set_range((self.sealed_offset + 1).to_bytes(8, "big"))
@@ -131,7 +135,8 @@ class Seen:
                 record = decode(offset, raw, shapes)
                 known = self._memories.get(record.source)
                 if record.id is not None and known is not None:
-                    does = None if known.corrects is None else record.values[record.columns.index(known.corrects)]
+                    named = {known.corrects, *known.aliases}  # a record from before there was such a column has none
+                    does = next((v for c, v in zip(record.columns, record.values, strict=True) if c in named), None)
                     content, ident = content_of(record.source, raw[_AT:]), record.id.encode()
                     key = hashers[record.source].key(ident)
                     row = hashers[record.source].key(ident, content) if does is not None else b""
@@ -245,8 +250,11 @@ class Seen:
         return None
 
     def finish(self, txn: lmdb.Transaction[bytes], offset: int, now_us: int) -> None:
-        """Make a run of the newest ids if there are enough, and tend the runs; ``offset`` is the log's last now."""
-        if self._runs.is_enough(self._entries):
+        """Make a run of the newest ids if there are enough, and tend the runs; ``offset`` is the log's last now.
+
+        Also when many records without an id have come since the last run: whoever opens the log reads them again.
+        """
+        if self._runs.is_enough(self._entries) or offset - self.sealed_offset >= _MOST_UNSEALED:
             self.seal(txn, offset)
         self._runs.tend(txn, now_us, len(self._added))
 
@@ -254,7 +262,7 @@ class Seen:
         """Make a run of what is kept in memory alone: all ids of the log after ``sealed_offset`` up to ``offset``."""
         if self._young:
             self._runs.seal(txn, b"".join(self._young.values()))
-        txn.put(SEALED, _CELL.pack(offset), db=self._meta)
+        txn.put(SEALED, CELL.pack(offset), db=self._meta)
         self._is_sealed = True
         self._last = offset
 

@@ -27,15 +27,12 @@ def read_sums(folder: Path) -> dict[str, str]:
     return {path: found for found, path in pairs}
 
 
-def note_sums(folder: Path, files: Iterable[Path]) -> int:
-    """Keep checksums of those files that have none, and forget those of files that are gone.
+def note_sums(folder: Path, files: Iterable[Path]) -> None:
+    """Keep checksums of those files that have none, and then forget those of files that are gone.
 
     Args:
         folder: The table's.
         files: In it.
-
-    Returns:
-        How many were new.
     """
     known = read_sums(folder)
     new = {name: _of_file(path) for path in files if (name := _name(folder, path)) not in known and path.exists()}
@@ -45,7 +42,6 @@ def note_sums(folder: Path, files: Iterable[Path]) -> int:
         scratch = folder / f"{NAME}.{os.getpid()}"
         scratch.write_text(f"{_of_text(rest)}\n{rest}", encoding="utf-8")
         scratch.replace(folder / NAME)
-    return len(new)
 
 
 def changed(folder: Path, files: Iterable[Path]) -> list[Path]:

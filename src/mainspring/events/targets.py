@@ -31,15 +31,15 @@ class Target:
     )
 
     def __init__(self, source: SourceDef, number: int, memory: Memory) -> None:
-        names = [f.name for f in source.fields]
+        places = source.places
         self.source = source
         self.number = number
         self.memory = memory
         self.hasher = Hasher(source.name)
-        self.time_at = names.index(source.time)
-        self.known_at = names.index(source.known_at or source.time)
-        self.id_at = names.index(source.id) if source.id is not None else None
-        self.corrects_at = names.index(source.corrects) if source.corrects is not None else None
+        self.time_at = places[source.time]
+        self.known_at = places[source.known_at or source.time]
+        self.id_at = None if source.id is None else places[source.id]
+        self.corrects_at = None if source.corrects is None else places[source.corrects]
         self.future_us = source.future_us
         self.is_prediction = source.name == PREDICTION.name
         self.deprecated = tuple(
