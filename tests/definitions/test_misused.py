@@ -89,5 +89,10 @@ def test_a_value_of_another_kind_is_named_with_its_field_and_an_example(tmp_path
 
 
 def test_a_mistake_that_is_of_no_word_is_pythons_to_tell():
-    for error in (TypeError("f() missing 1 required positional argument: 'x'"), TypeError("bad"), ValueError("gate()")):
+    for error in (
+        TypeError("f() missing 1 required positional argument: 'x'"),
+        TypeError("Expr.mean() got an unexpected keyword argument 'window'"),
+        TypeError("bad"),
+        ValueError("gate()"),
+    ):
         assert misuse_of(error, "x:1") is None

@@ -40,6 +40,8 @@ KINDS = (
     "read",
     "weights",
 )
+ROUTING = frozenset({"release", "stage", "promote", "rollback", "pause", "resume"})
+"""Kinds after which other versions may answer for a model."""
 
 DECISIONS = Table(
     "decisions",

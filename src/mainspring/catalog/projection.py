@@ -24,11 +24,10 @@ from mainspring.catalog import (
     versions,
 )
 from mainspring.catalog.database import get_number, set_number
-from mainspring.catalog.decisions import Decision
+from mainspring.catalog.decisions import ROUTING, Decision
 
 _CURSOR = "projected_offset"
-_ROUTING = {"release", "stage", "promote", "rollback", "pause", "resume"}
-_RELOADS = _ROUTING | {"apply", "weights"}  # a gateway reads definitions and weights with its routes
+_RELOADS = ROUTING | {"apply", "weights"}  # a gateway reads definitions and weights with its routes
 
 
 def projected_offset(connection: Connection) -> int:
@@ -127,7 +126,7 @@ _ACTIONS: dict[str, Callable[[Connection, Decision], str]] = {
     "checks": checks.record,
     "weights": stacks.give,
 }
-_OF_A_MODEL = {"dataset", "version", "weights"} | _ROUTING
+_OF_A_MODEL = {"dataset", "version", "weights"} | ROUTING
 _NEEDS = {
     "apply": definitions.NEEDED,
     "checks": ("results",),

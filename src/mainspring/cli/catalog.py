@@ -48,7 +48,8 @@ def search(
 
     Args:
         words: Any part of a word; upper and lower case are the same.
-        kind: Only of this kind: source, column, view, feature, label, model, check, dataset, release, consumer.
+        kind: Only of this kind: source, column, view, feature, label, model, composite, check, dataset, release or
+            consumer.
         tag: Only with this tag.
         owner: Only of owners with this in their name; upper and lower case are the same.
         pii: Only what tells of a person, or is made of a column that does.

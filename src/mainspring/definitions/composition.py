@@ -87,6 +87,16 @@ class CompositeDef:
         return {} if self.latency is None else {"latency": self.latency.describe()}
 
 
+def of_served(version: str) -> tuple[str, str | None]:
+    """What `CompositeDef.served_version` names: the definition's version, and that of the weights, where there are any.
+
+    >>> of_served("ab12-mean"), of_served("ab12-c4")
+    (('ab12', None), ('ab12', 'c4'))
+    """
+    definition, _, named = version.partition("-")
+    return definition, None if named in ("", MEAN) else named
+
+
 def is_sure(output: float, sure: float | None) -> bool:
     """Whether a probability says so much that no further member of a cascade need be asked."""
     return sure is not None and max(output, 1.0 - output) >= sure

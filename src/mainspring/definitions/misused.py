@@ -18,24 +18,34 @@ EXAMPLES: Mapping[str, str] = {
     "Rollout": 'ms.Rollout(shadow="1d", ramp=[0.05, 0.5], prove=[ms.guard("log_loss", margin=0.02)])',
     "Source": 'class Ride(ms.Source, id="ride_id", time="asked_at")',
     "Table": 'class Plane(ms.Table, key="tailnum")',
+    "age": 'ms.age(window="24h")',
+    "alias": 'ms.alias("old_name")',
     "at_least": "ms.at_least(0)",
     "at_most": "ms.at_most(100)",
     "between": "ms.between(0, 100)",
     "cascade": 'ms.cascade("fraud", quick, careful, sure=0.95)',
     "count": 'ms.count(window="24h")',
+    "deprecated": 'ms.deprecated("send amount instead")',
+    "describe": 'ms.describe("what was paid", unit="EUR")',
+    "dim": "ms.dim(64)",
     "ensemble": 'ms.ensemble("fraud", quick, careful)',
     "every": 'ms.every("30d")',
+    "ewma": 'ms.ewma("amount", half_life="6h")',
     "feature_view": '@ms.feature_view(Arrived, entity="carrier")',
     "gate": 'ms.gate("roc_auc", at_least=0.70)',
     "guard": 'ms.guard("log_loss", margin=0.02)',
     "label": 'ms.label(Arrived, on="flight_id", value=col("delay_min") > 15, within="36h", otherwise=ms.exclude)',
     "last_k": 'ms.last_k("amount", 3)',
     "length": "ms.length(1, 20)",
+    "lookup": 'ms.lookup(Plane, "year")',
     "model": '@ms.model(request=Scheduled, label=late, task="binary_classification", features=[Carrier, "miles"])',
+    "one_of": 'ms.one_of("cash", "card")',
     "otherwise": "ms.otherwise(last_good=True, value=0.5)",
     "override": 'ms.override(when=col("amount") < 5, value=0.0, reason="too small")',
     "pattern": 'ms.pattern("[A-Z]{3}")',
+    "pii": 'ms.pii("email")',
     "quantile": 'ms.quantile("amount", 0.95, window="1d")',
+    "time_since": 'ms.time_since("opened_at")',
     "top_k": 'ms.top_k("merchant", 3, window="1d")',
     "when_worse": 'ms.when_worse("log_loss", by=0.01)',
 }
@@ -55,7 +65,9 @@ def misuse_of(error: BaseException, where: str) -> DefinitionError | None:
     if found is None:
         return None
     owner, called, verb, rest = found.groups()
-    name = owner if owner is not None and called == "__init_subclass__" else called
+    if owner is not None and called != "__init_subclass__":  # a method of something else, such as col("x").mean()
+        return None
+    name = owner or called
     ms = import_module("mainspring")
     if name not in ms.__all__:
         return None

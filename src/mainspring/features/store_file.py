@@ -90,7 +90,7 @@ def _environment(path: Path, map_bytes: int, *, writable: bool, sync: bool = Tru
         max_readers=_READERS,
         readonly=not writable,
         sync=sync,
-        metasync=False,  # a power cut may take the last commits, whole: the log has them
+        metasync=False,  # where commits are synced, a power cut may take the last ones, whole: the log has them
         readahead=False,
         mode=0o600,
     )

@@ -66,12 +66,14 @@ class Unsynced:
 
     def _mark(self, discard: Callable[[], None]) -> None:
         if self._is_alone():
-            if os.pread(self._handle, 64, 0).decode("ascii", "replace") not in ("", self._boot):
+            found, own = os.pread(self._handle, 64, 0), self._boot.encode()
+            if found not in (b"", own):
                 discard()
-            os.ftruncate(self._handle, 0)
-            os.pwrite(self._handle, self._boot.encode(), 0)
-            os.fsync(self._handle)
-            _sync_folder(self._folder)
+            if found != own:
+                _sync_folder(self._folder)  # first: a store that is gone stays gone before the mark says otherwise
+                os.pwrite(self._handle, own, 0)
+                os.ftruncate(self._handle, len(own))  # last: from one boot to another the mark is never empty
+                os.fsync(self._handle)
         fcntl.flock(self._handle, fcntl.LOCK_SH)
 
     def _is_alone(self) -> bool:

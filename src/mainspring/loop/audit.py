@@ -14,6 +14,7 @@ import polars as pl
 from mainspring.catalog import Catalog, Decision, Incident
 from mainspring.definitions import ModelDef
 from mainspring.events.system import OTHERWISE, PREDICTION
+from mainspring.loop.incidents import Change
 from mainspring.loop.ledger import Ledger
 from mainspring.loop.served import served_model
 
@@ -152,15 +153,7 @@ def _open(model: ModelDef, report: ParityReport, ledger: Ledger, at_us: int) -> 
         ],
         "mend": mend,
     }
-    ledger.decide(
-        "incident_open",
-        f"incident_open-{incident_id}",
-        at_us,
-        model=model.name,
-        subject=incident_id,
-        reason=reason,
-        numbers=numbers,
-    )
+    ledger.tell(Change("incident_open", incident_id, model.name, reason, numbers), at_us, model=model.name)
 
 
 def close_if_clean(incident: Incident, catalog: Catalog, ledger: Ledger, at_us: int) -> None:
@@ -169,14 +162,9 @@ def close_if_clean(incident: Incident, catalog: Catalog, ledger: Ledger, at_us: 
     compared = [d for d in said if d.numbers["values"]]
     if len(compared) < CLEAN_AUDITS or any(d.numbers["different"] for d in compared[-CLEAN_AUDITS:]):
         return
-    ledger.decide(
-        "incident_close",
-        f"incident_close-{incident.incident_id}",
-        at_us,
-        model=incident.model,
-        subject=incident.incident_id,
-        reason=f"{CLEAN_AUDITS} audits in a row found every value that they compared equal to its replay",
-    )
+    reason = f"{CLEAN_AUDITS} audits in a row found every value that they compared equal to its replay"
+    change = Change("incident_close", incident.incident_id, incident.model or "", reason, {})
+    ledger.tell(change, at_us, model=incident.model)
 
 
 def _id(model: ModelDef, at_us: int) -> str:

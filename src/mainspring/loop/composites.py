@@ -20,13 +20,14 @@ from mainspring.definitions.values import DAY_US
 from mainspring.events.history import History
 from mainspring.events.system import PREDICTION
 from mainspring.loop.heard import Hearings, Matured, versions_now
-from mainspring.loop.judging import last_judged
+from mainspring.loop.incidents import Change
+from mainspring.loop.judging import last_judged, of_chances
 from mainspring.loop.ledger import Ledger
 from mainspring.loop.levels import latency_changes
 from mainspring.loop.recomposed import recompose
 from mainspring.loop.schedule import boundaries
 from mainspring.loop.stacks import move_weights
-from mainspring.monitoring import Worse, advantage_test, metrics
+from mainspring.monitoring import Worse, advantage_test
 from mainspring.rollout import loss_named
 
 KIND = "composite"
@@ -122,14 +123,7 @@ class Composites:
             for member, said in zip(composite.members, heard.said[fresh].T, strict=True)
             if (usable := ~np.isnan(said)).any()
         }
-        if composite.task == "binary_classification":
-            found = metrics(heard.output[fresh], heard.y[fresh])
-            numbers |= {
-                "base_rate": found.base_rate,
-                "brier": found.brier,
-                "calibration_error": found.calibration_error,
-            } | ({"roc_auc": found.roc_auc} if found.roc_auc is not None else {})
-        return numbers
+        return numbers | of_chances(composite.task, heard.output[fresh], heard.y[fresh])
 
     def _beside_members(
         self, composite: CompositeDef, heard: Matured, served: str, now: tuple[str, ...] | None, at_us: int
@@ -157,31 +151,19 @@ class Composites:
             f"{composite.name} is worse than its member {name} alone: {loss} {worse.shrunk_by:.4f} higher "
             f"(at least {worse.shrunk_by_lower:.4f}) on {worse.blocks} days of the same rows; ask {name} instead"
         )
-        self._ledger.decide(
-            "incident_open",
-            f"incident_open-{incident_id}",
-            at_us,
-            model=composite.name,
-            subject=incident_id,
-            reason=reason,
-            numbers={
-                "kind": KIND,
-                "column": name,
-                "worse_by": worse.shrunk_by,
-                "worse_by_lower": worse.shrunk_by_lower,
-                "blocks": worse.blocks,
-            },
-        )
+        numbers = {
+            "kind": KIND,
+            "column": name,
+            "worse_by": worse.shrunk_by,
+            "worse_by_lower": worse.shrunk_by_lower,
+            "blocks": worse.blocks,
+        }
+        change = Change("incident_open", incident_id, composite.name, reason, numbers)
+        self._ledger.tell(change, at_us, model=composite.name)
 
     def _close(self, one: Incident, at_us: int, reason: str) -> None:
-        self._ledger.decide(
-            "incident_close",
-            f"incident_close-{one.incident_id}",
-            at_us,
-            model=one.model,
-            subject=one.incident_id,
-            reason=reason,
-        )
+        change = Change("incident_close", one.incident_id, one.model or "", reason, {})
+        self._ledger.tell(change, at_us, model=one.model)
 
     def _latency(self, composite: CompositeDef, answers: pl.DataFrame, at_us: int) -> None:
         for change in latency_changes(composite, answers, self._catalog.incidents(is_open=True), at_us):

@@ -10,7 +10,7 @@ import polars as pl
 
 from mainspring.catalog import Catalog, Decision
 from mainspring.core import to_iso
-from mainspring.definitions.composition import MEAN
+from mainspring.definitions.composition import of_served
 from mainspring.definitions.weights import weights_from
 from mainspring.events.history import History
 from mainspring.events.system import PREDICTION
@@ -66,9 +66,9 @@ def composition_of(catalog: Catalog, history: History, prediction: Mapping[str, 
         history: Caught up.
         prediction: The logged row.
     """
-    definition, _, named = str(prediction["version"]).partition("-")
+    definition, named = of_served(str(prediction["version"]))
     found = catalog.definition("composites", prediction["model"], definition)
-    given = given_weights(catalog, prediction["model"], named) if named not in ("", MEAN) else None
+    given = given_weights(catalog, prediction["model"], named) if named is not None else None
     weights = None if given is None else weights_from(given.numbers["weights"])
     by_member = dict(zip(weights.members, weights.weights, strict=True)) if weights is not None else {}
     parts = _parts_of(history, prediction["prediction_id"])

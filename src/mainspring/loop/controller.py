@@ -231,15 +231,8 @@ class Controller:
             )
             if not is_open and incident_id not in {one.incident_id for one in self._catalog.incidents()}:
                 opened = numbers | {"kind": "drift", "column": strongest}
-                self._ledger.decide(
-                    "incident_open",
-                    f"incident_open-{incident_id}",
-                    at_us,
-                    model=model.name,
-                    subject=incident_id,
-                    reason=reason,
-                    numbers=opened,
-                )
+                change = incidents.Change("incident_open", incident_id, model.name, reason, opened)
+                self._ledger.tell(change, at_us, model=model.name)
 
     def _latency(self, model: ModelDef, at_us: int) -> None:
         if model.latency is None:
@@ -302,14 +295,8 @@ class Controller:
                 and champion.version not in one.incident_id
             ):
                 reason = f"version {champion.version} serves; it was trained on newer data"
-                self._ledger.decide(
-                    "incident_close",
-                    f"incident_close-{one.incident_id}",
-                    at_us,
-                    model=model.name,
-                    subject=one.incident_id,
-                    reason=reason,
-                )
+                change = incidents.Change("incident_close", one.incident_id, model.name, reason, {})
+                self._ledger.tell(change, at_us, model=model.name)
 
     def _retrain_if_due(self, model: ModelDef, champion: Version, at_us: int, worse: str) -> None:
         """Start a training when the rule says so; not while a rollout is under way or labels are held."""

@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mainspring.catalog import Incident
 from mainspring.events.log import Counts
@@ -28,7 +29,7 @@ class Change:
     incident_id: str
     source: str
     reason: str
-    numbers: dict[str, float | str]
+    numbers: dict[str, Any]
 
 
 class Shares:

@@ -121,12 +121,16 @@ def performance(task: str, scored: Scored, loss: str) -> dict[str, float]:
         loss: float(one.function(scored.p, scored.y).mean()),
         f"baseline_{loss}": float(one.function(scored.baseline, scored.y).mean()),
     }
-    if task == "binary_classification":
-        found = metrics(scored.p, scored.y)
-        numbers |= {"base_rate": found.base_rate, "brier": found.brier, "calibration_error": found.calibration_error}
-        if found.roc_auc is not None:
-            numbers["roc_auc"] = found.roc_auc
-    return numbers
+    return numbers | of_chances(task, scored.p, scored.y)
+
+
+def of_chances(task: str, p: NDArray[np.float64], y: NDArray[np.float64]) -> dict[str, float]:
+    """Further numbers of a ``performance`` decision, where the answer is a probability: float64[n], 0 or 1 each."""
+    if task != "binary_classification":
+        return {}
+    found = metrics(p, y)
+    said = {"base_rate": found.base_rate, "brier": found.brier, "calibration_error": found.calibration_error}
+    return said if found.roc_auc is None else said | {"roc_auc": found.roc_auc}
 
 
 def advantage_metrics(loss: str, tested: Tested) -> dict[str, float]:

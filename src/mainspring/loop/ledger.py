@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mainspring.catalog import Catalog
+from mainspring.catalog.decisions import ROUTING
 from mainspring.core import BackPressureError, Clock, Config, UnavailableError, WallClock, to_datetime
 from mainspring.core.run import internal_token, read_door
 from mainspring.events.client import IntakeClient
@@ -22,7 +23,6 @@ from mainspring.events.log import Draft, Log
 from mainspring.events.system import DECISION
 from mainspring.loop.incidents import Change
 
-ROUTING_KINDS = frozenset({"release", "stage", "promote", "rollback", "pause", "resume"})
 RETRY_S = 0.5
 PATIENCE_S = 30.0
 """So long a command waits for a log that another process writes, or that has no room; a worker waits until it ends."""
@@ -147,7 +147,7 @@ class Ledger:
         self._seen = int(rows[-1]["_offset"])
         kinds = {str(row["kind"]) for row in rows}
         self._news |= kinds
-        if (ROUTING_KINDS | {"weights"}) & kinds:
+        if (ROUTING | {"weights"}) & kinds:
             reload_gateway(self._config)
 
 

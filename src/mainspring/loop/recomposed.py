@@ -9,12 +9,13 @@ import polars as pl
 
 from mainspring.catalog import Catalog
 from mainspring.definitions import CompositeDef
-from mainspring.definitions.composition import MEAN, How, combined
+from mainspring.definitions.composition import How, combined, of_served
 from mainspring.definitions.weights import Weights, weights_from
 from mainspring.events.system import OTHERWISE
 from mainspring.loop.audit import KIND, close_if_clean, open_incident
 from mainspring.loop.composition import given_weights
 from mainspring.loop.heard import said_by
+from mainspring.loop.incidents import Change
 from mainspring.loop.ledger import Ledger
 
 MOST_ANSWERS = 10_000
@@ -71,14 +72,14 @@ def recompose(composite: CompositeDef, catalog: Catalog, ledger: Ledger, answers
 
 def _made_by(composite: CompositeDef, catalog: Catalog, version: str) -> tuple[How, Weights | None] | None:
     """How a version of a composite answers, and by which weights; None where that is not known any more."""
-    definition, _, named = version.partition("-")
+    definition, named = of_served(version)
     how: How = composite.how
     if definition != composite.version:
         found = catalog.definition("composites", composite.name, definition)
         if found is None:
             return None
         how = found.description["how"]
-    if named in ("", MEAN):
+    if named is None:
         return how, None
     given = given_weights(catalog, composite.name, named)
     return None if given is None else (how, weights_from(given.numbers["weights"]))
@@ -98,12 +99,5 @@ def _open(composite: CompositeDef, numbers: Mapping[str, Any], ledger: Ledger, a
         f"{numbers['different']:,} of {numbers['values']:,} answers of {composite.name} are not what its "
         f"members' logged answers make; look with: mainspring explain PREDICTION"
     )
-    ledger.decide(
-        "incident_open",
-        f"incident_open-{incident_id}",
-        at_us,
-        model=composite.name,
-        subject=incident_id,
-        reason=reason,
-        numbers={"kind": KIND, "column": "output", "share": numbers["different"] / numbers["values"]},
-    )
+    opened = {"kind": KIND, "column": "output", "share": numbers["different"] / numbers["values"]}
+    ledger.tell(Change("incident_open", incident_id, composite.name, reason, opened), at_us, model=composite.name)

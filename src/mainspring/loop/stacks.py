@@ -41,10 +41,9 @@ def move_weights(
             return
     heard = _rows(matured, usable & matured.of(now))
     members = tuple(one.name for one in composite.members)
-    taken = [one for one in catalog.decisions("rollback", model=composite.name, limit=1) if not one.note]
-    after_us = max(
-        [one.at_us for one in taken] + ([stack.numbers.get("until_us", stack.at_us)] if stack is not None else [0])
-    )
+    taken = [one.at_us for one in catalog.decisions("rollback", model=composite.name) if not one.note]
+    since_us = stack.numbers.get("until_us", stack.at_us) if stack is not None else 0
+    after_us = max([*taken, since_us])
     serving = stack.weights if stack is not None else None
     best = proved(proofs(members, composite.task, heard, LOSSES[composite.task][0], serving, after_us))
     if best is not None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from mainspring.catalog import Catalog
+from mainspring.catalog.decisions import ROUTING
 from mainspring.core import Clock, Config, SharedClock, UnavailableError
 from mainspring.core.collector import paused, rest_what_is_loaded
 from mainspring.core.run import WORKER_LEASE, Lease, internal_token, read_door, remove_door, write_door
@@ -31,7 +32,7 @@ from mainspring.loop.builds import Build, Builds, begin
 from mainspring.loop.consumers import asked_anew, needed_views
 from mainspring.loop.controller import Controller
 from mainspring.loop.door import WorkerDoor
-from mainspring.loop.ledger import ROUTING_KINDS, Ledger
+from mainspring.loop.ledger import Ledger
 from mainspring.loop.pipelines import Pipelines
 from mainspring.loop.telling import DOOR
 from mainspring.loop.upkeep import Upkeep, log_keep_us
@@ -43,7 +44,7 @@ PAUSE_S = 0.01
 """The second thread lets the first fold what both were woken for, and looks at several commits at once."""
 LAKE_ROWS = 20_000
 LAKE_EVERY_S = 30.0
-VIEW_KINDS = ROUTING_KINDS | {"apply", "backfill"}
+VIEW_KINDS = ROUTING | {"apply", "backfill"}
 """Decisions after which other view versions may be needed, or one anew."""
 _log = logging.getLogger(__name__)
 
