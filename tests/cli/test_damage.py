@@ -1,5 +1,6 @@
 """Damaged stores as a person meets them: the error names the command, and the command mends."""
 
+import hashlib
 import shutil
 import sqlite3
 import subprocess
@@ -60,6 +61,18 @@ def test_a_damaged_table_is_found_and_mended_by_the_commands_that_the_error_name
     assert count(cli, loaded) == before
     again = cli("lake", "rebuild", "asked", "--json", at=loaded)
     assert (again.code, again.error["code"]) == (5, "MS-E314")
+
+
+def test_a_training_set_is_not_built_of_bytes_that_have_changed(cli, loaded):
+    (file,) = (load_config(loaded).lake_path / "done").glob("*.parquet")
+    sums = file.parent / "_sums"
+    text = sums.read_text().replace(sums.read_text().splitlines()[1][:32], "0" * 32).partition("\n")[2]
+    # A checksum of other bytes than the file has, as it has when a bit of it has flipped.
+    sums.write_text(f"{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}\n{text}")
+    for argv in (["dataset", "build", "is_late"], ["sql", "select max(minutes) from done"]):
+        told = cli(*argv, "--json", at=loaded)
+        assert (told.code, told.error["code"]) == (8, "MS-E903"), argv
+        assert "mainspring lake rebuild" in told.error["hint"]
 
 
 def test_a_table_whose_own_log_was_removed_is_told_of_and_mended(cli, loaded):

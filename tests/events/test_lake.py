@@ -28,6 +28,8 @@ def test_rows_are_written_once_and_read_back_in_order(tmp_path, name):
     for again in (lake, Lake(tmp_path / name)):
         assert again.frame("s")["_offset"].to_list() == list(range(1, 10))
         assert again.frame("s").equals(frame(1, 9))
+        scanned = again.dataset("s").scanner(columns=["_offset"]).to_reader().read_all()
+        assert sorted(scanned["_offset"].to_pylist()) == list(range(1, 10))
 
 
 def test_times_before_1970_and_in_2999_survive(tmp_path):

@@ -1,5 +1,6 @@
 """Damaged files of the lake: each is refused in words, and mended with nothing lost that is anywhere."""
 
+import os
 import shutil
 
 import polars as pl
@@ -9,6 +10,7 @@ from polars.exceptions import PolarsError
 
 from mainspring.core import ManualClock
 from mainspring.core.errors import FormatError, NotFoundError, RefusedError
+from mainspring.events import sums
 from mainspring.events.history import History
 from mainspring.events.lake import Lake
 from mainspring.events.log import Draft, Log
@@ -235,7 +237,6 @@ def flip(path, column="delay_min"):
 def test_a_bit_that_flips_inside_a_page_is_seen_though_its_reader_does_not(store):
     file = store.files()[1]
     flip(file)
-    assert store.ids() == ALL  # nobody who only reads notices
     (fault,) = faults(store.lake, "arrived")
     assert (fault.path, fault.why, fault.rows) == (file.name, "its bytes are not those that were written", ROWS)
     assert (store.mend().lost, faults(store.lake, "arrived") if store.table.exists() else []) == (0, [])
@@ -245,6 +246,58 @@ def test_a_bit_that_flips_inside_a_page_is_seen_though_its_reader_does_not(store
     with store.log() as log:
         history = History(store.project, log, store.lake)
         assert history.frame("arrived", ["delay_min"])["delay_min"].to_list() == [float(i) for i in range(len(ALL))]
+
+
+def means(store, until=COMMITS * ROWS):
+    """The mean of a column as `sql` and as a frame says it."""
+    with store.log() as log, Sql(store.project, log, store.lake) as session:
+        query = f"select avg(delay_min) from arrived where _offset <= {until}"
+        (batch,) = session.run(query).batches
+    with store.log() as log:
+        frame = History(store.project, log, store.lake).frame("arrived", ["delay_min", "_offset"])
+    return batch.column(0)[0].as_py(), frame.filter(pl.col("_offset") <= until)["delay_min"].mean()
+
+
+def test_who_only_reads_a_changed_file_is_told_too_and_of_which(store):
+    assert means(store) == (49.5, 49.5)
+    whole, file = store.files()[2].read_bytes(), store.files()[2]
+    flip(file)
+    words = r"MS-E903(.|\n)*its bytes are not those that were written(.|\n)*mainspring lake rebuild"
+    with pytest.raises(FormatError, match=words) as caught:
+        store.ids()
+    assert caught.value.where == str(file)
+    with store.log() as log, Sql(store.project, log, store.lake) as session:
+        with pytest.raises(FormatError, match=words) as caught:
+            list(session.run("select avg(delay_min) from arrived").batches)
+        assert caught.value.why == f"its bytes are not those that were written: {file}"
+        (batch,) = session.run(f"select avg(delay_min) from arrived where _offset <= {2 * ROWS}").batches
+        assert batch.column(0)[0].as_py() == 24.5  # of files that the query does not need nothing is said
+    file.write_bytes(whole)
+    assert means(store) == (49.5, 49.5)
+
+
+def test_a_file_is_compared_once_in_a_process_and_again_when_it_has_changed_since(store, monkeypatch):
+    compared, of_file = [], sums._of_file
+    monkeypatch.setattr(sums, "_of_file", lambda path: compared.append(path) or of_file(path))
+    for _ in range(3):
+        assert means(store) == (49.5, 49.5)
+    assert sorted(compared) == sorted(store.files())
+    file = store.files()[1]
+    file.write_bytes(file.read_bytes())
+    os.utime(file, ns=(1, 1))
+    assert means(store) == (49.5, 49.5)
+    assert compared[COMMITS:] == [file]
+
+
+def test_a_file_without_a_checksum_is_read_and_compared_once_it_has_one(store):
+    (store.table / SUMS).unlink()
+    assert means(store) == (49.5, 49.5)
+    store.send(COMMITS * ROWS, 1)
+    store.flush()
+    assert means(store) == (49.5, 49.5)
+    flip(store.files()[0])
+    with pytest.raises(FormatError, match="MS-E903"):
+        means(store)
 
 
 def test_what_a_changed_file_says_is_lost_rather_than_believed(store):

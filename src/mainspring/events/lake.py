@@ -22,14 +22,13 @@ from mainspring.core.errors import ConfigError, FormatError, UnavailableError
 from mainspring.core.names import check_name
 from mainspring.definitions.expressions import UTC_US
 from mainspring.events.mark import read_mark
-from mainspring.events.sums import changed, note_sums
+from mainspring.events.sums import CHANGED, FirstReads, changed, note_sums
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as pa_dataset
 
 APP = "mainspring-log"
-CHANGED = "its bytes are not those that were written"
 META_SCHEMA: dict[str, Any] = {
     "_offset": pl.Int64(),
     "_id": pl.String(),
@@ -182,9 +181,11 @@ class Lake:
         if not files:
             return None
         wanted = None if columns is None else {*columns, "_offset"}
-        frames = []
+        frames, first = [], FirstReads(self.path / source)
         for path in files:
             with _reading(path):
+                if first.is_changed(path):
+                    raise damaged(path, CHANGED)
                 frames.append(_read(path, wanted))
         frames.sort(key=lambda f: f["_offset"].min() or 0)
         frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed", rechunk=False)
@@ -203,8 +204,10 @@ class Lake:
 
     def dataset(self, source: str) -> pa_dataset.Dataset | None:
         """The table as it was last looked at, to be scanned column by column and file by file; None without one."""
-        delta = self._table(source).delta
-        return None if delta is None else delta.to_pyarrow_dataset()
+        from mainspring.events.scan import CheckedDataset
+
+        table = self._table(source)
+        return None if table.delta is None else CheckedDataset.of(table.delta, table.path)
 
     def count(self, source: str, reach_us: int | None = None) -> tuple[int, int]:
         """How many rows the source's table has, and how many of them are not older than ``reach_us`` before the newest.

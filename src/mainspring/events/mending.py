@@ -21,10 +21,10 @@ from polars.exceptions import PolarsError
 
 from mainspring.core.errors import NotFoundError, RefusedError
 from mainspring.core.names import did_you_mean
-from mainspring.events.lake import APP, CHANGED, Lake
+from mainspring.events.lake import APP, Lake
 from mainspring.events.log import Log
 from mainspring.events.mark import Mark, read_mark, write_mark
-from mainspring.events.sums import changed, read_sums
+from mainspring.events.sums import CHANGED, changed, read_sums
 
 ASIDE = "_damaged"
 _LOG = "_delta_log"

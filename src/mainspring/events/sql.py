@@ -30,6 +30,7 @@ TIME_US = 60_000_000
 BATCH_ROWS = 10_000
 NOW = AsOf()
 _OF_FILES = re.compile(r"reading the stream registered as.*(IOError|Parquet|Invalid: )", re.DOTALL)
+_FAILED = re.compile(r"^.*? failed: (IOError: )?")
 _KIND = re.compile(r"^\w+( \w+)? Error: ")
 
 
@@ -200,7 +201,7 @@ class Sql:
             what = f"the query takes more than {self._memory} of memory and what it may spill"
             return UnavailableError("MS-E454", what, why=message, hint="ask for less, or --memory 4GB")
         if _OF_FILES.search(text):
-            return damaged(self._lake.path, _first_line(message))
+            return damaged(self._lake.path, _of_file(message))
         return ConfigError(
             "MS-E450",
             f"the query cannot be run: {_first_line(message)}",
@@ -230,6 +231,11 @@ def _parsed(text: str) -> dict[str, str]:
 def _first_line(message: str) -> str:
     lines = _KIND.sub("", message).strip().splitlines()
     return lines[0].rstrip("!") if lines else "it fails"
+
+
+def _of_file(message: str) -> str:
+    """What is wrong with a file, without the way that the error has come."""
+    return _FAILED.sub("", _first_line(message).partition(". Detail: ")[0])
 
 
 def _place(query: str, position: str) -> str:

@@ -11,8 +11,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+CHANGED = "its bytes are not those that were written"
 NAME = "_sums"
 _BYTES = 16
+_whole: dict[Path, dict[str, tuple[int, int]]] = {}
+"""Files that this process has read and found as they were written, by table: their size and when they last changed."""
 
 
 def read_sums(folder: Path) -> dict[str, str]:
@@ -49,6 +52,43 @@ def changed(folder: Path, files: Iterable[Path]) -> list[Path]:
     known = read_sums(folder)
     named = ((path, known.get(_name(folder, path))) for path in files)
     return [path for path, found in named if found is not None and path.exists() and _of_file(path) != found]
+
+
+class FirstReads:
+    """Compares a file of a table with its checksum when this process reads it for the first time.
+
+    A file that this process has found as it was written is not read again, nor is one that has no checksum yet.
+
+    Args:
+        folder: The table's. Its checksums are read when the first file has to be compared.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._sums: dict[str, str] | None = None
+
+    def is_changed(self, path: Path) -> bool:
+        """Whether the bytes of a file of the table are not those that were written.
+
+        Raises:
+            FileNotFoundError: It is gone.
+        """
+        name, stat = _name(self._folder, path), path.stat()
+        whole = _whole.setdefault(self._folder, {})
+        stamp = stat.st_size, stat.st_mtime_ns
+        if whole.get(name) == stamp:
+            return False
+        if self._sums is None:
+            self._sums = read_sums(self._folder)
+            for gone in whole.keys() - self._sums.keys():
+                whole.pop(gone, None)
+        found = self._sums.get(name)
+        if found is None:
+            return False
+        if _of_file(path) != found:
+            return True
+        whole[name] = stamp
+        return False
 
 
 def _name(folder: Path, path: Path) -> str:
