@@ -12,7 +12,7 @@ from mainspring.core import ManualClock
 from mainspring.core.errors import FormatError, NotFoundError, RefusedError
 from mainspring.events import sums
 from mainspring.events.history import History
-from mainspring.events.lake import Lake
+from mainspring.events.lake import META_SCHEMA, Lake, Pin
 from mainspring.events.log import Draft, Log
 from mainspring.events.mark import NAME as MARK
 from mainspring.events.mark import Mark, read_mark
@@ -22,6 +22,7 @@ from mainspring.events.sums import NAME as SUMS
 from mainspring.events.sums import read_sums
 
 MAP = 1 << 26
+HOUR_US = 3_600_000_000
 NOON_US = 1_362_139_200_000_000
 COMMITS, ROWS = 4, 25
 
@@ -319,6 +320,27 @@ def test_a_changed_file_is_not_joined_with_others_into_one_that_looks_whole(stor
         history.compact("arrived")
         assert history.retain("arrived", NOON_US + 1) == 0
     assert len(caplog.records) == 2
+
+
+def test_only_files_of_which_rows_may_go_are_compared_before_they_go(tmp_path, monkeypatch):
+    lake, of_file, compared = Lake(tmp_path), sums._of_file, []
+    for i in range(5):  # a file an hour
+        hours = [i * HOUR_US, i * HOUR_US + HOUR_US // 2]
+        meta = {"_offset": [2 * i + 1, 2 * i + 2], "_id": ["a", "b"], "_time": hours, "_known_at": hours}
+        frame = pl.DataFrame(meta | {"_ingested_at": hours}).cast(META_SCHEMA)
+        lake.append("s", frame, 2 * i + 2)
+    files = sorted((tmp_path / "s").glob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    flip(files[4], "_time")
+    monkeypatch.setattr(sums, "_of_file", lambda path: compared.append(path) or of_file(path))
+    pins = [Pin(4), Pin(8, 3 * HOUR_US)]
+    version = lake.version("s")
+    assert lake.retain("s", 2 * HOUR_US, pins) == 0
+    assert (compared, lake.version("s")) == ([], version)
+    assert lake.retain("s", 3 * HOUR_US + 1, pins) == 2
+    assert [path for path in compared if path in files] == [files[2]]
+    flip(files[1], "_time")
+    with pytest.raises(FormatError, match=rf"MS-E903(.|\n)*{files[1].name}"):
+        lake.retain("s", 2 * HOUR_US, [Pin(3)])
 
 
 def test_files_that_compaction_made_have_checksums_too_and_those_that_are_gone_have_none(store):

@@ -134,7 +134,7 @@ class Lake:
         widened = [name for name, dtype in rows.schema.items() if dtype == pl.Float64 and _is_int(known.get(name, ""))]
         older = None
         if changes or widened:
-            self._refuse_changed(source)
+            self._refuse_changed(source, self._files(source))
             older = self.frame(source)
         if older is not None:
             # Once, in one step: afterwards a row without such a column looks like one that had null in it, and into a
@@ -193,14 +193,17 @@ class Lake:
             frame = frame.sort("_offset")
         return frame if columns is None else frame.select([name for name in columns if name in frame.columns])
 
-    def _files(self, source: str) -> list[Path]:
-        """The files of the table as it was last looked at."""
+    def _files(self, source: str, predicate: str | None = None) -> list[Path]:
+        """The files of the table as it was last looked at, or those that may have rows for which a predicate holds."""
         table = self._table(source)
         if table.delta is None:
             return []
         # What lies below the table's folder is safe as it stands in a URI, also where the folder's own name is not.
         depth = 1 + len(table.delta.metadata().partition_columns)
-        return [table.path.joinpath(*uri.split("/")[-depth:]) for uri in table.delta.file_uris()]
+        return [
+            table.path.joinpath(*uri.split("/")[-depth:])
+            for uri in table.delta.file_uris(file_pruning_predicate=predicate)
+        ]
 
     def dataset(self, source: str) -> pa_dataset.Dataset | None:
         """The table as it was last looked at, to be scanned column by column and file by file; None without one."""
@@ -242,16 +245,16 @@ class Lake:
         delta = self._table(source).delta
         if delta is None:
             return 0
-        starts = pl.DataFrame(delta.get_add_actions(flatten=True))["min._time"].cast(UTC_US).cast(pl.Int64)
-        if (starts.min() or 0) >= since_us:  # type: ignore[operator]
-            return 0
         kept = [
             f"NOT (_offset <= {pin.last_offset}" + (f" AND _time >= {_moment(pin.since_us)})" if pin.since_us else ")")
             for pin in pins
         ]
         predicate = " AND ".join([f"_time < {_moment(since_us)}", *kept])
+        touched = self._files(source, predicate)
+        if not touched:
+            return 0
         before = self.count(source)[0]
-        self._refuse_changed(source)
+        self._refuse_changed(source, touched)
         with _reading(self.path / source):
             delta.delete(predicate, writer_properties=_WRITER)
         note_sums(self.path / source, self._files(source))
@@ -268,18 +271,16 @@ class Lake:
         table = self._table(source)
         if table.delta is None:
             return 0
-        self._refuse_changed(source, below_bytes=_JOINED_BYTES)
+        small = [path for path in self._files(source) if path.exists() and path.stat().st_size < _JOINED_BYTES]
+        self._refuse_changed(source, small)
         with _reading(table.path):
             done = table.delta.optimize.compact(target_size=_JOINED_BYTES, writer_properties=_WRITER)
         table.delta.vacuum(dry_run=False)
         note_sums(table.path, self._files(source))
         return int(done["numFilesRemoved"])
 
-    def _refuse_changed(self, source: str, below_bytes: int | None = None) -> None:
+    def _refuse_changed(self, source: str, files: Sequence[Path]) -> None:
         """Refuse to write rows anew that are read from changed bytes: their new file would be as good as any."""
-        files = self._files(source)
-        if below_bytes is not None:
-            files = [path for path in files if path.exists() and path.stat().st_size < below_bytes]
         for path in changed(self.path / source, files):
             raise damaged(path, CHANGED)
 
