@@ -82,6 +82,36 @@ def test_a_mend_that_is_killed_before_it_is_recorded_is_ended_by_the_same_comman
     assert decision["reason"] == "sent twice as long"
 
 
+def test_nulls_are_computed_from_other_columns_and_what_is_not_null_stays(cli, corrected, rides, lines):
+    definitions = corrected / "definitions.py"
+    text = definitions.read_text().replace(
+        "    minutes: float\n", "    minutes: float | None\n    seconds: float = 0.0\n"
+    )
+    definitions.write_text(text)
+    assert cli("apply", at=corrected).code == 0
+    _, done = rides(200)
+    burst = [
+        row | {"seconds": row["minutes"] * 60, "minutes": None if i % 2 else row["minutes"]}
+        for i, row in enumerate(done[144:])
+    ]
+    assert cli("ingest", lines("burst.jsonl", burst), "--source", "done", at=corrected).code == 0
+    assert total(cli, corrected)["m"] < sum(row["minutes"] for row in done)
+    span = ("--since", "2024-01-01", "--until", "2024-02-01", "--where", "seconds > 0")
+    undo = (
+        "checks",
+        "mend",
+        "done",
+        *span,
+        "--with-expr",
+        "minutes=coalesce(minutes, seconds / 60)",
+        "--reason",
+        "lost",
+    )
+    found = cli(*undo, "--json", at=corrected)
+    assert (found.code, found.json["sent"]) == (0, 28)
+    assert total(cli, corrected) == {"n": 200, "m": sum(row["minutes"] for row in done)}
+
+
 def test_what_is_to_be_mended_is_said_or_asked_for(cli, corrected):
     for argv, code in (
         (("done", *HALVES), "MS-L171"),

@@ -105,12 +105,13 @@ def test_wrong_units_are_found_within_a_day_and_no_row_that_is_left_has_seen_the
     assert differing(accepted, clean).height > 100
 
 
-def declare_corrections(days, command, patch):
-    """Let arrivals be corrected from now on."""
+def declare_corrections(days, command, patch, *columns):
+    """Let arrivals be corrected from now on, and have further columns."""
     path = days.config.definitions
     op = '    op: Annotated[str, ms.one_of("insert", "update", "delete")] = "insert"\n'
     text = path.read_text().replace('time="arrived_at"', 'time="arrived_at", corrects="op"')
-    path.write_text(text.replace("    arrived_at: datetime\n", f"    arrived_at: datetime\n{op}"))
+    more = "".join(f"    {column}\n" for column in columns)
+    path.write_text(text.replace("    arrived_at: datetime\n", f"    arrived_at: datetime\n{op}{more}"))
     patch.setattr("mainspring.training.tracking.Tracking.create_schema", lambda _: None)
     command("apply")
 
@@ -229,6 +230,31 @@ def test_a_burst_of_nulls_where_null_is_allowed_is_found_within_a_day_and_kept_o
     is_contained(days, clean)
 
 
+def test_a_burst_of_nulls_is_undone_by_a_mend_from_another_column(days, clean, command, monkeypatch):
+    declare_corrections(days, command, monkeypatch, "tail: str = ''")
+    is_moved = "05".__contains__  # such flights have their tail number in another field
+
+    def moved(rows, _):
+        found = [(row, row["tailnum"] if is_moved(row["flight_id"][-1]) else None) for row in rows]
+        return [[row if tail is None else row | {"tailnum": None, "tail": tail} for row, tail in found]]
+
+    days.stream(1, fault=moved)
+    (one,) = days.incidents()
+    assert (one.source, one.column, one.closed_us) == ("arrived", "tailnum", None)
+    assert one.numbers["seen_us"] - BAD_US == DAY_US
+    undo = ("--with-expr", "tailnum=tail", "--where", "tail != ''", "--reason", "it came in another field")
+    done = command("checks", "mend", one.incident_id, *undo)
+    sent = happened("arrived", BAD_US, BAD_US + DAY_US)
+    assert done["sent"] == sum(row["tailnum"] is not None and is_moved(row["flight_id"][-1]) for row in sent)
+    assert done["unchanged"] == len(sent) - done["sent"]
+    mended_us = days.incidents()[0].closed_us
+    days.stream(2)
+    assert [found.incident_id for found in days.incidents()] == [one.incident_id]
+    assert is_undone(days, clean, mended_us, BAD_US) > 400
+    is_served_as_replayed(command)
+    assert command("features", "diff", "plane", sent[0]["tailnum"])["different"] == 0
+
+
 def test_a_burst_of_nulls_where_none_is_allowed_never_comes_in_and_is_discarded(days, clean, command):
     book = days.stream(1, fault=changed(arr_delay_min=lambda _: None))
     assert book["accepted"] == 0
@@ -271,7 +297,7 @@ def test_a_storm_of_duplicates_is_found_within_a_day_and_counts_once(days, clean
     assert differing(after, clean).is_empty()
 
 
-def test_a_delay_of_ten_hours_is_found_within_eight_and_ends_when_the_feed_has_caught_up(days, clean):
+def test_a_delay_of_ten_hours_is_found_within_eight_and_ends_when_the_feed_has_caught_up(days, clean, command):
     late = []
 
     def delayed(rows, hour):
@@ -292,3 +318,7 @@ def test_a_delay_of_ten_hours_is_found_within_eight_and_ends_when_the_feed_has_c
     after = days.training_set()
     assert labels(after).equals(labels(clean))
     assert differing(after, clean, caught_up_us).is_empty()
+    said = command("checks", "history", "arrived_freshness")
+    assert [result["state"] for result in said[:2]] == ["pass", "pass"]
+    assert "fail" in [result["state"] for result in said]
+    is_served_as_replayed(command)
