@@ -19,6 +19,7 @@ from mainspring.definitions.weights import Weights
 from mainspring.events.system import PREDICTION
 from mainspring.loop.assets import Key
 from mainspring.loop.composites import Composites
+from mainspring.loop.controller import Controller
 from mainspring.loop.door import audit_metrics
 from mainspring.loop.inventory import inventory
 from mainspring.loop.ledger import decision_row
@@ -273,13 +274,37 @@ def test_a_composite_that_is_worse_than_its_best_member_is_an_incident_until_som
     assert mean.catalog.incidents(is_open=True) == ()
 
 
-def test_the_incident_of_a_composite_that_is_no_longer_defined_is_closed(mean):
-    mean.live(8, noise=(0.2, 4.0))
+def look(world):
+    """What the controller does after definitions have changed."""
+    now_us = world.clock.now_us() + HOUR
+    world.clock.set(now_us)
+    parts = (world.config, world.project, world.clock, world.log, world.history, world.catalog, world.ledger, None)
+    controller = Controller(*parts)
+    world.clock.set(now_us + HOUR)
+    controller.run_due(now_us + HOUR)
+
+
+def test_incidents_of_a_composite_that_is_no_longer_defined_are_closed(mean):
+    mean.live(8, noise=(0.2, 4.0), latency_us=90_000)
+    mean.live(1, noise=(0.2, 4.0), make=lambda plain, tipping: (plain + tipping) / 2 + 1e-12)
+    found = mean.catalog.incidents(is_open=True)
+    assert {(one.kind, one.model) for one in found} == {(kind, "both") for kind in ("composite", "latency", "parity")}
+    look(mean)
+    assert len(mean.catalog.incidents(is_open=True)) == 3
     path = mean.config.definitions
     path.write_text(path.read_text().partition("both = ")[0])
     mean.apply(mean.clock.now_us() + 1)
-    Composites(mean.project, mean.clock, mean.history, mean.catalog, mean.ledger).run_due(mean.clock.now_us())
-    assert [one.closing for one in mean.catalog.incidents()] == ["both is no longer defined"]
+    look(mean)
+    assert [one.closing for one in mean.catalog.incidents()] == ["both is no longer defined"] * 3
+
+
+def test_an_incident_of_a_latency_budget_that_is_given_up_is_closed(mean):
+    mean.live(2, latency_us=90_000)
+    path = mean.config.definitions
+    path.write_text(path.read_text().replace(', latency=ms.Latency(p99="20ms")', ""))
+    mean.apply(mean.clock.now_us() + 1)
+    look(mean)
+    assert [one.closing for one in mean.catalog.incidents()] == ["both has no latency budget any more"]
 
 
 def test_a_composite_that_is_as_good_as_its_members_opens_nothing(mean):

@@ -6,7 +6,6 @@ its rollouts, drift and trainings are its members'.
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from mainspring.loop.recomposed import recompose
 from mainspring.loop.schedule import boundaries
 from mainspring.loop.stacks import move_weights
 from mainspring.monitoring import Worse, advantage_test
-from mainspring.rollout import loss_named
+from mainspring.rollout import plain_loss
 
 KIND = "composite"
 """The incident of a composite that is worse than one of its members."""
@@ -59,9 +58,6 @@ class Composites:
 
     def run_due(self, now_us: int) -> None:
         """Judge each composite at every boundary up to ``now_us``."""
-        for one in self._catalog.incidents(is_open=True):
-            if one.kind == KIND and one.model not in self._composites:
-                self._close(one, now_us, f"{one.model} is no longer defined")
         for name, composite in self._composites.items():
             for at_us in boundaries(self._judged_us[name], now_us, every_us(composite)):
                 self._judge(composite, at_us)
@@ -116,7 +112,7 @@ class Composites:
         if not fresh.any():
             return numbers
         name = LOSSES[composite.task][0]
-        loss = loss_named(name, inf).function  # averages only: no bound is needed
+        loss = plain_loss(name)
         numbers[name] = float(loss(heard.output[fresh], heard.y[fresh]).mean())
         numbers["members"] = {
             member.name: {"rows": int(usable.sum()), name: float(loss(said[usable], heard.y[fresh][usable]).mean())}
@@ -189,9 +185,8 @@ def beside_members(
         now: The version of each member that counts.
         at_us: The moment of looking.
     """
-    loss = loss_named(LOSSES[composite.task][0], inf).function
-    whole = heard.time_us < (at_us - composite.label.horizon_us) // DAY_US * DAY_US
-    rows = whole & heard.of(now) & (heard.served == served)
+    loss = plain_loss(LOSSES[composite.task][0])
+    rows = heard.in_whole_days(composite.label.horizon_us, at_us) & heard.of(now) & (heard.served == served)
     compared = composite.members[:1] if composite.how == "cascade" else composite.members
     rows &= ~np.isnan(heard.said[:, : len(compared)]).any(axis=1)
     if not rows.any():

@@ -27,6 +27,7 @@ from mainspring.loop.checks import Checker, blocked
 from mainspring.loop.composites import Composites
 from mainspring.loop.ledger import Ledger
 from mainspring.loop.levels import freshness_changes, latency_changes
+from mainspring.loop.orphans import orphan_changes
 from mainspring.loop.outcomes import Outcomes
 from mainspring.loop.pipelines import Pipelines
 from mainspring.loop.schedule import boundaries, retrain_is_due
@@ -109,6 +110,8 @@ class Controller:
         self._look_at_freshness(now_us)
         self._checker.run_due(self._ledger, now_us)
         self._release_what_is_ready(now_us)
+        for change in orphan_changes(self._project, self._catalog.incidents(is_open=True)):
+            self._ledger.tell(change, now_us, model=change.source)
         for model in self._project.models.values():
             for at_us in boundaries(self._judged_us[model.name], now_us, model.monitor.every_us):
                 self._judge(model, at_us)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mainspring.catalog import BadWindow
 from mainspring.definitions import CompositeDef
+from mainspring.definitions.values import DAY_US
 from mainspring.events.history import History
 from mainspring.events.system import OTHERWISE
 from mainspring.loop.outcomes import Outcomes
@@ -31,6 +32,11 @@ def said_by(members: str) -> dict[str, tuple[str, float | None]]:
     return {
         name: (version, None if version == OTHERWISE else output) for name, version, _, output in _SAID.decode(members)
     }
+
+
+def is_answer() -> pl.Expr:
+    """Whether a row of ``_prediction`` is what models said: neither a declared value nor a failure."""
+    return (pl.col("version") != OTHERWISE) & pl.col("output").is_not_null()
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +62,15 @@ class Matured:
     y: NDArray[np.float64]
     time_us: NDArray[np.int64]
     mature_us: NDArray[np.int64]
+
+    def in_whole_days(self, horizon_us: int, at_us: int) -> NDArray[np.bool_]:
+        """Rows of days of which every label is mature.
+
+        Args:
+            horizon_us: How long a label takes.
+            at_us: The moment of looking.
+        """
+        return self.time_us < (at_us - horizon_us) // DAY_US * DAY_US
 
     @property
     def by_all(self) -> NDArray[np.bool_]:
@@ -84,8 +99,7 @@ class Hearings:
         fresh = self._outcomes.matured(self._until_us, at_us)
         self._until_us = at_us
         if not fresh.is_empty():
-            answered = (pl.col("version") != OTHERWISE) & pl.col("output").is_not_null()
-            self._rows.append(self._read(fresh.filter(answered)))
+            self._rows.append(self._read(fresh.filter(is_answer())))
         return self._all()
 
     def _read(self, fresh: pl.DataFrame) -> pl.DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from typing import Any
 
 import msgspec
@@ -28,7 +27,7 @@ from mainspring.monitoring import (
     metrics,
     reference,
 )
-from mainspring.rollout import loss_named
+from mainspring.rollout import plain_loss
 from mainspring.training import Tested
 
 REFERENCE_ROWS = 50_000
@@ -115,11 +114,11 @@ def served_columns(package: Package, features: Sequence[str]) -> dict[str, Any]:
 
 def performance(task: str, scored: Scored, loss: str) -> dict[str, float]:
     """The numbers of a ``performance`` decision: metrics of the model, and the baseline's loss on the same rows."""
-    one = loss_named(loss, inf)  # averages only: no bound is needed
+    each = plain_loss(loss)
     numbers = {
         "rows": float(len(scored.y)),
-        loss: float(one.function(scored.p, scored.y).mean()),
-        f"baseline_{loss}": float(one.function(scored.baseline, scored.y).mean()),
+        loss: float(each(scored.p, scored.y).mean()),
+        f"baseline_{loss}": float(each(scored.baseline, scored.y).mean()),
     }
     return numbers | of_chances(task, scored.p, scored.y)
 
@@ -135,19 +134,17 @@ def of_chances(task: str, p: NDArray[np.float64], y: NDArray[np.float64]) -> dic
 
 def advantage_metrics(loss: str, tested: Tested) -> dict[str, float]:
     """The advantage over the baseline on the test split, with its standard error over days, for `worse`."""
-    one = loss_named(loss, inf)  # averages only: no bound is needed
-    found = advantage(
-        one.function(tested.predicted, tested.y), one.function(tested.baseline, tested.y), tested.time_us // DAY_US
-    )
+    each = plain_loss(loss)
+    found = advantage(each(tested.predicted, tested.y), each(tested.baseline, tested.y), tested.time_us // DAY_US)
     return {"advantage": found.mean, "advantage_se": found.standard_error}
 
 
 def worse(scored: Scored, loss: str, by: float, evaluated: Mapping[str, Any]) -> Worse:
     """Whether a release has lost its advantage over the baseline since it was evaluated."""
-    one = loss_named(loss, inf)  # averages only: no bound is needed
+    each = plain_loss(loss)
     return advantage_test(
-        one.function(scored.p, scored.y),
-        one.function(scored.baseline, scored.y),
+        each(scored.p, scored.y),
+        each(scored.baseline, scored.y),
         scored.day,
         float(evaluated["advantage"]),
         by,

@@ -11,10 +11,9 @@ from mainspring.catalog import Catalog
 from mainspring.definitions import CompositeDef
 from mainspring.definitions.composition import How, combined, of_served
 from mainspring.definitions.weights import Weights, weights_from
-from mainspring.events.system import OTHERWISE
 from mainspring.loop.audit import KIND, close_if_clean, open_incident
 from mainspring.loop.composition import given_weights
-from mainspring.loop.heard import said_by
+from mainspring.loop.heard import is_answer, said_by
 from mainspring.loop.incidents import Change
 from mainspring.loop.ledger import Ledger
 
@@ -34,7 +33,7 @@ def recompose(composite: CompositeDef, catalog: Catalog, ledger: Ledger, answers
         answers: Its rows of ``_prediction`` since the last boundary.
         at_us: The boundary.
     """
-    rows = answers.filter((pl.col("version") != OTHERWISE) & pl.col("output").is_not_null())
+    rows = answers.filter(is_answer())
     if rows.is_empty():
         return
     rows = rows.gather_every(-(-rows.height // MOST_ANSWERS))

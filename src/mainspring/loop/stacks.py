@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import numpy as np
 
 from mainspring.catalog import Catalog, Stack
 from mainspring.core import to_iso
 from mainspring.definitions import LOSSES, CompositeDef
 from mainspring.definitions.composition import MEAN
-from mainspring.definitions.values import DAY_US
 from mainspring.loop.heard import Matured
 from mainspring.loop.ledger import Ledger
 from mainspring.monitoring import Worse, advantage_test
 from mainspring.monitoring.stacking import Heard, Proof, proofs, proved, weighted
-from mainspring.rollout import loss_named
+from mainspring.rollout import plain_loss
 
 
 def move_weights(
@@ -32,8 +29,7 @@ def move_weights(
         at_us: The boundary.
     """
     stack = catalog.stack(composite.name, composite.version)
-    whole = matured.time_us < (at_us - composite.label.horizon_us) // DAY_US * DAY_US
-    usable = matured.by_all & whole
+    usable = matured.by_all & matured.in_whole_days(composite.label.horizon_us, at_us)
     if stack is not None:
         worse = _watched(composite, stack, _rows(matured, usable & (matured.time_us >= stack.at_us)))
         if worse.worse:
@@ -56,7 +52,7 @@ def _rows(matured: Matured, chosen: np.ndarray) -> Heard:
 
 def _watched(composite: CompositeDef, stack: Stack, heard: Heard) -> Worse:
     """Whether weights lose to the mean on what was asked since they serve, whatever version a member has by now."""
-    loss = loss_named(LOSSES[composite.task][0], inf).function  # averages only: no bound is needed
+    loss = plain_loss(LOSSES[composite.task][0])
     own, mean = (loss(weighted(heard.said, one), heard.y) for one in (stack.weights, None))
     return advantage_test(own, mean, heard.day, 0.0, 0.0)
 

@@ -17,7 +17,7 @@ from scipy import optimize, special
 from mainspring.definitions.values import DAY_US
 from mainspring.definitions.weights import EPS, SCALES, Weights
 from mainspring.monitoring.performance import MIN_BLOCK_UNITS, START_EVERY_BLOCKS, Interval, difference_interval
-from mainspring.rollout import loss_named
+from mainspring.rollout import plain_loss
 from mainspring.rollout.evidence import block_index
 
 FloatArray = NDArray[np.float64]
@@ -147,7 +147,7 @@ def proofs(
         serving: The weights that serve; None: the mean.
         after_us: Fits that began earlier are not tried: they are older than what serves, or have been taken back.
     """
-    function = loss_named(loss, np.inf).function  # averages only: no bound is needed
+    function = plain_loss(loss)
     blocks = block_index(heard.day, MIN_BLOCK_UNITS)
     last = int(blocks.max()) if len(blocks) else 0
     known = range(1, last // START_EVERY_BLOCKS + 1)

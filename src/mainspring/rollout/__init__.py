@@ -15,7 +15,7 @@ from mainspring.rollout.evidence import (
     rate_upper_bound,
 )
 from mainspring.rollout.judge import judge
-from mainspring.rollout.losses import LOSSES, Loss, absolute_error, brier, log_loss, loss_named, zero_one
+from mainspring.rollout.losses import LOSSES, Loss, absolute_error, brier, log_loss, loss_named, plain_loss, zero_one
 from mainspring.rollout.plan import (
     Decision,
     Evidence,
@@ -56,6 +56,7 @@ __all__ = [
     "log_sample_ratio_evalue",
     "loss_named",
     "paired_eprocess",
+    "plain_loss",
     "plan_of",
     "rate_upper_bound",
     "veto_guard",

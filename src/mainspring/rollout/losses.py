@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import log
+from math import inf, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,3 +98,12 @@ def loss_named(metric: str, bound: float | None = None) -> Loss:
             hint=did_you_mean(metric, names),
         )
     return LOSSES[metric]
+
+
+def plain_loss(metric: str) -> Callable[[FloatArray, FloatArray], FloatArray]:
+    """``(predictions, outcomes) -> losses`` of that name without a bound, for averages: they need none.
+
+    Raises:
+        DefinitionError: ``MS-R101`` for an unknown name.
+    """
+    return loss_named(metric, inf).function
