@@ -120,7 +120,7 @@ def test_without_a_time_and_an_id_the_place_of_a_row_stands_for_them(made, tmp_p
     source = load_project(tmp_path / "data" / "definitions.py").sources["data"]
     contract = Contract(source)
     rows = [contract.check(r.fields) for r in picked_rows(tmp_path / "data.csv", source, PICK)]
-    assert len({contract.id_of(row) for row in rows}) == 40
+    assert len({row[source.places["row_id"]] for row in rows}) == 40
     assert contract.time_of(rows[1]) - contract.time_of(rows[0]) == 86_400_000_000
 
 

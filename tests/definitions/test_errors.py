@@ -623,7 +623,7 @@ CASES = [
     ),
     ("MS-D157", 'ms.Latency(p50="5ms", p99="4ms")  # <-', "a latency budget rises", "ms.Latency("),
     ("MS-D157", "ms.Latency()  # <-", "a latency budget rises", "ms.Latency("),
-    ("MS-D155", MODEL.format(more=", otherwise=0.5"), "otherwise= is 0.5", "ms.otherwise(value=…)"),
+    ("MS-D155", MODEL.format(more=", otherwise=0.5"), "otherwise= is 0.5", "ms.otherwise("),
     (
         "MS-D102",
         MODEL.format(more=', otherwise=ms.otherwise(value=col("kmm") > 3)'),

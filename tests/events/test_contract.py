@@ -172,12 +172,6 @@ def test_a_range_of_times_holds_for_times():
         contract.check({"x": 21, "at": 0})
 
 
-def test_the_id_is_text_also_when_it_is_a_number():
-    source = SourceDef("s", (Field("n", "int"), Field("at", "datetime")), time="at", id="n")
-    contract = Contract(source)
-    assert contract.id_of(contract.check({"n": 7, "at": 0})) == "7"
-
-
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5))
 def test_whatever_a_value_is_it_is_a_row_or_a_contract_error(value):
     for kind in ("str", "int", "float", "bool", "datetime"):

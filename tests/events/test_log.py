@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from mainspring.core.errors import BackPressureError, FormatError, RefusedError, UnavailableError
+from mainspring.definitions.values import Field, SourceDef
 from mainspring.events import DECISION, PREDICTION, Counts, Draft, Log, Reject
 
 MAP = 1 << 26
@@ -39,6 +40,13 @@ def test_offsets_start_at_one_and_rise_without_gaps_across_sources_and_refusals(
     assert [r.offset for r in log.read(1, limit=1)] == [2]
     assert log.read(3) == []
     assert (log.first_offset(), log.last_offset()) == (1, 3)
+
+
+def test_the_id_of_an_event_is_text_also_where_it_is_a_number(log, clock):
+    source = SourceDef("s", (Field("n", "int"), Field("at", "datetime")), time="at", id="n")
+    acks = log.append([Draft(source, (7, 0)), Draft(source, (7, 0))], clock)
+    assert [(ack.status, ack.id) for ack in acks] == [("accepted", "7"), ("duplicate", "7")]
+    assert [record.id for record in log.read(0)] == ["7"]
 
 
 def test_a_stretch_is_what_was_read_of_some_sources_and_how_far_it_goes(tmp_path, log, arrived, weather, clock):

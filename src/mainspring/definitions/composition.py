@@ -15,7 +15,9 @@ from mainspring.core.errors import DefinitionError
 from mainspring.core.ids import content_hash
 from mainspring.core.names import did_you_mean, is_name
 from mainspring.core.spans import parse_span
+from mainspring.definitions.kinds import one_of_kind
 from mainspring.definitions.mention import mention
+from mainspring.definitions.misused import EXAMPLES
 from mainspring.definitions.source import place_of_caller
 from mainspring.definitions.values import LabelDef, LatencyDef, ModelDef, Place, SourceDef
 from mainspring.definitions.weights import Weights
@@ -200,10 +202,9 @@ def ensemble(name: str, *members: ModelDef, how: str = "mean", latency: LatencyD
 
 
 def _budget(word: str, name: str, latency: Any, where: str) -> LatencyDef | None:
-    if latency is None or isinstance(latency, LatencyDef):
-        return latency
-    what = f"{word} {name}: latency= is {mention(latency)}"
-    raise DefinitionError("MS-D158", what, where=where, hint='ms.Latency(p99="30ms")')
+    if latency is None:
+        return None
+    return one_of_kind(latency, LatencyDef, f"{word} {name}: latency", "MS-D158", where, EXAMPLES["Latency"])
 
 
 def _members(word: str, name: Any, members: Sequence[Any], where: str) -> tuple[ModelDef, ...]:

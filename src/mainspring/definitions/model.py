@@ -100,11 +100,10 @@ def model(  # noqa: PLR0913  a model's words, all by keyword
     _no_label_leak(columns, label, origin, where)
     gates, rollout, monitor = _earned(gates, rollout, monitor, latency, where)
     check_metrics(task, gates, rollout, monitor, where)
-    if otherwise is not None and not isinstance(otherwise, Otherwise):
-        raise DefinitionError("MS-D155", f"otherwise= is {otherwise!r}", where=where, hint="ms.otherwise(value=…)")
-    if cache is not None and not isinstance(cache, CacheDef):
-        hint = 'ms.Cache(ttl="10s")'
-        raise DefinitionError("MS-D159", f"cache= is {mention(cache)}", where=where, hint=hint)
+    if otherwise is not None:
+        one_of_kind(otherwise, Otherwise, "otherwise", "MS-D155", where, EXAMPLES["otherwise"])
+    if cache is not None:
+        one_of_kind(cache, CacheDef, "cache", "MS-D159", where, EXAMPLES["Cache"])
     acting = bound_rules(rules, origin, task, where)
     instead = otherwise.bound(origin, task) if otherwise is not None else None
 

@@ -9,6 +9,7 @@ from mainspring.core.errors import DefinitionError
 from mainspring.core.names import did_you_mean
 from mainspring.core.spans import parse_span
 from mainspring.definitions.kinds import list_of_kind, number, one_of_kind
+from mainspring.definitions.misused import EXAMPLES
 from mainspring.definitions.source import place_of_caller
 from mainspring.definitions.values import CacheDef, Gate, Guard, LatencyDef, MonitorDef, RetrainRule, RolloutDef
 
@@ -29,8 +30,8 @@ def gate(metric: str, *, at_least: float | None = None, at_most: float | None = 
         )
     for word, bound in (("at_least", at_least), ("at_most", at_most)):
         if bound is not None:
-            hint = 'ms.gate("roc_auc", at_least=0.70)'
-            number(bound, f"{word}= of gate({metric!r})", "MS-D140", str(place_of_caller()), hint)
+            where = str(place_of_caller())
+            number(bound, f"{word}= of gate({metric!r})", "MS-D140", where, EXAMPLES["gate"])
     if beats not in (None, "champion", "baseline"):
         raise DefinitionError(
             "MS-D140", f"beats={beats!r}", where=str(place_of_caller()), hint='"champion" or "baseline"'
@@ -42,8 +43,8 @@ def guard(metric: str, *, margin: float | None = None, under: float | None = Non
     """A condition on live traffic: a loss with its margin (``prove``), or a ceiling (``veto``)."""
     for word, value in (("margin", margin), ("under", under), ("bound", bound)):
         if value is not None:
-            hint = 'ms.guard("log_loss", margin=0.02)'
-            number(value, f"{word}= of guard({metric!r})", "MS-D141", str(place_of_caller()), hint)
+            where = str(place_of_caller())
+            number(value, f"{word}= of guard({metric!r})", "MS-D141", where, EXAMPLES["guard"])
     return Guard(metric, margin, under, bound)
 
 
@@ -80,7 +81,7 @@ def Rollout(  # noqa: N802  reads as the value it makes
         )
     if not 0 < number(alpha, "alpha=", "MS-D141", where, "alpha=0.05") < 0.5:
         raise DefinitionError("MS-D141", f"alpha={alpha} must lie between 0 and 0.5", where=where)
-    proofs = list_of_kind(prove, Guard, "prove", "MS-D141", where, 'ms.guard("log_loss", margin=0.02)')
+    proofs = list_of_kind(prove, Guard, "prove", "MS-D141", where, EXAMPLES["guard"])
     vetoes = list_of_kind(veto, Guard, "veto", "MS-D141", where, 'ms.guard("errors"), ms.guard("p99_ms", under=20)')
     for one in proofs:
         if one.margin is None or one.margin <= 0:
@@ -115,8 +116,8 @@ def Latency(  # noqa: N802  reads as the value it makes
     )
     spans = [limit for _, limit in limits]
     if not limits or spans[0] <= 0 or spans != sorted(spans):
-        hint = 'ms.Latency(p50="5ms", p99="20ms")'
-        raise DefinitionError("MS-D157", "a latency budget rises from p50 to p99", where=where, hint=hint)
+        what = "a latency budget rises from p50 to p99"
+        raise DefinitionError("MS-D157", what, where=where, hint=EXAMPLES["Latency"])
     return LatencyDef(limits)
 
 
@@ -134,7 +135,7 @@ def Cache(*, ttl: str, max_bytes: int = 64_000_000) -> CacheDef:  # noqa: N802  
     ttl_us = parse_span(ttl, said=f"ttl={ttl!r}", where=where)
     if not ttl_us:
         why = "an answer that is never given again need not be kept"
-        raise DefinitionError("MS-D159", f"Cache(ttl={ttl!r})", where=where, why=why, hint='ms.Cache(ttl="10s")')
+        raise DefinitionError("MS-D159", f"Cache(ttl={ttl!r})", where=where, why=why, hint=EXAMPLES["Cache"])
     if type(max_bytes) is not int or max_bytes < LEAST_CACHE_BYTES:
         what = f"Cache(max_bytes={max_bytes!r}) is no whole number of at least {LEAST_CACHE_BYTES}"
         raise DefinitionError("MS-D159", what, where=where, hint="max_bytes=64_000_000")
@@ -157,7 +158,7 @@ def when_worse(metric: str, *, by: float, than: str = "baseline") -> RetrainRule
     if than != "baseline":
         why = "losses move with the season; only a reference on the same rows tells the model's own fault"
         raise DefinitionError("MS-D142", f"when_worse(than={than!r})", where=where, why=why, hint='than="baseline"')
-    if number(by, "by= of when_worse", "MS-D142", where, 'ms.when_worse("log_loss", by=0.01)') <= 0:
+    if number(by, "by= of when_worse", "MS-D142", where, EXAMPLES["when_worse"]) <= 0:
         raise DefinitionError("MS-D142", f"when_worse(by={by}) must be above 0", where=where)
     return RetrainRule(worse=(metric, float(by), than))
 

@@ -40,7 +40,6 @@ class Contract:
         self.source = source
         names = [f.name for f in source.fields]
         self._time = names.index(source.time)
-        self._id = names.index(source.id) if source.id is not None else None
         tight = struct_of(source, JSON_TYPES, is_tight=True)
         self._tight_json = msgspec.json.Decoder(tight)
         self._tight_list: msgspec.json.Decoder[list[msgspec.Struct]] = msgspec.json.Decoder(list[tight])  # type: ignore[valid-type]
@@ -164,10 +163,6 @@ class Contract:
             return self.check(obj)
         except ContractError as error:
             return error
-
-    def id_of(self, row: Row) -> str | None:
-        """The event's id as text, or None when the source has no id."""
-        return None if self._id is None else str(row[self._id])
 
     def time_of(self, row: Row) -> int:
         """Event time in microseconds."""

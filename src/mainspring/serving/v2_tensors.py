@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -117,9 +117,8 @@ def from_json(name: str, datatype: str, data: Any, count: int) -> list[Any]:
         raise malformed(f"input {name!r} has another number of elements than its shape, which has {count}")
     if _are_all(datatype, values):
         return values
-    accepts = _JSON[datatype]
     for place, value in enumerate(values):
-        if value is not None and not accepts(value):
+        if not _are_all(datatype, [value]):
             raise malformed(f"element {place} of input {name!r} is no {datatype}")
     return values
 
@@ -174,27 +173,23 @@ def _are_all(datatype: str, values: list[Any]) -> bool:
     if not set(map(type, values)) <= _JSON_TYPES[datatype]:
         return False
     known = [value for value in values if value is not None] if datatype in INTEGERS else ()
-    return not known or (_JSON[datatype](min(known)) and _JSON[datatype](max(known)))
+    if not known:
+        return True
+    low, high = _RANGES[datatype]
+    return bool(low <= min(known) and max(known) <= high)
 
 
-def _is_integer(low: int, high: int) -> Callable[[Any], bool]:
-    return lambda value: type(value) is int and low <= value <= high
+def _range(datatype: str) -> tuple[int, int]:
+    bits = _NUMPY[datatype].itemsize * 8
+    low = 0 if datatype[0] == "U" else -(2 ** (bits - 1))
+    return low, low + 2**bits - 1
 
 
-def _json_checks() -> dict[str, Callable[[Any], bool]]:
-    checks: dict[str, Callable[[Any], bool]] = {
-        "BOOL": lambda value: type(value) is bool,
-        "BYTES": lambda value: type(value) is str,
-        "FP32": lambda value: type(value) in (float, int),
-        "FP64": lambda value: type(value) in (float, int),
-    }
-    for name in INTEGERS:
-        bits = _NUMPY[name].itemsize * 8
-        low = 0 if name[0] == "U" else -(2 ** (bits - 1))
-        checks[name] = _is_integer(low, low + 2**bits - 1)
-    return checks
-
-
-_JSON = _json_checks()
-_PYTHON: dict[str, set[type]] = {"BOOL": {bool}, "BYTES": {str}, "FP32": {float, int}, "FP64": {float, int}}
-_JSON_TYPES = {name: _PYTHON.get(name, {int}) | {type(None)} for name in _JSON}
+_RANGES = {name: _range(name) for name in INTEGERS}
+_NULL = type(None)
+_JSON_TYPES: dict[str, frozenset[type]] = {
+    **dict.fromkeys(INTEGERS, frozenset({int, _NULL})),
+    **dict.fromkeys(("FP32", "FP64"), frozenset({float, int, _NULL})),
+    "BOOL": frozenset({bool, _NULL}),
+    "BYTES": frozenset({str, _NULL}),
+}
