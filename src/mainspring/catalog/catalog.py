@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from mainspring.catalog import (
     champions,
@@ -29,11 +28,12 @@ from mainspring.catalog.rollouts import Rollout
 from mainspring.catalog.routing import Route
 from mainspring.catalog.stacks import Stack
 from mainspring.catalog.versions import Version
+from mainspring.core.closing import Closing
 from mainspring.core.errors import NotFoundError
 from mainspring.core.keys import Key
 
 
-class Catalog:
+class Catalog(Closing):
     """What exists: definitions, training sets, model versions, rollouts, routes, incidents, decisions."""
 
     def __init__(self, database: Database) -> None:
@@ -52,14 +52,6 @@ class Catalog:
     def close(self) -> None:
         """Close every connection."""
         self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # changes
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self, overload
+from typing import overload
 
 from mainspring.client.endpoint import Endpoint, Event
 from mainspring.client.outcomes import Delivery, Prediction
 from mainspring.client.refused import RefusedEvent
+from mainspring.core.closing import Closing
 from mainspring.core.exchange import Exchange
 
 
-class Client(Endpoint):
+class Client(Closing, Endpoint):
     """Sends events to the intake and asks the gateway for predictions. One object for a whole program and its threads.
 
     Events are queued and sent in batches by a thread, again and again until the intake has answered; an event with an
@@ -124,16 +124,6 @@ class Client(Endpoint):
         while self._connections:
             self._connections.pop().close()
         self._close(timeout_s)
-
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _connection(self) -> Exchange:
         try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
+from mainspring.core.closing import Closing
 from mainspring.core.errors import UnavailableError
 from mainspring.core.exchange import KINDS, Exchange
 from mainspring.events.packing import packed
@@ -18,7 +18,7 @@ from mainspring.events.progress import MovedError
 _KINDS = {**KINDS, 409: MovedError}
 
 
-class IntakeClient:
+class IntakeClient(Closing):
     """Sends events to an intake. Not for use by two threads at once.
 
     A request is sent again, once, when the connection that was kept turns out to be closed: events with ids are counted
@@ -120,16 +120,6 @@ class IntakeClient:
     def close(self) -> None:
         """Close the connection; the next call opens another."""
         self._exchange.close()
-
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _post(self, path: str, body: bytes, content_type: str) -> dict[str, Any]:
         answer: dict[str, Any] = self._ask("POST", path, body, content_type)

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mainspring.core.closing import Closing
 from mainspring.core.errors import ConfigError, DeadlineError, RefusedError, UnavailableError
 from mainspring.core.names import did_you_mean
 from mainspring.core.spans import format_span
@@ -50,7 +50,7 @@ class Result:
     batches: Iterator[pa.RecordBatch]
 
 
-class Sql:
+class Sql(Closing):
     """A session over all that is known when it is opened. Close it, or use it in a ``with`` statement.
 
     Args:
@@ -96,16 +96,6 @@ class Sql:
         self._connection.execute("SET TimeZone = 'UTC'")
         self.tables = create_views(self._connection, project, history, history.lake, log, as_of)
         self._connection.execute("SET lock_configuration = true")
-
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
     def close(self) -> None:
         """Let go of everything."""

@@ -12,16 +12,15 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from mainspring.core.closing import Closing
 from mainspring.core.names import check_name
 
 _TICK_NS = 1_000_000_000
 _MAX_PATH = 100  # bytes that a socket's address holds, nearly everywhere
 
 
-class Wake:
+class Wake(Closing):
     """A socket that is told after each commit. Close it, or use it in a ``with`` statement."""
 
     def __init__(self, run: Path, name: str) -> None:
@@ -53,16 +52,6 @@ class Wake:
         """Remove the socket."""
         self._socket.close()
         self.path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 class Bell:

@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import lmdb
 import msgspec
 
+from mainspring.core.closing import Closing
 from mainspring.core.errors import BackPressureError, RefusedError, UnavailableError
 from mainspring.core.ids import hash128
 from mainspring.features.state import FORMAT, LONG_AGO, REBUILD, unknown_format
@@ -83,7 +83,7 @@ _DECODE = msgspec.msgpack.Decoder(Root).decode
 _OPEN: dict[Path, StoreFile] = {}  # LMDB allows one environment per file in a process
 
 
-class OnlineStore:
+class OnlineStore(Closing):
     """State of every view, for one folding process and many reading ones. Open it after a fork, never before."""
 
     def __init__(self, path: Path, shared: StoreFile, *, writable: bool) -> None:
@@ -166,16 +166,6 @@ class OnlineStore:
             if self._shared.users == 0:
                 _OPEN.pop(self.path, None)
                 self._shared.close()
-
-    def __enter__(self) -> Self:
-        """The store itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
-        self.close()
 
     def root(self, txn: Any = None) -> Root:
         """What the store stands at.

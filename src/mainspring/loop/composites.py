@@ -17,7 +17,7 @@ from mainspring.core.ids import content_hash
 from mainspring.definitions import LOSSES, CompositeDef, Project
 from mainspring.definitions.values import DAY_US
 from mainspring.events.history import History
-from mainspring.events.system import PREDICTION
+from mainspring.loop.answered import answered
 from mainspring.loop.heard import Hearings, Matured, versions_now
 from mainspring.loop.incidents import Change
 from mainspring.loop.judging import last_judged, of_chances
@@ -32,7 +32,7 @@ from mainspring.rollout import plain_loss
 KIND = "composite"
 """The incident of a composite that is worse than one of its members."""
 ALPHA = 0.05
-_READ = ("_offset", "_time", "model", "version", "output", "members", "spread", "latency_us")
+_READ = ("_offset", "version", "output", "members", "spread", "latency_us")
 
 
 class Composites:
@@ -74,7 +74,7 @@ class Composites:
             return
         stack = self._catalog.stack(composite.name, composite.version)
         served = composite.served_version(stack.weights if stack is not None else None)
-        answers = self._answers(composite, at_us)
+        answers = answered(self._history, composite.name, _READ, at_us - every_us(composite), at_us)
         numbers = {"version": served, "answers": answers.height, "spread": answers["spread"].mean()}
         numbers |= self._performance(composite, heard, at_us)
         now = versions_now(composite, champions)
@@ -97,13 +97,6 @@ class Composites:
     def _champion(self, model: str) -> str | None:
         found = self._catalog.champion(model)
         return None if found is None else found.version
-
-    def _answers(self, composite: CompositeDef, at_us: int) -> pl.DataFrame:
-        """Its answers since the last boundary."""
-        after, until = (pl.lit(t).cast(pl.Datetime("us", "UTC")) for t in (at_us - every_us(composite), at_us))
-        return self._history.frame(PREDICTION.name, _READ).filter(
-            (pl.col("_time") > after) & (pl.col("_time") <= until) & (pl.col("model") == composite.name)
-        )
 
     def _performance(self, composite: CompositeDef, heard: Matured, at_us: int) -> dict[str, Any]:
         """The numbers of what matured since the last boundary, and of each member where it said something."""

@@ -22,6 +22,7 @@ from mainspring.events.system import PREDICTION
 from mainspring.features import OnlineStore
 from mainspring.features.freshness import freshness
 from mainspring.loop import incidents, judging, rollouts
+from mainspring.loop.answered import answered
 from mainspring.loop.audit import audit
 from mainspring.loop.checks import Checker, blocked
 from mainspring.loop.composites import Composites
@@ -205,13 +206,9 @@ class Controller:
         return numbers, why
 
     def _drift(self, model: ModelDef, champion: Version, package: Package, at_us: int) -> None:
-        after = pl.from_epoch(pl.lit(at_us - model.monitor.every_us), "us").dt.replace_time_zone("UTC")
-        until = pl.from_epoch(pl.lit(at_us), "us").dt.replace_time_zone("UTC")
-        served = self._history.frame(PREDICTION.name, ("_time", "model", "version", "features", "selected")).filter(
-            (pl.col("_time") > after)
-            & (pl.col("_time") <= until)
-            & (pl.col("model") == model.name)
-            & (pl.col("version") == champion.version)
+        read, after_us = ("version", "features", "selected"), at_us - model.monitor.every_us
+        served = answered(self._history, model.name, read, after_us, at_us).filter(
+            (pl.col("version") == champion.version)
             & (pl.col("selected").is_null() | ~pl.col("selected"))  # what a cascade left over is another population
         )
         if served.height < MIN_DRIFT_ROWS:
@@ -240,10 +237,8 @@ class Controller:
     def _latency(self, model: ModelDef, at_us: int) -> None:
         if model.latency is None:
             return
-        after, until = (pl.lit(t).cast(pl.Datetime("us", "UTC")) for t in (at_us - model.monitor.every_us, at_us))
-        answers = self._history.frame(PREDICTION.name, ("_offset", "_time", "model", "latency_us")).filter(
-            (pl.col("_time") > after) & (pl.col("_time") <= until) & (pl.col("model") == model.name)
-        )
+        after_us = at_us - model.monitor.every_us
+        answers = answered(self._history, model.name, ("_offset", "latency_us"), after_us, at_us)
         for change in latency_changes(model, answers, self._catalog.incidents(is_open=True), at_us):
             self._ledger.tell(change, at_us, model=model.name)
 

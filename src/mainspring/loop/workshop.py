@@ -6,14 +6,14 @@ import math
 import tempfile
 import threading
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import msgspec
 import polars as pl
 
 from mainspring.catalog import BadWindow, Catalog
 from mainspring.core import Config, NotFoundError, RefusedError, did_you_mean
+from mainspring.core.closing import Closing
 from mainspring.definitions import LOSSES, ModelDef, Project, load_project
 from mainspring.events.history import History
 from mainspring.events.lake import Lake
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mainspring.features.shares import Progress
 
 
-class Workshop:
+class Workshop(Closing):
     """Opens what a training reads, and writes down what it yields.
 
     Args:
@@ -54,14 +54,6 @@ class Workshop:
         project = load_project(config.definitions)
         log = Log.open(config.log_path, config.limits.log_map_bytes)
         return cls(config, project, log, Catalog.open(config.catalog_url))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the stores."""
