@@ -7,7 +7,6 @@ from the source as it stands, with what is filled in shown as `‹name›`; so t
 from __future__ import annotations
 
 import ast
-import itertools
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -30,6 +29,8 @@ ROOMS = {
     "W": "Monitoring",
     "L": "Loop",
 }
+CHECKS = {"one_of_kind": "= is ‹…›", "list_of_kind": "= is ‹…›, not a list", "number": " is ‹…›, not a number"}
+"""What the functions of ``definitions/kinds.py`` say of the field that stands before the code."""
 _CODE = re.compile(r"MS-([A-Z])\d{3}")
 _INTRO = """# Errors
 
@@ -106,12 +107,16 @@ def _own(scope: ast.AST) -> Iterator[ast.AST]:
 
 
 def _raised_by(call: ast.Call, texts: Mapping[str, ast.expr]) -> Iterator[Raised]:
-    for argument, following in itertools.pairwise(call.args):
+    called = ast.unparse(call.func).rpartition(".")[2]
+    for before, argument, following in zip([None, *call.args], call.args, call.args[1:], strict=False):
         if isinstance(argument, ast.Constant) and _CODE.fullmatch(str(argument.value)):
+            if called in CHECKS and before is not None:
+                yield Raised(str(argument.value), "DefinitionError", _sentence(before) + CHECKS[called])
+                continue
             sentence = texts.get(following.id, following) if isinstance(following, ast.Name) else following
             first = call.args[0]
             status = str(first.value) if isinstance(first, ast.Constant) and isinstance(first.value, int) else ""
-            yield Raised(str(argument.value), status or ast.unparse(call.func).rpartition(".")[2], _sentence(sentence))
+            yield Raised(str(argument.value), status or called, _sentence(sentence))
 
 
 def _sentence(node: ast.expr) -> str:

@@ -51,6 +51,11 @@ def test_a_code_lists_each_sentence_it_is_raised_with(source):
     assert "## Events" in page(source)
 
 
+def test_a_check_of_a_field_says_which(source):
+    (source / "rules.py").write_text('number(bound, f"{word}= of gate", "MS-D140", where, "hint")\n')
+    assert "| MS-D140 | DefinitionError | ‹word›= of gate is ‹…›, not a number |" in page(source).splitlines()
+
+
 def test_a_code_without_a_room_is_refused(source):
     (source / "log.py").write_text('raise MainspringError("MS-Q001", "what")\n')
     with pytest.raises(SystemExit, match="MS-Q001"):
