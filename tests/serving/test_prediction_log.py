@@ -12,8 +12,11 @@ import pytest
 import uvloop
 
 from mainspring.core.errors import ContractError, TooLargeError, UnavailableError
+from mainspring.core.ids import PredictionIds
 from mainspring.core.spool import Spool
+from mainspring.events.cells import Cells
 from mainspring.events.internal import Block, CheckedRows, RowShape
+from mainspring.events.record_batch import RecordBatch
 from mainspring.serving.answers import Batch
 from mainspring.serving.inference import Choice
 from mainspring.serving.layout import Gathered, Inputs
@@ -44,7 +47,7 @@ def answered(world, number, has_id=True, **changes):
     choice = Choice("challenger", "v1", inputs, 0.5, "v0", 0.25, None, 50)
     gathered = Gathered([row], (), {}, (), (), {}, 7)
     choices = [msgspec.structs.replace(choice, **changes)]
-    batch = Batch(served, gathered, [NOW], [f"e-{number}"], choices, [0.25], [f"r{number}"], [100], [123])
+    batch = Batch(served, gathered, [NOW], PredictionIds("e", [number]), choices, [0.25], [f"r{number}"], [100], [123])
     return Logged(batch, None)
 
 
@@ -135,7 +138,7 @@ def named(packed):
     found = msgspec.msgpack.decode(packed, type=CheckedRows)
     return [
         (found.shapes[block.shape].source, dict(zip(found.shapes[block.shape].columns, row, strict=True)))
-        for block in found.blocks
+        for block in (*found.blocks, *found.batches)
         for row in block.rows()
     ]
 
@@ -291,7 +294,7 @@ def test_frames_that_earlier_releases_have_kept_are_sent(world):
     spool = Spool(world.config.run / "spool", "e", 1_000_000)
     found = [rows_of([answered(world, i)]) for i in (1, 2)]
     spool.append(msgspec.msgpack.encode((1, named(msgspec.msgpack.encode(found[0])))))
-    rows = [(block.shape, row) for block in found[1].blocks for row in block.rows()]
+    rows = [(block.shape, row) for block in (*found[1].blocks, *found[1].batches) for row in block.rows()]
     spool.append(msgspec.msgpack.encode((1, (found[1].shapes, rows))))
 
     async def main():
@@ -309,12 +312,22 @@ def test_frames_that_earlier_releases_have_kept_are_sent(world):
 
 def test_a_row_of_another_version_of_its_source_is_checked_by_the_one_that_is_there(world):
     found = rows_of([answered(world, i) for i in range(3)])
-    asked, predicted = found.blocks
-    shapes = found.shapes[0], RowShape("ride", "another", found.shapes[1].columns)
+    asked, predicted = found.batches
+    shapes = tuple(RowShape(one.source, "another", one.columns) for one in found.shapes)
     rows = [(*row[:2], "nowhere", *row[3:]) if row[0] == "r1" else row for row in asked.rows()]
-    other = CheckedRows(shapes, [Block.of(1, rows), predicted])
-    torn = Block(1, [asked.bodies[0][:-1]])
-    bad = (Block.of(2, rows), Block.of(-1, rows), Block.of(1, [["r1"]]), Block(1, [b""]), Block(1, [b"?"]), torn)
+    other = CheckedRows(shapes, [Block.of(1, rows)], [predicted])
+    again = CheckedRows(shapes, [], [asked])
+    body = Block.of(1, rows).bodies[0]
+    bad = [Block.of(2, rows), Block.of(-1, rows), Block.of(1, [["r1"]]), Block(1, [b""]), Block(1, [b"?"])]
+    broken_rows = [CheckedRows(shapes, [block]) for block in (*bad, Block(1, [body[:-1]]))]
+    columns = msgspec.msgpack.decode(predicted.body, type=list[Cells])
+    ids, *others = columns
+    some = (columns[:-1], [*columns, ids], [Cells.same(7), *others], [ids.part(3, slice(2)), *others])
+    wrong = [RecordBatch(0, 3, msgspec.msgpack.encode(one)) for one in some]
+    wrong += [RecordBatch(shape, n, predicted.body) for shape, n in ((2, 3), (-1, 3), (0, 2), (0, 0), (0, -3))]
+    wrong += [RecordBatch(0, 3, body) for body in (b"", b"\xc1", predicted.body[:-1], b"\x80")]
+    broken_rows += [CheckedRows(found.shapes, [], [batch]) for batch in wrong]
+    broken_rows += [CheckedRows(shapes, [], [wrong[n]]) for n in (0, 1, 4, 5, 7, 9)]
 
     async def main():
         async with contextlib.AsyncExitStack() as stack:
@@ -322,13 +335,15 @@ def test_a_row_of_another_version_of_its_source_is_checked_by_the_one_that_is_th
             client = connect(world.config.run)
             answer = await asyncio.to_thread(client.post_rows, msgspec.msgpack.encode(other))
             assert answer["quarantined"] == 1
-            for broken in (*(CheckedRows(shapes, [block]) for block in bad), "no rows"):
+            answer = await asyncio.to_thread(client.post_rows, msgspec.msgpack.encode(again))
+            assert answer["quarantined"] == 0
+            for broken in (*broken_rows, "no rows"):
                 with pytest.raises(ContractError, match="MS-E202"):
                     await asyncio.to_thread(client.post_rows, msgspec.msgpack.encode(broken))
             client.close()
 
     uvloop.run(main())
-    assert [row["ride_id"] for row in world.logged("ride")] == ["r0", "r2"]
+    assert [row["ride_id"] for row in world.logged("ride")] == ["r0", "r2", "r1"]
     assert len(world.logged()) == 3
 
 

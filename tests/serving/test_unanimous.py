@@ -9,8 +9,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mainspring.core.ids import PredictionIds
 from mainspring.definitions.values import Field, SourceDef
+from mainspring.events.cells import Cells
 from mainspring.events.internal import Block, CheckedRows, RowShape
+from mainspring.events.record_batch import RecordBatch
 from mainspring.serving.answers import Batch
 from mainspring.serving.inference import BREAKER, OUTPUT, Outputs, choose
 from mainspring.serving.layout import Gathered, Inputs
@@ -54,7 +57,7 @@ def batches(draw):
     )
     rows = [(f"r{i}", float(i), NOW + i) for i in range(n)]
     gathered = Gathered(rows, (), {}, (), (), {}, 7)
-    ids = [f"e-{i}" for i in range(n)]
+    ids = PredictionIds("e", range(n))
     choices = Unanimous("champion", champion)
     before, latencies = [10 * i for i in range(n)], [100] * n
     batch = Batch(served, gathered, [NOW] * n, ids, choices, [1.0] * n, ["u"] * n, before, latencies)
@@ -69,7 +72,7 @@ def one_by_one(logged):
 
 
 def told(choices, reply):
-    reply.rows(0, choices, [f"e-{i}" for i in range(len(choices))], range(len(choices)))
+    reply.rows(0, choices, PredictionIds("e", range(len(choices))), range(len(choices)))
     reply.finish()
 
 
@@ -84,9 +87,12 @@ def test_every_row_is_answered_by_the_champion_as_it_is_when_looked_at_alone(mad
 def test_the_log_gets_the_same_events_as_of_rows_that_are_looked_at_one_by_one(made):
     batches = [logged for _, logged in made]
     whole, single = rows_of(batches), rows_of([one_by_one(logged) for logged in batches])
-    assert msgspec.msgpack.encode(whole) == msgspec.msgpack.encode(single)
-    (predictions,) = [list(block.rows()) for block in whole.blocks if block.shape == 0]
-    assert predictions == [logged.prediction(i) for logged in batches for i in range(len(logged))]
+    predictions = [logged.prediction(i) for logged in batches for i in range(len(logged))]
+    for found in (whole, single):
+        rows = [row for part in found.batches if not part.shape for row in part.rows()]
+        assert [list(map(bits, row)) for row in rows] == [list(map(bits, row)) for row in predictions]
+    asked = [[row for part in found.batches if part.shape for row in part.rows()] for found in (whole, single)]
+    assert asked[0] == asked[1]
 
 
 @given(batches())
@@ -94,7 +100,7 @@ def test_requests_without_an_id_are_no_events(made):
     _, logged = made
     found = rows_of([logged])
     source = logged.batch.served.model.request
-    rows = [row for block in found.blocks if block.shape for row in block.rows()]
+    rows = [row for part in found.batches if part.shape for row in part.rows()]
     assert rows == ([] if source.id is None else list(logged.batch.gathered.rows))
 
 
@@ -131,11 +137,12 @@ def test_rows_whose_client_has_been_told_something_else_are_not_logged():
         model=SimpleNamespace(name="m", request=source_of(has_id=True)), is_shadow=False, absent=None, rollout=None
     )
     gathered = Gathered([(f"r{i}", 1.0, NOW) for i in range(3)], (), {}, (), (), {}, 7)
-    batch = Batch(served, gathered, [NOW] * 3, ["a", "b", "c"], [choices[0], None, choices[2]], [1.0] * 3, ["u"] * 3,
-                  [1] * 3, [2] * 3)  # fmt: skip
+    ids, told = PredictionIds("e", range(3)), [choices[0], None, choices[2]]
+    batch = Batch(served, gathered, [NOW] * 3, ids, told, [1.0] * 3, ["u"] * 3, [1] * 3, [2] * 3)
     found = rows_of([Logged(batch, None)])
-    assert [row[0] for block in found.blocks for row in block.rows()] == ["r0", "r2", "a", "c"]
-    nobody = Batch(served, gathered, [NOW], ["a"], [None], [1.0], ["u"], [1], [2])
+    rows = [row for part in (*found.blocks, *found.batches) for row in part.rows()]
+    assert [row[0] for row in rows] == ["r0", "r2", "e-0", "e-2"]
+    nobody = Batch(served, gathered, [NOW], PredictionIds("e", [7]), [None], [1.0], ["u"], [1], [2])
     assert rows_of([Logged(nobody, None)]).count == 0
 
 
@@ -154,19 +161,19 @@ def test_a_block_has_its_rows_to_the_last_bit_before_and_after_the_wire(columns)
     assert [list(map(bits, row)) for row in sent.blocks[0].rows()] == [list(map(bits, row)) for row in rows]
 
 
-@given(st.integers(0, 7), st.integers(0, 7))
-def test_halves_are_the_whole_in_its_order(first, second):
+@given(st.integers(0, 7), st.integers(0, 7), st.integers(0, 7))
+def test_halves_are_the_whole_in_its_order(first, second, third):
     blocks = [Block.of(k, [(i, "same") for i in range(n)]) for k, n in enumerate((first, second))]
+    batches = RecordBatch.several(2, [(third, [Cells.ints(range(third)), Cells.same("same")])] if third else [])
 
     def parts(found):
         halves = found.halves()
         return [found] if halves is None else [*parts(halves[0]), *parts(halves[1])]
 
-    whole = CheckedRows((), blocks)
-    ends = parts(whole)
+    ends = parts(CheckedRows((), blocks, batches))
     assert all(end.count < 2 for end in ends)
-    rows = [(block.shape, *row) for found in ends for block in found.blocks for row in block.rows()]
-    assert rows == [(block.shape, *row) for block in blocks for row in block.rows()]
+    rows = [(part.shape, *row) for end in ends for part in (*end.blocks, *end.batches) for row in part.rows()]
+    assert rows == [(part.shape, *row) for part in (*blocks, *batches) for row in part.rows()]
 
 
 def bits(value):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
 
 
 def content_hash(value: Any, length: int = 12) -> str:
@@ -33,3 +34,38 @@ def prediction_id(epoch: str, sequence: int) -> str:
     'k3f9-7'
     """
     return f"{epoch}-{sequence}"
+
+
+class PredictionIds(Sequence[str]):
+    """Ids of one epoch as the numbers that they are; a text is made when it is asked for.
+
+    >>> PredictionIds("k3f9", range(7, 10))[1:][0]
+    'k3f9-8'
+    """
+
+    __slots__ = ("epoch", "numbers")
+
+    def __init__(self, epoch: str, numbers: Sequence[int]) -> None:
+        self.epoch = epoch
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[str]:
+        """Their texts."""
+        epoch = self.epoch
+        return iter([f"{epoch}-{number}" for number in self.numbers])
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> PredictionIds: ...
+
+    def __getitem__(self, place: int | slice) -> str | PredictionIds:
+        """The text of one, or some of them."""
+        if isinstance(place, slice):
+            return PredictionIds(self.epoch, self.numbers[place])
+        return prediction_id(self.epoch, self.numbers[place])

@@ -6,32 +6,31 @@ The ``Appender`` works within a write transaction that the log opens and, with i
 from __future__ import annotations
 
 import operator
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, groupby, repeat
-from typing import Any
 
 import lmdb
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
-from mainspring.core.spans import format_span
-from mainspring.core.times import to_iso
 from mainspring.definitions.values import SourceDef
 from mainspring.events import held
 from mainspring.events.batch import Accepted, Batch, encode_row
+from mainspring.events.counters import CELL, COUNTS, DEPRECATED, SENT
 from mainspring.events.drafts import Ack, Draft
 from mainspring.events.held import MAX_RAW_BYTES, Held, Reject
-from mainspring.events.record import FORMAT, HEADER, HISTORY, MENDED
+from mainspring.events.numbered import Numbered
+from mainspring.events.objections import lies_ahead, rejected, says_otherwise
+from mainspring.events.record import FORMAT, HEADER, HISTORY, KEY, MENDED
+from mainspring.events.record_batch import Columns, records_of
 from mainspring.events.runs import Runs
-from mainspring.events.seen import CELL, Earlier, Memory, Seen, content_of, contents_of
-from mainspring.events.targets import Shapes, Target
+from mainspring.events.seen import Earlier, Memory, Seen, content_of, contents_of
+from mainspring.events.shapes import Shapes
+from mainspring.events.targets import Target
 
-COUNTS = struct.Struct("<4Q")
-SENT = struct.Struct("<Qq")
-DEPRECATED = b"deprecated:"
-KEY = struct.Struct(">Q").pack
 ACCEPTED, DUPLICATE, QUARANTINED, MENDED_COUNT = range(4)
-_to_json = msgspec.json.Encoder().encode
+_BATCHES = (Batch, Columns)
 
 
 class _Step:
@@ -80,6 +79,7 @@ class Appender:
         self._quarantine, self._counts = dbs["quarantine"], dbs["counts"]
         self._shapes = shapes
         self._seen = Seen(Runs(dbs["ids"], dbs["runs"]), self._events, self._meta)
+        self._numbered = Numbered(dbs["numbered"])
         self._targets: dict[int, Target] = {}
         self._last_known_us = self._sequence = 0
         self.last_offset = 0
@@ -108,6 +108,7 @@ class Appender:
         """What was done is not: make the memory what the disk says."""
         self._load_cells(txn)
         self._seen.undo()
+        self._numbered.forget()
 
     def seal(self, txn: lmdb.Transaction[bytes], before_offset: int) -> None:
         """See to it that no id is in memory and in a record before an offset alone."""
@@ -129,9 +130,13 @@ class Appender:
             if not is_batch:
                 out += self._one_by_one(txn, list(some), step)
                 continue
-            for batch in some:
-                acks = self._as_a_whole(txn, batch, step) if isinstance(batch, Batch) else None
-                out += self._one_by_one(txn, [batch], step) if acks is None else [acks]
+            for group in some:
+                acks: Sequence[Ack] | None = None
+                if isinstance(group, Batch):
+                    acks = self._as_a_whole(txn, group, step)
+                elif isinstance(group, Columns):
+                    acks = self._by_column(txn, group, step)
+                out += self._one_by_one(txn, [group], step) if acks is None else [acks]
         if self.last_offset > first:
             txn.put(b"last", CELL.pack(self.last_offset), db=self._meta)
             txn.put(b"known", CELL.pack(self._last_known_us), db=self._meta)
@@ -143,6 +148,7 @@ class Appender:
             before = SENT.unpack(txn.get(key, bytes(SENT.size), db=self._meta))[0]
             txn.put(key, SENT.pack(before + times, now_us), db=self._meta)
         self._seen.finish(txn, self.last_offset, now_us)
+        self._numbered.finish(txn, now_us)
         return out
 
     def _as_a_whole(self, txn: lmdb.Transaction[bytes], batch: Batch, step: _Step) -> Accepted | None:
@@ -169,6 +175,53 @@ class Appender:
         step.tally(batch.source.name)[ACCEPTED] += n
         return Accepted(start, n, batch.idents)
 
+    def _by_column(self, txn: lmdb.Transaction[bytes], rows: Columns, step: _Step) -> Sequence[Ack] | None:
+        """As ``_as_a_whole``, of rows that came by column; of those with numbers for ids it takes the new ones."""
+        target = self._target(txn, rows.source)
+        known_us = max(step.now_us, self._last_known_us + 1)
+        if target.corrects_at is not None or target.deprecated or rows.latest_us > known_us + target.future_us:
+            return None
+        numbers = rows.numbers
+        if numbers is not None:
+            return self._numbered_ones(txn, rows, numbers, known_us, step)
+        idents = rows.idents
+        if idents is not None:
+            keys, contents = target.hasher.keys(idents), contents_of(rows.source.name, map(encode_row, rows.rows))
+            if not self._seen.add_new(txn, target.memory, keys, contents, self.last_offset + 1, known_us):
+                return None
+        return self._write(txn, rows, known_us, step)
+
+    def _numbered_ones(
+        self,
+        txn: lmdb.Transaction[bytes],
+        rows: Columns,
+        numbers: tuple[str, npt.NDArray[np.int64]],
+        known_us: int,
+        step: _Step,
+    ) -> Sequence[Ack] | None:
+        if len(np.unique(numbers[1])) < len(rows):
+            return None
+        repeated = self._numbered.add(txn, *numbers, known_us + self._target(txn, rows.source).memory.width_us)
+        if not repeated.any():
+            return self._write(txn, rows, known_us, step)
+        step.tally(rows.source.name)[DUPLICATE] += int(repeated.sum())
+        new = np.flatnonzero(~repeated)
+        accepted = iter(self._write(txn, rows.part(new), known_us, step) if len(new) else ())
+        return [Ack("duplicate") if again else next(accepted) for again in repeated.tolist()]
+
+    def _write(self, txn: lmdb.Transaction[bytes], rows: Columns, known_us: int, step: _Step) -> Accepted:
+        """Write rows all of which are new: as one record, or each as its own where they are few."""
+        target, n, start = self._target(txn, rows.source), len(rows), self.last_offset + 1
+        items = records_of(rows, target.number, start, known_us, step.now_us)
+        with txn.cursor(db=self._events) as cursor:
+            cursor.putmulti([(KEY(offset), record) for offset, record in items], append=True)
+        self.last_offset += n
+        self._last_known_us = known_us + n - 1
+        if target.is_prediction:
+            self._serve(rows.latest_us)
+        step.tally(rows.source.name)[ACCEPTED] += n
+        return Accepted(start, n, rows.idents if rows.numbers is None else None)
+
     def _serve(self, time_us: int) -> None:
         """A prediction was served for a moment."""
         if self.served_until_us is None or time_us > self.served_until_us:
@@ -189,9 +242,9 @@ class Appender:
             row = draft.row
             time_us = row[target.time_at]
             known_us = row[target.known_at] if draft.history else max(now_us, last_us + 1)
-            wrong = _future(target, time_us, known_us, now_us if draft.history else known_us)
+            wrong = lies_ahead(target, time_us, known_us, now_us if draft.history else known_us)
             if wrong is None and ready.keys:
-                earlier = self._earlier(ready, offset + 1, known_us, now_us)
+                earlier = self._earlier(txn, ready, offset + 1, known_us, now_us)
                 if earlier is not None:
                     if earlier.is_same or draft.first_wins:
                         acks.append(Ack("duplicate", earlier.offset, None, ident))
@@ -200,9 +253,9 @@ class Appender:
                         else:
                             self._resolve(txn, draft.resolves, held.DUPLICATE, earlier.offset)
                         continue
-                    wrong = _conflict(target, str(ident), earlier.offset)
+                    wrong = says_otherwise(target, str(ident), earlier.offset)
             if wrong is not None:
-                acks.append(self._hold(txn, _reject(draft, *wrong), step, ident))
+                acks.append(self._hold(txn, rejected(draft, *wrong), step, ident))
                 continue
             offset += 1
             flags = HISTORY if draft.history else 0
@@ -257,9 +310,15 @@ class Appender:
         self._seen.expect(txn, hashes)
         return out
 
-    def _earlier(self, ready: _Ready, offset: int, known_us: int, now_us: int) -> Earlier | None:
+    def _earlier(
+        self, txn: lmdb.Transaction[bytes], ready: _Ready, offset: int, known_us: int, now_us: int
+    ) -> Earlier | None:
         """The event that a draft repeats or is in conflict with; without one its id is remembered."""
         target, keys = ready.target, ready.keys
+        if target.is_prediction:  # it may have come by column too, or come so again
+            until_us = max(known_us, now_us) + target.memory.width_us
+            if self._numbered.add_id(txn, str(ready.ident), until_us):
+                return Earlier(None, is_same=True)
         if target.corrects_at is None:
             return self._seen.add(target.memory, keys[0], ready.content, offset, known_us, now_us)
         does, first_wins = ready.draft.row[target.corrects_at], ready.draft.first_wins
@@ -326,40 +385,4 @@ class Appender:
 
 
 def _is_batch(group: Sequence[Draft | Reject]) -> bool:
-    return group.__class__ is Batch and len(group) > 0  # isinstance of an abstract class costs a microsecond
-
-
-def row_json(source: SourceDef, row: Sequence[Any]) -> bytes:
-    """A checked row as the JSON that its contract takes: datetimes are ISO 8601 texts."""
-    shown = {
-        f.name: to_iso(v) if f.kind == "datetime" and v is not None else v
-        for f, v in zip(source.fields, row, strict=True)
-    }
-    return _to_json(shown)
-
-
-def _future(target: Target, time_us: int, known_us: int, now_us: int) -> tuple[str, str, str] | None:
-    """Code, reason and path when an event lies further in the future than its source allows.
-
-    ``now_us`` is the moment for history, which says itself when it was known. A live event is known when the log says,
-    be it a year ahead because the clock once was.
-    """
-    source = target.source
-    if time_us > known_us + target.future_us:
-        late, column = f"{to_iso(time_us)} lies after it was known, {to_iso(known_us)},", source.time
-    elif known_us > now_us + target.future_us:
-        late, column = f"{to_iso(known_us)} has not come yet, it is {to_iso(now_us)},", source.known_at or source.time
-    else:
-        return None
-    return "MS-E105", f"{late} by more than the source's future={format_span(target.future_us)}", f"$.{column}"
-
-
-def _conflict(target: Target, ident: str, offset: int) -> tuple[str, str, str]:
-    column = target.source.id
-    return "MS-E106", f"{column} {ident!r} came before with other content, at offset {offset}", f"$.{column}"
-
-
-def _reject(draft: Draft, code: str, reason: str, path: str) -> Reject:
-    source = draft.source
-    raw = draft.raw if draft.raw is not None else row_json(source, draft.row)
-    return Reject(source.name, raw, code, reason, path, source.version, draft.sender, draft.history, draft.resolves)
+    return group.__class__ in _BATCHES and len(group) > 0  # isinstance of an abstract class costs a microsecond

@@ -7,21 +7,21 @@ calls ``flush``; one that only reads never does.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import polars as pl
-from polars.exceptions import PolarsError
 
 from mainspring.core.collector import paused
 from mainspring.core.errors import FormatError, NotFoundError
 from mainspring.core.names import did_you_mean
-from mainspring.definitions.expressions import UTC_US, polars_type
-from mainspring.definitions.values import Field, Project, SourceDef
+from mainspring.definitions.values import Project, SourceDef
+from mainspring.events.frames import as_recorded, default_of, fitted, frame_of, series_of, type_of, with_earlier_names
 from mainspring.events.lake import META_SCHEMA, Lake, Pin
 from mainspring.events.log import Log
 from mainspring.events.mark import Mark, read_mark, write_mark
-from mainspring.events.record import Record, Shape, known_length, stored_default
+from mainspring.events.record import Record
+from mainspring.events.record_batch import Stored
 from mainspring.events.system import all_sources
 from mainspring.events.versions import UNTIL_SCHEMA, with_untils
 
@@ -31,6 +31,8 @@ _SETTLED_ROWS = 4_096
 """Rows are made a frame while the processor's cache still has them: a page at once takes up to four times as long."""
 _log = logging.getLogger(__name__)
 _COMPACT_AFTER = 64
+_FRAMED_ROWS = 32
+"""From so many rows on that lie by column they are quicker made a frame of their own than taken one by one."""
 
 
 class _Buffer:
@@ -47,9 +49,9 @@ class _Buffer:
 
     def __init__(self, source: SourceDef) -> None:
         self.source = source
-        self.schema = {**{f.name: _type_of(f) for f in source.fields}, **META_SCHEMA}
-        # Elsewhere null can only mean that a row is older than the column: `_fit` sees to it when it reads.
-        self.fills = {f.name: (f.aliases, _default(f)) for f in source.fields if f.nullable and f.default is not None}
+        self.schema = {**{f.name: type_of(f) for f in source.fields}, **META_SCHEMA}
+        # Elsewhere null can only mean that a row is older than the column: `fitted` sees to it when it reads.
+        self.fills = {f.name: (f.aliases, default_of(f)) for f in source.fields if f.nullable and f.default is not None}
         self.asked: frozenset[str] = frozenset()
         self.loaded = False
         self.frames: list[pl.DataFrame] = []
@@ -65,7 +67,7 @@ class _Buffer:
         if not self.rows:
             return
         columns = list(zip(*self.rows, strict=True)) + list(zip(*self.meta, strict=True))
-        series = (_series(self.source, *one) for one in zip(self.schema.items(), columns, strict=True))
+        series = (series_of(self.source, *one) for one in zip(self.schema.items(), columns, strict=True))
         frame = pl.DataFrame(list(series))
         self.rows.clear()
         self.meta.clear()
@@ -149,17 +151,21 @@ class History:
         """Read what is new in the log; returns the offset read up to."""
         while True:
             with paused():
-                records = self._log.read(self._offset, _PAGE)
-                if records and records[0].offset > self._offset + 1:
+                found = self._log.page(self._offset, _PAGE)
+                if found and found[0].first > self._offset + 1:
                     # Another process has put what we were about to read into the lake, and trimmed the log.
                     self._lake = Lake(self._lake.path)
                     self._start()
                     continue
-                for record in records:
-                    self._take(record)
-            if records:
-                self._offset = records[-1].offset
-            if len(records) < _PAGE:
+                for one in found:
+                    if isinstance(one, Stored):
+                        self._take_together(one)
+                    else:
+                        self._take(one)
+            before = self._offset
+            if found:
+                self._offset = found[-1].last
+            if self._offset - before < _PAGE:
                 return self._offset
 
     def frame(self, source_name: str, columns: Iterable[str] | None = None) -> pl.DataFrame:
@@ -287,16 +293,31 @@ class History:
         buffer.frames = []
         if found is not None:
             known = found.filter(pl.col("_offset") <= buffer.lake_offset)
-            buffer.frames = [_fit(known, buffer.source, names)]
+            buffer.frames = [fitted(known, buffer.source, names)]
         buffer.loaded = True
         buffer.whole.clear()
 
-    def _take(self, record: Record) -> None:
-        buffer = self._buffers.get(record.source)
+    def _take_together(self, stored: Stored) -> None:
+        """Take rows that lie by column as a frame, where they are many and of the version that their source has now."""
+        buffer = self._buffer_of(stored.shape.source, stored.shape.version)
+        is_ours = stored.shape.version == buffer.source.version and stored.first > buffer.lake_offset
+        if is_ours and stored.size >= _FRAMED_ROWS:
+            buffer.settle()
+            buffer.unflushed.append(frame_of(stored, buffer.schema))
+            buffer.whole.clear()
+            return
+        for record in stored.records():
+            self._take(record)
+
+    def _buffer_of(self, name: str, version: str) -> _Buffer:
+        buffer = self._buffers.get(name)
         if buffer is None:  # a source that is no longer defined: its events are kept in the lake all the same
-            buffer = _Buffer(_as_recorded(self._log.shape(record.source, record.version)))
-            buffer.lake_offset = self._lake.offset(record.source)
-            self._buffers[record.source] = buffer
+            buffer = self._buffers[name] = _Buffer(as_recorded(self._log.shape(name, version)))
+            buffer.lake_offset = self._lake.offset(name)
+        return buffer
+
+    def _take(self, record: Record) -> None:
+        buffer = self._buffer_of(record.source, record.version)
         if record.offset <= buffer.lake_offset:
             return
         source = buffer.source
@@ -310,77 +331,3 @@ class History:
         if buffer is None:
             raise NotFoundError("MS-E201", f"no source is named {name!r}", hint=did_you_mean(name, self._buffers))
         return buffer
-
-
-def _series(source: SourceDef, column: tuple[str, Any], values: Sequence[Any]) -> pl.Series:
-    name, dtype = column
-    try:
-        return pl.Series(name, values, dtype=pl.Int64() if dtype == UTC_US else dtype, strict=True).cast(dtype)
-    except (TypeError, PolarsError) as error:
-        raise FormatError(
-            "MS-E904",
-            f"stored events of {source.name} are not what its definition says: column {name}",
-            where=str(source.place),
-            why=str(error).strip().splitlines()[0],
-            hint="give the column its earlier type; mainspring plan says what else has changed",
-        ) from error
-
-
-def _fit(frame: pl.DataFrame, source: SourceDef, names: Sequence[str]) -> pl.DataFrame:
-    """Columns of ``frame`` as ``source`` has them, as `Record.row_for` does it: what is missing is the default."""
-    exprs = (
-        pl.col(name).cast(META_SCHEMA[name]) if name in META_SCHEMA else _fitted(source.columns[name], frame.columns)
-        for name in names
-    )
-    return frame.select(exprs)
-
-
-def _fitted(field: Field, stored: Collection[str]) -> pl.Expr:
-    """A column as it is defined now, out of the columns that are stored.
-
-    A row has its value under the name that the column had when it was written, and null under the others.
-    """
-    names = names_stored(field, stored)
-    if not names:
-        return _default(field).alias(field.name)
-    columns = [pl.col(name) for name in names]
-    if field.kind == "vector" and (length := known_length(field)) is not None:  # another under an older contract: null
-        columns = [pl.when(column.list.len() == length).then(column) for column in columns]
-    column = pl.coalesce([column.cast(_type_of(field)) for column in columns]).alias(field.name)
-    return column.fill_null(_default(field)) if field.has_default and not field.nullable else column
-
-
-def names_stored(field: Field, stored: Collection[str]) -> list[str]:
-    """Names under which a lake table may have a column's values: of a row at most one is not null."""
-    names = [name for name in (field.name, *field.aliases) if name in stored]
-    # A column that may be None and has a default was filled in the lake when it came: null is null.
-    return names[:1] if field.name in stored and field.nullable and field.default is not None else names
-
-
-def with_earlier_names(frame: pl.DataFrame, now: Mapping[str, str], asked: Collection[str] | None) -> pl.DataFrame:
-    """``frame`` with its columns again under the names that they had before: nothing is copied.
-
-    Args:
-        frame: By the names of now.
-        now: The name of now, by the earlier one.
-        asked: Only these; all if None.
-    """
-    if not now:
-        return frame
-    found = frame.with_columns(pl.col(name).alias(alias) for alias, name in now.items() if name in frame.columns)
-    return found if asked is None else found.select([name for name in found.columns if name in asked])
-
-
-def _default(field: Field) -> pl.Expr:
-    """What a row holds that is older than the column."""
-    return pl.lit(stored_default(field)).cast(_type_of(field))
-
-
-def _type_of(field: Field) -> Any:
-    return pl.List(pl.Float64) if field.kind == "vector" and known_length(field) is None else polars_type(field)
-
-
-def _as_recorded(shape: Shape) -> SourceDef:
-    """A source as its records say it was."""
-    fields = tuple(Field(n, k, nullable=True) for n, k in zip(shape.columns, shape.kinds, strict=True))
-    return SourceDef(shape.source, fields, time="", id=shape.id)

@@ -10,10 +10,11 @@ import msgspec
 from mainspring.core.errors import ContractError
 from mainspring.core.names import is_name
 from mainspring.events.batch import Batch, decode_row, encode_row
-from mainspring.events.contract import Contract
+from mainspring.events.contract import Contract, Row
 from mainspring.events.drafts import Draft
 from mainspring.events.held import Reject
 from mainspring.events.quarantine import fields_json
+from mainspring.events.record_batch import Columns, RecordBatch, columns_of, no_shape, rows_of
 from mainspring.events.system import PREDICTION
 
 Entries = Sequence[Draft | Reject]
@@ -68,30 +69,43 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
         """The values of each row."""
         return [decode_row(body) for body in self.bodies]
 
+    def halves(self) -> tuple[Block, Block] | None:
+        """The same rows in two parts, in their order; None where there are none to part."""
+        middle = len(self.bodies) // 2
+        return (Block(self.shape, self.bodies[:middle]), Block(self.shape, self.bodies[middle:])) if middle else None
+
 
 class CheckedRows(msgspec.Struct, frozen=True, array_like=True):
-    """Rows that one of our own processes has checked by their contracts, by place rather than by name."""
+    """Rows that one of our own processes has checked by their contracts, by place rather than by name.
+
+    Attributes:
+        blocks: Those that come row by row.
+        batches: Those that come by column; what they are about may be in the blocks.
+    """
 
     shapes: tuple[RowShape, ...]
-    blocks: list[Block]
+    blocks: Sequence[Block]
+    batches: Sequence[RecordBatch] = ()
 
     @property
     def count(self) -> int:
         """How many rows there are."""
-        return sum(len(block.bodies) for block in self.blocks)
+        return sum(len(block.bodies) for block in self.blocks) + sum(batch.size for batch in self.batches)
 
     def halves(self) -> tuple[CheckedRows, CheckedRows] | None:
         """The same rows in two parts, in their order; None where there are none to part."""
-        blocks = self.blocks
-        if len(blocks) > 1:
-            middle = len(blocks) // 2
-            return CheckedRows(self.shapes, blocks[:middle]), CheckedRows(self.shapes, blocks[middle:])
-        if not blocks or len(blocks[0].bodies) < 2:
-            return None
-        shape, bodies = blocks[0].shape, blocks[0].bodies
-        middle = len(bodies) // 2
-        first, second = Block(shape, bodies[:middle]), Block(shape, bodies[middle:])
-        return CheckedRows(self.shapes, [first]), CheckedRows(self.shapes, [second])
+        parts: list[Block | RecordBatch] = [*self.blocks, *self.batches]
+        if len(parts) < 2:
+            halves = parts[0].halves() if parts else None
+            if halves is None:
+                return None
+            parts = [*halves]
+        middle = len(parts) // 2
+        return self._of(parts[:middle]), self._of(parts[middle:])
+
+    def _of(self, parts: Sequence[Block | RecordBatch]) -> CheckedRows:
+        blocks = [part for part in parts if isinstance(part, Block)]
+        return CheckedRows(self.shapes, blocks, [part for part in parts if isinstance(part, RecordBatch)])
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -105,25 +119,38 @@ class Step(msgspec.Struct, frozen=True):
 def checked_entries(found: CheckedRows, contracts: Mapping[str, Contract]) -> list[Entries]:
     """Rows that are checked already, those of each shape together; of another version, checked by this one.
 
-    Predictions come last, so that what they are about is there before them.
+    Those that come by column come last, and of the others the predictions, so that what they are about is there before.
 
     Raises:
         ContractError: A row has no shape, or is not of the shape that it says (MS-E202).
     """
     by_shape: list[list[bytes]] = [[] for _ in found.shapes]
     for block in found.blocks:
-        if not 0 <= block.shape < len(by_shape):
-            raise _no_shape()
-        by_shape[block.shape] += block.bodies
+        by_shape[_place(block.shape, found)] += block.bodies
     parts = sorted(zip(found.shapes, by_shape, strict=True), key=lambda part: part[0].source == PREDICTION.name)
-    return [_checked(shape, bodies, contracts) for shape, bodies in parts]
+    batches = [(found.shapes[_place(batch.shape, found)], batch) for batch in found.batches]
+    return [_checked(*part, contracts) for part in parts] + [_by_column(*one, contracts) for one in batches]
+
+
+def _place(shape: int, found: CheckedRows) -> int:
+    if not 0 <= shape < len(found.shapes):
+        raise no_shape()
+    return shape
+
+
+def _by_column(shape: RowShape, batch: RecordBatch, contracts: Mapping[str, Contract]) -> Entries:
+    contract = contracts.get(shape.source)
+    if contract is not None and contract.source.version == shape.version:
+        return Columns.read(contract.source, batch)
+    rows = rows_of(columns_of(batch, len(shape.columns)), batch.size)
+    return _by_name(shape, rows, contracts)
 
 
 def _checked(shape: RowShape, bodies: list[bytes], contracts: Mapping[str, Contract]) -> Entries:
     width = len(shape.columns)
     start = bytes([_SHORT | width]) if width <= _MOST_SHORT else _LONG + width.to_bytes(2, "big")
     if not all(body.startswith(start) for body in bodies):
-        raise _no_shape()
+        raise no_shape()
     contract = contracts.get(shape.source)
     try:
         if contract is not None and contract.source.version == shape.version:
@@ -133,15 +160,15 @@ def _checked(shape: RowShape, bodies: list[bytes], contracts: Mapping[str, Contr
             times = [time_us for time_us, _ in heads]
             idents = None if source.id is None else [str(ident) for _, ident in heads]
             return Batch(source, bodies, times, idents, "internal", first_wins=True)
-        rows = map(decode_row, bodies)
-        named = [InternalRow(shape.source, dict(zip(shape.columns, row, strict=True))) for row in rows]
+        rows = [decode_row(body) for body in bodies]
     except msgspec.DecodeError as error:
-        raise _no_shape(str(error)) from None
+        raise no_shape(str(error)) from None
+    return _by_name(shape, rows, contracts)
+
+
+def _by_name(shape: RowShape, rows: Iterable[Row], contracts: Mapping[str, Contract]) -> Entries:
+    named = [InternalRow(shape.source, dict(zip(shape.columns, row, strict=True))) for row in rows]
     return entries_of(named, contracts, "internal", is_history=False, first_wins=True)
-
-
-def _no_shape(why: str = "") -> ContractError:
-    return ContractError("MS-E202", "a row is not of the shape that it says", where="body", why=why)
 
 
 def entries_of(

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -21,21 +20,23 @@ from mainspring.core.errors import FormatError, NotFoundError, RefusedError
 from mainspring.core.run import Lease
 from mainspring.core.times import to_iso
 from mainspring.events import held
-from mainspring.events.appender import COUNTS, DEPRECATED, KEY, SENT, Appender
+from mainspring.events.counters import CELL, COUNTS, DEPRECATED, SENT
 from mainspring.events.drafts import Ack, Counts, Draft, Sent
 from mainspring.events.environment import close_environment, open_environment
 from mainspring.events.held import Held, Reject
-from mainspring.events.old_ids import convert
+from mainspring.events.pages import Pages
 from mainspring.events.progress import Advance, Position, advance, positions
-from mainspring.events.record import HEADER, UNPACK, Record, Shape, Stretch, decode
-from mainspring.events.seen import CELL
-from mainspring.events.targets import Shapes
+from mainspring.events.record import KEY, Record, Shape, Stretch, size_of
+from mainspring.events.shapes import Shapes
+
+if TYPE_CHECKING:
+    from mainspring.events.record_batch import Stored
 
 __all__ = ["Ack", "Counts", "Draft", "Log"]
 
-FORMAT = 2
-_FORMATS = (1, 2)  # that are read; a writer makes an older log one of the newest
-_DBS = ("events", "meta", "shapes", "seen", "buckets", "ids", "runs", "quarantine", "counts")
+FORMAT = 3
+_FORMATS = (1, 2, 3)  # that are read; a writer makes an older log one of the newest
+_DBS = ("events", "meta", "shapes", "seen", "buckets", "ids", "runs", "numbered", "quarantine", "counts")
 _TRIM = 20_000  # records deleted in one transaction at most
 
 
@@ -61,7 +62,11 @@ class Log:
             dbs[name] for name in ("events", "meta", "quarantine", "counts")
         )
         self._shapes = Shapes(dbs["shapes"])
-        self._appender = Appender(dbs, self._shapes)
+        self._pages = Pages(self._events, self._shapes)
+        if writable:
+            from mainspring.events.appender import Appender  # who only reads has no use for what it needs
+
+            self._appender = Appender(dbs, self._shapes)
         try:
             self._check_format()
             self._load()
@@ -110,43 +115,25 @@ class Log:
     def read(self, after: int, limit: int = 10_000) -> list[Record]:
         """At most ``limit`` records whose offsets follow ``after``, in order."""
         out: list[Record] = []
-        with self._environment.read() as txn, txn.cursor(db=self._events) as cursor:
-            if not cursor.set_range(KEY(after + 1)):
-                return out
-            for key, raw in cursor.iternext():
-                offset = int.from_bytes(key, "big")
-                try:
-                    out.append(decode(offset, raw, self._shapes.known))
-                except KeyError:  # a shape younger than our cache
-                    self._shapes.load(txn)
-                    out.append(decode(offset, raw, self._shapes.known))
-                if len(out) >= limit:
-                    break
+        for one in self.page(after, limit):
+            if isinstance(one, Record):
+                out.append(one)
+            else:
+                out += one.records()
         return out
 
+    def page(self, after: int, limit: int = 10_000) -> list[Record | Stored]:
+        """As ``read``, but rows that lie in one record by column stay so."""
+        with self._environment.read() as txn:
+            return self._pages.page(txn, after, limit)
+
     def stretch(self, after: int, sources: Collection[str], limit: int = 10_000) -> Stretch | None:
-        """At most ``limit`` records that follow ``after``, but only those of ``sources`` are decoded; None without any.
+        """About ``limit`` records that follow ``after``, but only those of ``sources`` are decoded; None without any.
 
         Most of a busy log is predictions, which no feature view reads.
         """
-        out: list[Record] = []
-        known = self._shapes.known
-        wanted = {number: shape.source in sources for number, (shape, _) in known.items()}
-        first = last = 0
-        known_at_us = -(1 << 63)
-        with self._environment.read() as txn, txn.cursor(db=self._events) as cursor:
-            if not cursor.set_range(KEY(after + 1)):
-                return None
-            first = int.from_bytes(cursor.key(), "big")
-            for last, raw in enumerate(islice(cursor.iternext(keys=False), limit), first):  # offsets have no gaps
-                _, _, number, _, _, at_us, _ = UNPACK(raw)
-                known_at_us = max(at_us, known_at_us)
-                if number not in wanted:  # a shape younger than our cache
-                    self._shapes.load(txn)
-                    wanted = {number: shape.source in sources for number, (shape, _) in known.items()}
-                if wanted[number]:
-                    out.append(decode(last, raw, known))
-        return Stretch(out, first, last, known_at_us)
+        with self._environment.read() as txn:
+            return self._pages.stretch(txn, after, sources, limit)
 
     def last_offset(self) -> int:
         """Offset of the newest record; 0 when there never was one."""
@@ -204,14 +191,7 @@ class Log:
         """
         low, high = self.first_offset(), self.last_offset() + 1
         with self._environment.read() as txn:
-            while low < high:
-                middle = (low + high) // 2
-                raw = txn.get(KEY(middle), db=self._events)
-                if raw is not None and HEADER.unpack_from(raw)[6] >= ingested_at_us:
-                    high = middle
-                else:
-                    low = middle + 1
-        return low
+            return self._pages.offset_before(txn, ingested_at_us, low, high)
 
     def quarantined(
         self, source: str | None = None, *, include_resolved: bool = False, limit: int = 1_000_000
@@ -299,6 +279,8 @@ class Log:
     def trim(self, before_offset: int) -> int:
         """Delete the records whose offsets lie before ``before_offset``; the newest always stays.
 
+        Rows that lie in one record go together: of the last ones some may stay.
+
         Returns:
             How many were deleted.
         """
@@ -314,10 +296,11 @@ class Log:
                     with txn.cursor(db=self._events) as cursor:
                         more = cursor.first()
                         while more and deleted < _TRIM and int.from_bytes(cursor.key(), "big") < stop:
+                            deleted += size_of(cursor.value())
                             more = cursor.delete()
-                            deleted += 1
                         if deleted and cursor.first():
-                            txn.put(b"first", CELL.pack(int.from_bytes(cursor.key(), "big")), db=self._meta)
+                            first = int.from_bytes(cursor.key(), "big") - size_of(cursor.value()) + 1
+                            txn.put(b"first", CELL.pack(first), db=self._meta)
                 total += deleted
                 if deleted < _TRIM:
                     return total
@@ -380,7 +363,9 @@ class Log:
             )
         if self._lease is not None and found != bytes([FORMAT]):
             with self._environment.reserve():  # a full log has to open before it can be trimmed
-                if found is not None:
+                if found == b"\1":
+                    from mainspring.events.old_ids import convert
+
                     convert(self._environment)
                 with self._environment.write() as txn:
                     txn.put(b"format", bytes([FORMAT]), db=self._meta)

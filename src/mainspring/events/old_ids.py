@@ -10,9 +10,10 @@ import struct
 
 import lmdb
 
+from mainspring.events.counters import CELL
 from mainspring.events.environment import Environment
 from mainspring.events.runs import ENTRY, Runs
-from mainspring.events.seen import CELL, SEALED
+from mainspring.events.seen import SEALED
 
 _STREAM = b"stream:"
 _PREFIX = struct.Struct(">IQ")

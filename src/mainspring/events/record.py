@@ -19,8 +19,10 @@ from mainspring.core.times import from_datetime
 from mainspring.definitions.values import Field, Kind, SourceDef
 
 FORMAT = 1
+BATCH = 2  # the format of many rows in one record: record_batch.py
 HISTORY = 1  # loaded as history: known_at is what the source declares
 MENDED = 2  # came out of quarantine
+KEY = struct.Struct(">Q").pack
 HEADER = struct.Struct("<BBIIqqq")
 UNPACK = HEADER.unpack_from
 _VALUES = msgspec.msgpack.Decoder(tuple)
@@ -76,6 +78,16 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     columns: tuple[str, ...]
     flags: int = 0
     aliases: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def first(self) -> int:
+        """As ``last``: of several rows that lie in one record the two differ (`record_batch.Stored`)."""
+        return self.offset
+
+    @property
+    def last(self) -> int:
+        """As ``offset``."""
+        return self.offset
 
     @property
     def is_history(self) -> bool:
@@ -148,6 +160,11 @@ def known_length(field: Field) -> int | None:
 def stored_default(field: Field) -> Any:
     """A column's default as rows hold it."""
     return from_datetime(field.default) if isinstance(field.default, datetime) else field.default
+
+
+def size_of(raw: bytes) -> int:
+    """How many rows a record of the log holds."""
+    return UNPACK(raw)[3] if raw[0] == BATCH else 1
 
 
 def decode(offset: int, raw: bytes, shapes: dict[int, tuple[Shape, int | None]]) -> Record:

@@ -15,7 +15,7 @@ row that went back to what it was; it is a redelivery only if rows say themselve
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import count, repeat
 
@@ -23,7 +23,9 @@ import lmdb
 import msgspec
 
 from mainspring.definitions.values import SourceDef
-from mainspring.events.record import HEADER, Shape, decode
+from mainspring.events.counters import CELL
+from mainspring.events.record import BATCH, HEADER, Record, Shape, decode
+from mainspring.events.record_batch import Stored
 from mainspring.events.runs import ENTRY, Entry, Runs
 from mainspring.events.system import PREDICTION
 
@@ -31,16 +33,14 @@ MEMORY = b"ids:"
 NO_CONTENT = bytes(8)
 SEALED = b"sealed"
 _LENGTH = struct.Struct("<I").pack
-CELL = struct.Struct("<q")
-_AT = HEADER.size
 _encode = msgspec.msgpack.Encoder().encode
 _MOST_UNSEALED = 65_536  # records that opening the log reads again
 
 
 class Earlier(msgspec.Struct, frozen=True, gc=False):
-    """An event with the same id that is already in the log."""
+    """An event with the same id that is already in the log, at an offset that may not be known."""
 
-    offset: int
+    offset: int | None
     is_same: bool
 
 
@@ -132,17 +132,26 @@ class Seen:
             found = cursor.set_range((self.sealed_offset + 1).to_bytes(8, "big"))
             while found:
                 offset, raw = int.from_bytes(cursor.key(), "big"), cursor.value()
-                record = decode(offset, raw, shapes)
-                known = self._memories.get(record.source)
-                if record.id is not None and known is not None:
-                    named = {known.corrects, *known.aliases}  # a record from before there was such a column has none
-                    does = next((v for c, v in zip(record.columns, record.values, strict=True) if c in named), None)
-                    content, ident = content_of(record.source, raw[_AT:]), record.id.encode()
-                    key = hashers[record.source].key(ident)
-                    row = hashers[record.source].key(ident, content) if does is not None else b""
-                    self._put(known, key, row, content, offset, record.known_at_us, record.ingested_at_us, does)
+                if raw[0] == BATCH:
+                    stored = Stored.read(offset, raw, shapes, self.sealed_offset)
+                    for record in () if stored.is_numbered else stored.records():  # numbers have their own memory
+                        self._remember(record, _encode(record.values), hashers)
+                else:
+                    self._remember(decode(offset, raw, shapes), raw[HEADER.size :], hashers)
                 found = cursor.next()
         self._added.clear()
+
+    def _remember(self, record: Record, body: bytes, hashers: Mapping[str, Hasher]) -> None:
+        """Remember the id of a record of the log, whose values are ``body``."""
+        known = self._memories.get(record.source)
+        if record.id is None or known is None:
+            return
+        named = {known.corrects, *known.aliases}  # a record from before there was such a column has none
+        does = next((v for c, v in zip(record.columns, record.values, strict=True) if c in named), None)
+        content, ident = content_of(record.source, body), record.id.encode()
+        key = hashers[record.source].key(ident)
+        row = hashers[record.source].key(ident, content) if does is not None else b""
+        self._put(known, key, row, content, record.offset, record.known_at_us, record.ingested_at_us, does)
 
     def memory(self, txn: lmdb.Transaction[bytes], source: SourceDef) -> Memory:
         """How a source's ids are remembered from now on."""

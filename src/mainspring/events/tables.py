@@ -16,7 +16,8 @@ import polars as pl
 from mainspring.core.times import from_datetime
 from mainspring.definitions.expressions import UTC_US
 from mainspring.definitions.values import Field, Kind, Project, SourceDef
-from mainspring.events.history import History, names_stored
+from mainspring.events.frames import names_stored
+from mainspring.events.history import History
 from mainspring.events.lake import META_SCHEMA, Lake, as_lists
 from mainspring.events.log import Log
 from mainspring.events.record import known_length

@@ -1,16 +1,11 @@
-"""Where an event goes: the shape that its record has, and what else appending to its source needs."""
+"""What appending an event to the log needs to know of its source."""
 
 from __future__ import annotations
 
-import lmdb
-import msgspec
-
 from mainspring.definitions.values import SourceDef
-from mainspring.events.record import Shape, stored_default
+from mainspring.events.record import stored_default
 from mainspring.events.seen import Hasher, Memory
 from mainspring.events.system import PREDICTION
-
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class Target:
@@ -45,31 +40,3 @@ class Target:
         self.deprecated = tuple(
             (f"{source.name}:{f.name}", i, stored_default(f)) for i, f in enumerate(source.fields) if f.about.deprecated
         )
-
-
-class Shapes:
-    """The shapes that records of the log have, by number, with the index of their id."""
-
-    def __init__(self, db: lmdb._Database) -> None:
-        self._db = db
-        self.known: dict[int, tuple[Shape, int | None]] = {}
-
-    def load(self, txn: lmdb.Transaction[bytes]) -> None:
-        """Read those that are not known yet."""
-        with txn.cursor(db=self._db) as cursor:
-            for key, raw in cursor:
-                number = int.from_bytes(key, "big")
-                if number not in self.known:
-                    shape = msgspec.msgpack.decode(raw, type=Shape)
-                    self.known[number] = (shape, shape.id_index)
-
-    def number(self, txn: lmdb.Transaction[bytes], source: SourceDef) -> int:
-        """The number of a source's shape as it is defined now, stored if it is new."""
-        shape = Shape.of(source)
-        for number, (known, _) in self.known.items():
-            if known == shape:
-                return number
-        number = max(self.known, default=0) + 1
-        txn.put(number.to_bytes(4, "big"), _encode(shape), db=self._db)
-        self.known[number] = (shape, shape.id_index)
-        return number

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mainspring.core.ids import PredictionIds
 from mainspring.serving.composed import Composed
 from mainspring.serving.inference import Choice
 from mainspring.serving.layout import Gathered
@@ -29,7 +30,7 @@ class Batch:
     served: Served | Composed
     gathered: Gathered
     times_us: Sequence[int]
-    ids: Sequence[str]
+    ids: PredictionIds
     choices: Sequence[Choice | None]
     probabilities: Sequence[float]
     units: Sequence[str]
@@ -39,7 +40,7 @@ class Batch:
     is_selected: bool | None = None
 
 
-def batch_of(part: Part, ids: Sequence[str], whole: Batch) -> Batch:
+def batch_of(part: Part, ids: PredictionIds, whole: Batch) -> Batch:
     """What a member of a composite was asked, as predictions of its own; none where the client was told else.
 
     Its latency is until the features were read and its own run, as that of the other version of its rollout: what

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from mainspring.core.errors import PackageError
 from mainspring.core.names import did_you_mean
-from mainspring.core.numbers import array_text, array_texts
+from mainspring.core.numbers import array_text
 from mainspring.features.request import Answer
 from mainspring.models.package import Package, PackagedFeature
 from mainspring.serving.table import Row, Table, column_of
@@ -112,19 +112,6 @@ class Inputs:
                 shown[place] = texts[row]
         codes = status[row] if status is not None else ()
         return array_text(shown), _ENCODE(codes).decode() if any(codes) else ""
-
-    def all_logged(self) -> tuple[list[str], list[str]]:
-        """As ``logged``, of every row."""
-        rows, codes = self._lists
-        if self.written:
-            columns = list(zip(*rows, strict=True))
-            for place, texts in self.written.items():
-                columns[place] = tuple(texts)
-            rows = list(zip(*columns, strict=True))
-        shown = array_texts(rows, has_infinite=bool(np.isinf(self.values).any()))
-        if codes is None:
-            return shown, [""] * len(shown)
-        return shown, [_ENCODE(status).decode() if any(status) else "" for status in codes]
 
     def part(self, rows: Sequence[int]) -> Inputs:
         """Some of the rows, as far as they are logged and shown; it keeps nothing of the others."""

@@ -1,28 +1,29 @@
-"""Answered batches as events: of each row the request's own, if it has an id, and the prediction."""
+"""Answered batches as events, by column: of each row the request's own, if it has an id, and the prediction."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import msgspec
 
+from mainspring.core.ids import PredictionIds
 from mainspring.definitions import SourceDef
+from mainspring.events.cells import Cells
 from mainspring.events.internal import Block, CheckedRows, RowShape
+from mainspring.events.record_batch import RecordBatch
 from mainspring.events.system import PREDICTION
 from mainspring.serving.answers import Batch
 from mainspring.serving.composed import Composition
 from mainspring.serving.inference import NOT_LOADED, Choice, Scored, other_of
-from mainspring.serving.table import Row, column_of
+from mainspring.serving.table import Row, Table, column_of
 from mainspring.serving.unanimous import Unanimous
 
 _FRAME = msgspec.msgpack.Decoder(tuple[int, bytes])
 _ROWS_FRAME = msgspec.msgpack.Decoder(tuple[int, tuple[list[RowShape], list[tuple[int, tuple[Any, ...]]]]])
 _NAMED_FRAME = msgspec.msgpack.Decoder(tuple[int, list[tuple[str, dict[str, Any]]]])
 _SHAPE = RowShape(PREDICTION.name, PREDICTION.version, tuple(PREDICTION.columns))
-_Columns = Iterable[Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,20 +41,25 @@ class Logged:
         """How many answers it has."""
         return len(self._told())
 
-    def requests(self) -> tuple[SourceDef, Iterable[Row]] | None:
-        """The source and the rows of the requests, where these are events: they have an id, and are nobody's part."""
+    def requests(self) -> tuple[SourceDef, list[Cells]] | None:
+        """Source and columns of the requests, where these are events: they have an id, and are nobody's part."""
         batch, source = self.batch, self.batch.served.model.request
         if source.id is None or batch.part_of is not None:
             return None
         rows, told = batch.gathered.rows, self._told()
-        return source, rows if len(told) == len(rows) else [rows[i] for i in told]
+        asked = Table.of(rows if len(told) == len(rows) else [rows[i] for i in told])
+        fields = zip(source.fields, asked.columns, strict=True)
+        return source, [Cells.of_kind(field.kind, column) for field, column in fields]
 
-    def predictions(self) -> Iterable[tuple[Any, ...]]:
-        """The rows of the ``_prediction`` source."""
+    def predictions(self) -> list[Cells]:
+        """The columns of the ``_prediction`` source."""
         choices = self.batch.choices
         if isinstance(choices, Unanimous) and self.batch.part_of is None:
-            return zip(*self._alike(choices), strict=True)
-        return [self.prediction(i) for i in self._told()]
+            return list(self._alike(choices))
+        told = self._told()
+        _, *others = zip(*map(self.prediction, told), strict=True)
+        ids = self.batch.ids
+        return [Cells.ids(PredictionIds(ids.epoch, [ids.numbers[i] for i in told])), *map(Cells.of, others)]
 
     def prediction(self, i: int) -> tuple[Any, ...]:
         """One row of the ``_prediction`` source, in the order of its columns; of a row that was answered."""
@@ -95,37 +101,34 @@ class Logged:
             None if repeats is None else repeats.id,
         )
 
-    def _alike(self, choices: Unanimous) -> _Columns:
-        """As ``predictions`` by column, of a batch of which one model answered every row."""
-        batch, n = self.batch, len(choices)
-        served, source = batch.served, batch.served.model.request
-        none: list[Any] = [None] * n
-        features, status = choices.inputs.all_logged()
-        other_version, other_output, other_error, other_latency_us = self._others(none)
+    def _alike(self, choices: Unanimous) -> Iterator[Cells]:
+        """As ``predictions``, of a batch of which one model answered every row."""
+        batch, same = self.batch, Cells.same
+        served, source, inputs = batch.served, batch.served.model.request, choices.inputs
+        none = same(None)
         id_at = None if source.id is None else source.places[source.id]
-        return (
-            batch.ids,
-            batch.times_us,
-            [served.model.name] * n,
-            [choices.version] * n,
-            [choices.variant] * n,
-            batch.probabilities,
-            batch.units,
-            none if id_at is None else [str(id) for id in column_of(batch.gathered.rows, id_at)],
-            [batch.gathered.folded] * n,
-            choices.outputs,
-            other_version,
-            other_output,
-            features,
-            status,
-            batch.latencies_us,
-            none,
-            none,
-            [served.rollout] * n,
-            other_latency_us,
-            other_error,
-            *[none] * 9,
-        )
+        yield Cells.ids(batch.ids)
+        yield Cells.ints(batch.times_us)
+        yield same(served.model.name)
+        yield same(choices.version)
+        yield same(choices.variant)
+        yield Cells.of(batch.probabilities)
+        yield Cells.of(batch.units)
+        yield none if id_at is None else Cells.of([str(id) for id in column_of(batch.gathered.rows, id_at)])
+        yield same(batch.gathered.folded)
+        yield Cells.floats(choices.outputs)
+        other_version, other_output, other_error, other_latency_us = self._others(len(choices))
+        yield other_version
+        yield other_output
+        yield Cells.arrays(inputs.values, inputs.written)
+        yield Cells.codes(inputs.status)
+        yield Cells.ints(batch.latencies_us)
+        yield none
+        yield none
+        yield same(served.rollout)
+        yield other_latency_us
+        yield other_error
+        yield from [none] * 9
 
     def _told(self) -> Sequence[int]:
         """The rows whose clients were told this answer, and not something else before."""
@@ -146,33 +149,37 @@ class Logged:
             took_us = choice.other_took_us
         return version, output, error, None if took_us is None else self.batch.before_us[i] + took_us
 
-    def _others(self, none: list[Any]) -> _Columns:
-        """As ``_other``, of all rows of a batch whose choices have no other model."""
-        served, n = self.batch.served, len(none)
+    def _others(self, n: int) -> tuple[Cells, Cells, Cells, Cells]:
+        """As ``_other``, of all n rows of a batch whose choices have no other model."""
+        served, none = self.batch.served, Cells.same(None)
         if served.is_shadow and self.shadow is not None:
             scorer, said = self.shadow
-            latencies_us = [before_us + said.took_us for before_us in self.batch.before_us]
+            latencies_us = Cells.ints([before_us + said.took_us for before_us in self.batch.before_us])
             if not said.failed:
-                return [scorer.version] * n, said.values, none, latencies_us
-            return *zip(*[other_of(self.shadow, i)[:3] for i in range(n)], strict=True), latencies_us
+                return Cells.same(scorer.version), Cells.floats(said.values), none, latencies_us
+            version, output, error = zip(*[other_of(self.shadow, i)[:3] for i in range(n)], strict=True)
+            return Cells.of(version), Cells.of(output), Cells.of(error), latencies_us
         if not served.is_shadow and served.absent is not None:
-            return [served.absent] * n, none, [NOT_LOADED] * n, none
+            return Cells.same(served.absent), none, Cells.same(NOT_LOADED), none
         return none, none, none, none
 
 
 def rows_of(answered: Sequence[Logged]) -> CheckedRows:
     """The events of answered batches: requests first, so that none comes after its prediction."""
     some = [one for one in answered if len(one)]
-    asked: dict[int, tuple[SourceDef, list[Iterable[Row]]]] = {}
-    for source, rows in filter(None, map(Logged.requests, some)):
-        asked.setdefault(id(source), (source, []))[1].append(rows)
-    shapes, blocks = [_SHAPE], []
+    asked: dict[int, tuple[SourceDef, list[tuple[int, list[Cells]]]]] = {}
+    said: dict[str, list[tuple[int, list[Cells]]]] = {}
+    for one in some:
+        request = one.requests()
+        if request is not None:
+            asked.setdefault(id(request[0]), (request[0], []))[1].append((len(one), request[1]))
+        said.setdefault(one.batch.served.model.name, []).append((len(one), one.predictions()))
+    shapes, batches = [_SHAPE], list[RecordBatch]()
     for source, parts in asked.values():
-        blocks.append(Block.of(len(shapes), chain.from_iterable(parts)))
+        batches += RecordBatch.several(len(shapes), parts)
         shapes.append(RowShape(source.name, source.version, tuple(source.columns)))
-    if some:
-        blocks.append(Block.of(0, chain.from_iterable(map(Logged.predictions, some))))
-    return CheckedRows(tuple(shapes), blocks)
+    batches += [batch for parts in said.values() for batch in RecordBatch.several(0, parts)]
+    return CheckedRows(tuple(shapes), (), batches)
 
 
 def _id_of(source: SourceDef, row: Row) -> str | None:

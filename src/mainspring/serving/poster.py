@@ -143,7 +143,8 @@ class Poster:
 
 def _predictions_in(found: CheckedRows) -> int:
     """How many answers rows hold; those of requests are no answers."""
-    return sum(len(one.bodies) for one in found.blocks if found.shapes[one.shape].source == PREDICTION.name)
+    sizes = [(one.shape, len(one.bodies)) for one in found.blocks] + [(one.shape, one.size) for one in found.batches]
+    return sum(n for shape, n in sizes if found.shapes[shape].source == PREDICTION.name)
 
 
 def connect(run: Path) -> Intake:

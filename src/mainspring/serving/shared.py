@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mainspring.core.clock import Clock
-from mainspring.core.ids import prediction_id
+from mainspring.core.ids import PredictionIds
 from mainspring.core.traces import Traces
 from mainspring.features.reader import Reader
 from mainspring.serving.prediction_log import PredictionLog
@@ -36,11 +36,11 @@ class Numbers:
         self.epoch = epoch
         self._next = 0
 
-    def take(self, n: int) -> list[str]:
+    def take(self, n: int) -> PredictionIds:
         """The next ``n`` ids."""
         first = self._next + 1
         self._next += n
-        return [prediction_id(self.epoch, number) for number in range(first, first + n)]
+        return PredictionIds(self.epoch, range(first, first + n))
 
 
 @dataclass(frozen=True, eq=False)
