@@ -12,37 +12,33 @@ from polars.exceptions import PolarsError
 from mainspring.core.errors import FormatError
 from mainspring.definitions.expressions import UTC_US, polars_type
 from mainspring.definitions.values import Field, SourceDef
-from mainspring.events.cells import FLOATS, INTS, SAME, Cells
+from mainspring.events.cells import FLOATS, INTS, SAME, Cells, joined
 from mainspring.events.lake import META_SCHEMA
 from mainspring.events.record import Shape, known_length, stored_default
 from mainspring.events.record_batch import Stored
 
 
-def frame_of(stored: Stored, schema: Mapping[str, Any]) -> pl.DataFrame:
+def frame_of(parts: Sequence[Stored], schema: Mapping[str, Any]) -> pl.DataFrame:
     """Rows that lie by column as a frame: no value becomes an object where both sides have it in the same form.
 
     Args:
-        stored: Of the version that their source has now.
+        parts: One after the other, at least one, of the version that their source has now.
         schema: Columns of the source, and after them ``_offset``, ``_id``, ``_time``, ``_known_at``, ``_ingested_at``.
     """
-    n, names = stored.size, list(schema)
-    columns = [
-        _of_cells(name, cells, n, schema[name])
-        for name, cells in zip(names[: len(stored.columns)], stored.columns, strict=True)
-    ]
-    offsets = np.arange(stored.first, stored.first + n)
-    known = np.arange(stored.known_us, stored.known_us + n)
-    ids = pl.repeat(None, n, dtype=pl.String(), eager=True) if stored.id_at is None else columns[stored.id_at]
-    return pl.DataFrame(
-        [
-            *columns,
-            pl.Series("_offset", offsets),
-            ids.cast(pl.String()).alias("_id"),
-            columns[stored.time_at].alias("_time"),
-            pl.Series("_known_at", known).cast(UTC_US),
-            pl.repeat(stored.ingested_us, n, dtype=pl.Int64(), eager=True).cast(UTC_US).alias("_ingested_at"),
-        ]
-    )
+    sizes = [part.size for part in parts]
+    n, columns = sum(sizes), []
+    for (name, dtype), *cells in zip(schema.items(), *(part.columns for part in parts), strict=False):
+        columns.append(_of_cells(name, joined(list(zip(cells, sizes, strict=True))), n, dtype))
+    first = parts[0]
+    ids = pl.repeat(None, n, dtype=pl.String(), eager=True) if first.id_at is None else columns[first.id_at]
+    meta: dict[str, Any] = {
+        "_offset": np.concatenate([np.arange(part.first, part.first + part.size) for part in parts]),
+        "_id": ids.cast(pl.String()),
+        "_time": columns[first.time_at],
+        "_known_at": np.concatenate([np.arange(part.known_us, part.known_us + part.size) for part in parts]),
+        "_ingested_at": np.repeat([part.ingested_us for part in parts], sizes),
+    }
+    return pl.DataFrame([*columns, *(pl.Series(name, values).cast(schema[name]) for name, values in meta.items())])
 
 
 def _of_cells(name: str, cells: Cells, n: int, dtype: Any) -> pl.Series:

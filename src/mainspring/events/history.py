@@ -31,8 +31,8 @@ _SETTLED_ROWS = 4_096
 """Rows are made a frame while the processor's cache still has them: a page at once takes up to four times as long."""
 _log = logging.getLogger(__name__)
 _COMPACT_AFTER = 64
-_FRAMED_ROWS = 32
-"""From so many rows on that lie by column they are quicker made a frame of their own than taken one by one."""
+_FEW_ROWS = 64
+"""Of fewer rows that lie by column it is cheaper to make rows than a frame of those that wait."""
 
 
 class _Buffer:
@@ -44,7 +44,7 @@ class _Buffer:
 
     __slots__ = (
         *("asked", "commits", "fills", "frames", "lake_offset", "loaded", "meta"),
-        *("rows", "schema", "source", "unflushed", "whole"),
+        *("rows", "schema", "source", "stored", "stored_rows", "unflushed", "whole"),
     )
 
     def __init__(self, source: SourceDef) -> None:
@@ -59,20 +59,25 @@ class _Buffer:
         self.whole: dict[frozenset[str], pl.DataFrame] = {}
         self.rows: list[tuple[Any, ...]] = []
         self.meta: list[tuple[Any, ...]] = []
+        self.stored: list[Stored] = []
+        self.stored_rows = 0
         self.lake_offset = 0
         self.commits = 0
 
     def settle(self) -> None:
-        """Make a frame of the rows that have come."""
-        if not self.rows:
-            return
-        columns = list(zip(*self.rows, strict=True)) + list(zip(*self.meta, strict=True))
-        series = (series_of(self.source, *one) for one in zip(self.schema.items(), columns, strict=True))
-        frame = pl.DataFrame(list(series))
-        self.rows.clear()
-        self.meta.clear()
-        self.whole.clear()
-        self.unflushed.append(frame)
+        """Make a frame of the rows that have come: of those in ``rows``, or of those in ``stored``."""
+        if self.rows:
+            columns = list(zip(*self.rows, strict=True)) + list(zip(*self.meta, strict=True))
+            series = (series_of(self.source, *one) for one in zip(self.schema.items(), columns, strict=True))
+            self.unflushed.append(pl.DataFrame(list(series)))
+            self.rows.clear()
+            self.meta.clear()
+            self.whole.clear()
+        if self.stored:
+            self.unflushed.append(frame_of(self.stored, self.schema))
+            self.stored.clear()
+            self.stored_rows = 0
+            self.whole.clear()
 
     def flushed(self, offset: int) -> None:
         """What had not been in the lake is there now: keep the columns that were asked for."""
@@ -298,16 +303,19 @@ class History:
         buffer.whole.clear()
 
     def _take_together(self, stored: Stored) -> None:
-        """Take rows that lie by column as a frame, where they are many and of the version that their source has now."""
+        """Take rows that lie by column: as they lie, unless rows wait before them and they are few."""
         buffer = self._buffer_of(stored.shape.source, stored.shape.version)
         is_ours = stored.shape.version == buffer.source.version and stored.first > buffer.lake_offset
-        if is_ours and stored.size >= _FRAMED_ROWS:
-            buffer.settle()
-            buffer.unflushed.append(frame_of(stored, buffer.schema))
-            buffer.whole.clear()
+        if not is_ours or (buffer.rows and stored.size < _FEW_ROWS):
+            for record in stored.records():
+                self._take(record)
             return
-        for record in stored.records():
-            self._take(record)
+        if buffer.rows:
+            buffer.settle()
+        buffer.stored.append(stored)
+        buffer.stored_rows += stored.size
+        if buffer.stored_rows >= _SETTLED_ROWS:
+            buffer.settle()
 
     def _buffer_of(self, name: str, version: str) -> _Buffer:
         buffer = self._buffers.get(name)
@@ -320,6 +328,8 @@ class History:
         buffer = self._buffer_of(record.source, record.version)
         if record.offset <= buffer.lake_offset:
             return
+        if buffer.stored:
+            buffer.settle()
         source = buffer.source
         buffer.rows.append(record.values if record.version == source.version else record.row_for(source))
         buffer.meta.append((record.offset, record.id, record.time_us, record.known_at_us, record.ingested_at_us))
