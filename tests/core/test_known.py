@@ -19,7 +19,14 @@ def request(body=b"abc", **headers):
 def test_a_known_head_says_what_it_said_and_its_body_is_of_this_request():
     known = KnownHeads()
     known.keep(HEAD + b"abc", request())
-    assert known.find(HEAD + b"xyz") == (("POST", "/p", "", {"host": "localhost", "content-length": "3"}, 3), len(HEAD))
+    assert known.find(HEAD + b"xyz") == (
+        "POST",
+        "/p",
+        "",
+        {"host": "localhost", "content-length": "3"},
+        len(HEAD),
+        len(HEAD) + 3,
+    )
     assert known.find(HEAD + b"xy") is None, "the body is not whole"
     assert known.find(HEAD.replace(b"/p", b"/q") + b"xyz") is None
     assert known.find(b"") is None

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -282,6 +283,29 @@ def test_the_quick_way_takes_what_the_exact_checks_take_and_refuses_with_their_w
             continue
         exact = said_by(lambda: contract._judged_json(raw))  # noqa: B023
         assert said_by(lambda: contract.check_json(raw)) == exact  # noqa: B023
+
+
+@given(st.data())
+def test_a_record_that_leaves_its_time_out_is_of_the_moment_it_is_read_at(data):
+    source = data.draw(sources())
+    fields = tuple(replace(f, nullable=True) if f.name == source.time else f for f in source.fields)
+    if data.draw(st.booleans()):  # one whose rows need no more than their time
+        kinds = ("bool", "int", "str")
+        fields = (*(replace(f, aliases=(), constraints=()) for f in fields if f.kind in kinds), fields[-1])
+    contract, place = Contract(replace(source, fields=fields)), len(fields) - 1
+    names = {name: VALUES for field in fields for name in (field.name, *field.aliases)}
+
+    def filled(row):
+        return row if row[place] is not None else (*row[:place], T_US, *row[place + 1 :])
+
+    for _ in range(4):
+        given_fields = data.draw(st.fixed_dictionaries({}, optional=names | {source.time: st.sampled_from([T, None])}))
+        try:
+            raw = json.dumps(given_fields).encode()
+        except UnicodeEncodeError:
+            continue
+        exact = said_by(lambda: filled(contract._judged_json(raw)))  # noqa: B023
+        assert said_by(lambda: contract.check_json(raw, T_US)) == exact  # noqa: B023
 
 
 def test_a_default_that_breaks_its_own_checks_refuses_the_rows_that_lack_the_column():

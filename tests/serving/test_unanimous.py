@@ -19,7 +19,7 @@ from mainspring.serving.inference import BREAKER, OUTPUT, Outputs, choose
 from mainspring.serving.layout import Gathered, Inputs
 from mainspring.serving.log_rows import Logged, rows_of
 from mainspring.serving.metrics import ModelMetrics
-from mainspring.serving.reply import JsonReply
+from mainspring.serving.reply import ListReply
 from mainspring.serving.unanimous import Unanimous
 from mainspring.serving.v2 import V2Reply
 
@@ -110,9 +110,9 @@ def test_clients_are_told_the_same_in_json_and_in_tensors(made):
     n = len(choices)
     bodies, outcomes = [], []
     for given_choices in (choices, list(choices)):
-        reply = JsonReply(range(n), [b""] * n, is_list=True, shows_status=False)
+        reply = ListReply(places=range(n), answers=[b""] * n, shows_status=False)
         told(given_choices, reply)
-        bodies.append(reply.deferred.response.body)
+        bodies.append(reply.response.body)
         told(given_choices, V2Reply(outcomes.append, SimpleNamespace(cancelled=False)))
     assert bodies[0] == bodies[1]
     assert [row["prediction"] for row in msgspec.json.decode(bodies[0])] == choices.outputs

@@ -116,8 +116,9 @@ class Connection(asyncio.Protocol):
         try:
             if not self._is_inside:
                 self._start = data = self._answer_known(data)
-            self._overhead += len(data)
-            self._parse(data)
+            if data:
+                self._overhead += len(data)
+                self._parse(data)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if not isinstance(cause, MainspringError):
@@ -138,11 +139,10 @@ class Connection(asyncio.Protocol):
         """Hand over the requests at the start of ``data`` whose heads are known; the rest is for the parser."""
         server = self._server
         while data and not server.draining and (found := server.known.find(data)) is not None:
-            (method, path, query, headers, length), start = found
+            method, path, query, headers, start, stop = found
             self._overhead = 0
-            body = data[start : start + length]
-            self._hand_over(Request(method, path, query, headers.copy(), body, self._peer), keeps=True)
-            data = data[start + length :]
+            self._hand_over(Request(method, path, query, headers.copy(), data[start:stop], self._peer), keeps=True)
+            data = data[stop:]
         return data
 
     def _parse(self, data: bytes) -> None:
@@ -257,19 +257,20 @@ class Connection(asyncio.Protocol):
         if self._is_feeding or transport is None:
             return
         if queue and queue[0].response is None and not (self._waits or self._is_last):  # nothing to send, as most times
-            self._balance()
+            if self._is_paused or self._sink is not None or len(queue) >= _PIPELINE:
+                self._balance()
             return
         out: list[bytes] = []
         ends = False
         while queue and (response := queue[0].response) is not None:
             slot = queue.popleft()
-            if slot is self._of_sink():
+            if self._sink is not None and slot is self._sink.deferred:
                 self._sink, self._is_last, self._is_inside, self._is_refused = None, True, False, True
             keeps = slot.keeps and not self._server.draining
             try:
-                out.append(encode(response, self._server.date, keeps=keeps, is_head=slot.is_head))
+                out.append(encode(response, self._server.date, keeps, slot.is_head))
             except ValueError as error:
-                out.append(encode(internal_error(error), self._server.date, keeps=keeps, is_head=False))
+                out.append(encode(internal_error(error), self._server.date, keeps, False))
             if not keeps:
                 ends = True
                 break
@@ -281,7 +282,7 @@ class Connection(asyncio.Protocol):
             transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if ends or (self._is_last and not queue):
             self._finish(transport)
-        else:
+        elif self._is_paused or self._sink is not None or len(queue) >= _PIPELINE:
             self._balance()
 
     def close_when_idle(self) -> None:

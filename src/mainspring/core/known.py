@@ -18,13 +18,14 @@ _NOT = ("transfer-encoding", "expect", "upgrade", "connection")
 
 
 class Head(NamedTuple):
-    """What a head says."""
+    """What a head says, and where in the bytes that start with it its body starts and stops."""
 
     method: str
     path: str
     query: str
     headers: dict[str, str]
-    length: int
+    start: int
+    stop: int
 
 
 class KnownHeads:
@@ -33,11 +34,10 @@ class KnownHeads:
     def __init__(self) -> None:
         self._heads: dict[bytes, Head] = {}
 
-    def find(self, data: bytes) -> tuple[Head, int] | None:
-        """The head that ``data`` starts with, if it is known and its body is whole, and where that starts."""
-        start = data.find(_END, 0, _MAX_BYTES) + 4
-        head = self._heads.get(data[:start])
-        return None if head is None or start + head.length > len(data) else (head, start)
+    def find(self, data: bytes) -> Head | None:
+        """The head that ``data`` starts with, if it is known and its body is whole."""
+        head = self._heads.get(data[: data.find(_END, 0, _MAX_BYTES) + 4])
+        return None if head is None or head.stop > len(data) else head
 
     def keep(self, data: bytes, request: Request) -> None:
         """Keep the head of a request that the parser found at the start of ``data``."""
@@ -52,4 +52,4 @@ class KnownHeads:
             return
         if len(self._heads) >= _MAX_HEADS:  # some clients never write one twice: others are soon known again
             self._heads.clear()
-        self._heads[raw] = Head(request.method, request.path, request.query, headers.copy(), len(request.body))
+        self._heads[raw] = Head(request.method, request.path, request.query, headers.copy(), start, stop)

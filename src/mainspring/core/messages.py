@@ -19,8 +19,7 @@ from mainspring.core.errors import MainspringError, RefusedError, UnavailableErr
 JSON = "application/json"
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct, eq=False):
     """A whole request.
 
     Attributes:
@@ -40,8 +39,7 @@ class Request:
     key: str = ""
 
 
-@dataclass(slots=True)
-class Response:
+class Response(msgspec.Struct):
     """An answer; the length, date and connection headers are the server's."""
 
     status: int
@@ -73,7 +71,7 @@ class Flushes(Protocol):
         """Send every answer whose turn it is."""
 
 
-class Deferred:
+class Deferred(msgspec.Struct, eq=False):
     """An answer that comes later, on the same event loop.
 
     Attributes:
@@ -85,15 +83,12 @@ class Deferred:
         last: Has the last word on the answer; None where nobody wants it.
     """
 
-    __slots__ = ("cancelled", "connection", "is_head", "keeps", "last", "response")
-
-    def __init__(self) -> None:
-        self.connection: Flushes | None = None
-        self.response: Response | None = None
-        self.keeps = True
-        self.is_head = False
-        self.cancelled = False
-        self.last: Callable[[Response], Response] | None = None
+    connection: Flushes | None = None
+    response: Response | None = None
+    keeps: bool = True
+    is_head: bool = False
+    cancelled: bool = False
+    last: Callable[[Response], Response] | None = None
 
     @property
     def answered(self) -> bool:
@@ -209,23 +204,24 @@ def _head(status: int, content_type: str) -> bytes:
     return f"HTTP/1.1 {status} {phrase}\r\nContent-Type: {content_type}\r\nContent-Length: ".encode("ascii")
 
 
-def encode(response: Response, date: bytes, *, keeps: bool, is_head: bool) -> bytes:
+def encode(response: Response, date: bytes, keeps: bool, is_head: bool) -> bytes:  # noqa: FBT001  of the hot path
     """The bytes of an answer.
 
     Raises:
         ValueError: A header holds a line break.
     """
     body = response.body
-    parts = [_head(response.status, response.content_type), b"%d" % len(body), date]
-    for name, value in response.headers:
-        line = f"\r\n{name}: {value}"
+    head = _head(response.status, response.content_type)
+    more = _lines(response.headers) if response.headers else b""
+    end = b"\r\n\r\n" if keeps else b"\r\nConnection: close\r\n\r\n"
+    return b"".join((head, b"%d" % len(body), date, more, end, b"" if is_head else body))
+
+
+def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
+    for name, value in headers:
         if "\r" in name or "\n" in name or "\r" in value or "\n" in value:
-            raise ValueError(f"a header cannot hold a line break: {line!r}")
-        parts.append(line.encode("latin-1"))
-    parts.append(b"\r\n\r\n" if keeps else b"\r\nConnection: close\r\n\r\n")
-    if not is_head:
-        parts.append(body)
-    return b"".join(parts)
+            raise ValueError(f"a header cannot hold a line break: {name!r}: {value!r}")
+    return "".join(f"\r\n{name}: {value}" for name, value in headers).encode("latin-1")
 
 
 def internal_error(error: BaseException | None = None) -> Response:

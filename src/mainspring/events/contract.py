@@ -39,7 +39,7 @@ class Contract:
     def __init__(self, source: SourceDef) -> None:
         self.source = source
         names = [f.name for f in source.fields]
-        self._time = names.index(source.time)
+        self._time, self._time_name = names.index(source.time), source.time
         tight = struct_of(source, JSON_TYPES, is_tight=True)
         self._tight_json = msgspec.json.Decoder(tight)
         self._tight_list: msgspec.json.Decoder[list[msgspec.Struct]] = msgspec.json.Decoder(list[tight])  # type: ignore[valid-type]
@@ -48,6 +48,7 @@ class Contract:
         self._decoder = msgspec.json.Decoder(struct_of(source, JSON_TYPES))
         self._own = struct_of(source, OWN_TYPES)
         self._names = _names(source)
+        self._is_quick = self._names is None and self._plan_json.is_idle
         self._corrects = names.index(source.corrects) if source.corrects is not None else None
         if source.corrects is not None:
             self._deletes = msgspec.json.Decoder(struct_of(source, JSON_TYPES, is_delete=True))
@@ -69,19 +70,31 @@ class Contract:
         head = msgspec.defstruct("head", fields, array_like=True, gc=False)
         return msgspec.msgpack.Decoder(head).decode, attrgetter(f"f{time}", f"f{ident}")
 
-    def check_json(self, raw: bytes | memoryview) -> Row:
+    def check_json(self, raw: bytes | memoryview, now_us: int | None = None) -> Row:
         """The row that one JSON object holds.
+
+        Args:
+            raw: The object.
+            now_us: The time of a row that leaves it out, where the column is nullable.
 
         Raises:
             ContractError: No JSON (MS-E101); a field is missing, unknown or of another type (MS-E102); a value breaks a
                 constraint (MS-E103) or lies out of bounds (MS-E104); the event's time lies before 1970 (MS-E107).
         """
         try:
-            row = msgspec.structs.astuple(self._tight_json.decode(raw))
+            record = self._tight_json.decode(raw)
+            if now_us is not None and self._is_quick and getattr(record, self._time_name) is None:
+                setattr(record, self._time_name, now_us)
+                return _astuple(record)
+            row = _astuple(record)
             values = list(row) if self._names is None else self._as_named(row)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self._judged_json(raw)
-        return tuple(values) if self._plan_json.finish(values) else self._finish(row)
+            row = self._judged_json(raw)
+        else:
+            row = tuple(values) if self._plan_json.finish(values) else self._finish(row)
+        if now_us is not None and row[self._time] is None:
+            row = (*row[: self._time], now_us, *row[self._time + 1 :])
+        return row
 
     def check_json_list(self, raw: bytes) -> list[Sequence[Any]] | None:
         """The columns of a JSON list of rows, in one pass, in the order of the source's.

@@ -29,6 +29,9 @@ class Plan:
     Args:
         source: Whose.
         is_json: Whether rows were decoded from JSON, which has no number that is not finite and no text but UTF-8.
+
+    Attributes:
+        is_idle: Whether a row whose time is known needs nothing.
     """
 
     def __init__(self, source: SourceDef, *, is_json: bool) -> None:
@@ -43,6 +46,9 @@ class Plan:
         self._vectors = tuple((i, f.dim) for i, f in enumerate(source.fields) if f.kind == "vector")
         left = [(i, f, tightened(f, source, JSON_TYPES)[1]) for i, f in enumerate(source.fields)]
         self._checks = tuple((i, constraint_check(c, f.kind)) for i, f, constraints in left for c in constraints)
+        self.is_idle = self._times == (self._time,) and not (
+            self._floats or self._texts or self._vectors or self._checks
+        )
 
     def finish(self, values: list[Any]) -> bool:
         """Make times of a decoded row microseconds, in place.

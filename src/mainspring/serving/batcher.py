@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from time import perf_counter
 
@@ -22,8 +21,7 @@ from mainspring.serving.reply import Reply
 from mainspring.serving.table import Row, joined
 
 
-@dataclass(slots=True, eq=False)
-class Job:
+class Job(msgspec.Struct, eq=False):
     """One request's good rows on their way through the queue.
 
     Attributes:
@@ -33,7 +31,7 @@ class Job:
         received_s: When the request was whole, on ``time.perf_counter``: a loop's own clock stands still within a tick.
         deadline_s: When the client no longer wants the answer, on the same clock.
         taken: Rows that are in a batch already.
-        answered: Which rows have an outcome, one byte each.
+        answered: Which rows have an outcome, one byte each; None while none has.
         timer: Rings at the deadline, where the event loop is free to hear it.
         is_over: Whether the client has been told; what is found out later is too late.
         trace: The request's span, where there is one.
@@ -45,18 +43,30 @@ class Job:
     received_s: float
     deadline_s: float
     taken: int = 0
-    answered: bytearray = field(default_factory=bytearray)
+    answered: bytearray | None = None
     timer: asyncio.TimerHandle | None = None
     is_over: bool = False
     trace: Trace | None = None
 
-    def __post_init__(self) -> None:
-        self.answered = bytearray(len(self.rows))
+    def unanswered(self) -> list[Slice]:
+        """The rows without an outcome."""
+        if self.answered is None:
+            return [Slice(self, 0, len(self.rows))]
+        return runs(self, [not answered for answered in self.answered])
 
-    @property
-    def left(self) -> int:
-        """Rows without an outcome."""
-        return self.answered.count(0)
+    def mark(self, start: int, stop: int) -> bool:
+        """Rows ``start`` to ``stop`` have an outcome.
+
+        Returns:
+            Whether every row has.
+        """
+        rows = len(self.rows)
+        if stop - start == rows:
+            return True
+        if self.answered is None:
+            self.answered = bytearray(rows)
+        self.answered[start:stop] = b"\1" * (stop - start)
+        return not self.answered.count(0)
 
     def close(self) -> None:
         """The client has been told."""
@@ -179,20 +189,22 @@ class Batcher:
         batch: list[Slice] = []
         room = self._max_rows
         now_s = perf_counter()
-        while self._jobs and room:
-            job = self._jobs[0]
-            waiting = len(job.rows) - job.taken
+        jobs = self._jobs
+        while jobs and room:
+            job = jobs[0]
+            start = job.taken
+            waiting = len(job.rows) - start
             if job.is_over or job.reply.cancelled or now_s > job.deadline_s:
-                self._jobs.popleft()
+                jobs.popleft()
                 self.queued_rows -= waiting
                 if not job.is_over and not job.reply.cancelled:
                     self._expire(job)
                 continue
-            count = min(waiting, room)
-            batch.append(Slice(job, job.taken, job.taken + count))
-            job.taken += count
+            count = waiting if waiting <= room else room  # noqa: FURB136  a call of min costs more
+            job.taken = start + count
+            batch.append(Slice(job, start, job.taken))
             room -= count
             self.queued_rows -= count
             if count == waiting:
-                self._jobs.popleft()
+                jobs.popleft()
         return batch

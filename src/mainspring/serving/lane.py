@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from mainspring.core.errors import DeadlineError, MainspringError, UnavailableError
 from mainspring.serving.answers import Batch, batch_of
-from mainspring.serving.batcher import Batcher, Job, Slice, rows_of, runs
+from mainspring.serving.batcher import Batcher, Job, Slice, rows_of
 from mainspring.serving.beside import Beside
 from mainspring.serving.cache import Cache
 from mainspring.serving.composed import Composed
@@ -146,8 +146,9 @@ class Lane:
             if not slices:
                 return
         rows, times_us = rows_of(slices)
+        waited = self.metrics.latency["queue"].observe
         for one in slices:
-            self.metrics.latency["queue"].observe(started_s - one.job.received_s, one.stop - one.start)
+            waited(started_s - one.job.received_s, one.stop - one.start)
         gathered, error = gather(rows, times_us, served.views, served.expressions, self._reader)
         if error is not None:
             self._trouble(error)
@@ -230,7 +231,8 @@ class Lane:
                 if choice is not None:
                     self._cache.keep(gathered.rows[i], work.times_us[i], verdict.choices[i], ids[i], i, gathered.folded)
             self.metrics.cache_bytes = self._cache.size_bytes
-        before = [int((work.read_s - s.job.received_s) * 1e6) for s in slices for _ in range(s.start, s.stop)]
+        read_s = work.read_s
+        before = [int((read_s - s.job.received_s) * 1e6) for s in slices for _ in range(s.start, s.stop)]
         shares = [p for _, p in verdict.assigned]
         batch = Batch(served, gathered, work.times_us, ids, told, shares, verdict.units, before, latencies)
         self._record(batch)
@@ -289,21 +291,22 @@ class Lane:
         finished: list[Job] = []
         told: Sequence[Choice | None] = choices
         for one in slices:
-            job, n = one.job, one.stop - one.start
+            job, start, stop = one.job, one.start, one.stop
+            n = stop - start
             if job.is_over:
                 told = [*told[:at], *[None] * n, *told[at + n :]]
                 latencies += [0] * n
             else:
-                job.reply.rows(one.start, choices, ids, range(at, at + n))
-                job.answered[one.start : one.stop] = b"\1" * n
-                if not job.left:
+                job.reply.rows(start, choices, ids, range(at, at + n))
+                if job.mark(start, stop):
                     finished.append(job)
                 latencies += [int((perf_counter() - job.received_s) * 1e6)] * n
             at += n
         self.metrics.told(told)
+        self.metrics.answers += len(finished)
+        took = self.metrics.latency["total"].observe
         for job in finished:
-            self.metrics.latency["total"].observe(perf_counter() - job.received_s, len(job.rows))
-            self.metrics.answers += 1
+            took(perf_counter() - job.received_s, len(job.rows))
             job.close()
             try:
                 job.reply.finish()
@@ -327,7 +330,7 @@ class Lane:
     def _answer_without(self, job: Job, reason: str) -> bool:
         """Answer the rows of a job that have no outcome yet with the declared value; whether it could be."""
         served = self.served
-        slices = runs(job, [not answered for answered in job.answered])
+        slices = job.unanswered()
         rows, times_us = rows_of(slices)
         try:
             choices = served.value.choices(rows, times_us, reason) if served.value is not None else []
@@ -356,7 +359,7 @@ class Lane:
         self._write(Batch(served, nothing, times_us, ids, told, probabilities, units, latencies, latencies), None)
 
     def _expire(self, job: Job) -> None:
-        self.metrics.reject(DEADLINE, job.left)
+        self.metrics.reject(DEADLINE, sum(one.stop - one.start for one in job.unanswered()))
         if self._answer_without(job, DEADLINE):
             return
         job.close()

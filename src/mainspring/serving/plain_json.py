@@ -15,7 +15,7 @@ from time import perf_counter
 from mainspring.core.errors import MainspringError
 from mainspring.core.http import Deferred, Request, Response, WrongMethodError
 from mainspring.serving.lane import Lane
-from mainspring.serving.reply import JsonReply
+from mainspring.serving.reply import ListReply, RowReply
 from mainspring.serving.request import MalformedError
 
 
@@ -40,10 +40,14 @@ def predict(lane: Lane, request: Request) -> Response | Deferred:
         lane.refuse(bad)
     if not read.rows:
         return Response(422 if read.errors else 200, b"[" + b",".join(read.answers) + b"]")
-    shows_status = "status=1" in request.query.split("&")
-    reply = JsonReply(read.places, read.answers, is_list=read.is_list, shows_status=shows_status)
+    shows_status = bool(request.query) and "status=1" in request.query.split("&")
+    reply: RowReply | ListReply
+    if read.is_list:
+        reply = ListReply(places=read.places, answers=read.answers, shows_status=shows_status)
+    else:
+        reply = RowReply(shows_status=shows_status)
     lane.submit(read.rows, read.times_us, reply, received_s, deadline_s)
-    return reply.deferred
+    return reply
 
 
 def _seconds(text: str) -> float:

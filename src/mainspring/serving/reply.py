@@ -20,6 +20,15 @@ from mainspring.serving.unanimous import Unanimous
 _ENCODE = msgspec.json.Encoder().encode
 
 
+class _Answer(msgspec.Struct, gc=False):
+    """What is told of a row that the model answered which was to."""
+
+    prediction: float
+    prediction_id: str
+    model_version: str
+    variant: str
+
+
 class Reply(Protocol):
     """The answer to one request, filled row by row, perhaps over several batches."""
 
@@ -44,56 +53,76 @@ class Reply(Protocol):
         """There will be no rows: say why."""
 
 
-class JsonReply:
-    """The answer to ``POST /predict``: an object, or a list with bad rows in their places.
+class RowReply(Deferred, eq=False, kw_only=True):
+    """The answer to ``POST /predict`` of one row: an object.
 
-    Args:
-        places: Where each good row's answer goes in ``answers``.
-        answers: JSON of every row of the request; bad rows are answered already.
-        is_list: Whether the request was a list.
+    Attributes:
         shows_status: Whether the answer lists the status of each feature.
+        text: JSON of the answer, once it is there.
+        status: Of HTTP.
     """
 
-    __slots__ = ("_answers", "_failed", "_is_list", "_places", "_shows_status", "deferred")
-
-    def __init__(self, places: Sequence[int], answers: list[bytes], *, is_list: bool, shows_status: bool) -> None:
-        self.deferred = Deferred()
-        self._places = places
-        self._answers = answers
-        self._is_list = is_list
-        self._shows_status = shows_status
-        self._failed = 0
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the client has gone."""
-        return self.deferred.cancelled
+    shows_status: bool
+    text: bytes = b""
+    status: int = 200
 
     def rows(self, first: int, choices: Sequence[Choice], ids: Sequence[str], at: range) -> None:
-        """Take the outcomes of rows."""
-        places = self._places[first : first + len(at)]
-        if isinstance(choices, Unanimous) and not self._shows_status:
-            for place, text in zip(places, _alike_json(choices, ids, at), strict=True):
-                self._answers[place] = text
+        """Take the outcome of the row."""
+        i = at.start
+        if isinstance(choices, Unanimous) and not self.shows_status:
+            self.text = _ENCODE(_Answer(choices.outputs[i], ids[i], choices.version, choices.variant))
             return
-        for place, i in zip(places, at, strict=True):
-            choice = choices[i]
-            self._answers[place] = _answer_json(choice, ids[i], i, shows_status=self._shows_status)
-            if choice.output is None:
-                self._failed += 1
+        choice = choices[i]
+        self.text = _answer_json(choice, ids[i], i, shows_status=self.shows_status)
+        if choice.output is None:
+            self.status = _status_of_none(self.text)
 
     def finish(self) -> None:
-        """Answer; the request as a whole failed only if each of its good rows did."""
-        answers = self._answers
-        body = b"[" + b",".join(answers) + b"]" if self._is_list else answers[0]
-        if self._failed < len(self._places):
-            self.deferred.answer(Response(200, body))
-        else:
-            self.deferred.answer(Response(422 if b'"MS-S106"' in answers[self._places[0]] else 503, body))
+        """Answer."""
+        self.answer(Response(self.status, self.text))
 
     def fail(self, error: MainspringError) -> None:
         """Answer with an error."""
-        self.deferred.answer(error_response(error))
+        self.answer(error_response(error))
+
+
+class ListReply(Deferred, eq=False, kw_only=True):
+    """The answer to ``POST /predict`` of a list: a list with bad rows in their places.
+
+    Attributes:
+        places: Where each good row's answer goes in ``answers``.
+        answers: JSON of every row of the request; bad rows are answered already.
+        shows_status: Whether the answer lists the status of each feature.
+        failed: Rows that no model could answer.
+    """
+
+    places: Sequence[int]
+    answers: list[bytes]
+    shows_status: bool
+    failed: int = 0
+
+    def rows(self, first: int, choices: Sequence[Choice], ids: Sequence[str], at: range) -> None:
+        """Take the outcomes of rows."""
+        places = self.places[first : first + len(at)]
+        if isinstance(choices, Unanimous) and not self.shows_status:
+            for place, text in zip(places, _alike_json(choices, ids, at), strict=True):
+                self.answers[place] = text
+            return
+        for place, i in zip(places, at, strict=True):
+            choice = choices[i]
+            self.answers[place] = _answer_json(choice, ids[i], i, shows_status=self.shows_status)
+            if choice.output is None:
+                self.failed += 1
+
+    def finish(self) -> None:
+        """Answer; the request as a whole failed only if each of its good rows did."""
+        answers = self.answers
+        status = 200 if self.failed < len(self.places) else _status_of_none(answers[self.places[0]])
+        self.answer(Response(status, b"[" + b",".join(answers) + b"]"))
+
+    def fail(self, error: MainspringError) -> None:
+        """Answer with an error."""
+        self.answer(error_response(error))
 
 
 def failure_of(choice: Choice, id: str) -> UnavailableError:
@@ -102,6 +131,11 @@ def failure_of(choice: Choice, id: str) -> UnavailableError:
     if choice.error == EXPRESSION:
         return UnavailableError("MS-S106", "an expression of the model cannot be computed for this row", where=where)
     return UnavailableError("MS-S110", "no model could score this row", where=where)
+
+
+def _status_of_none(answer: bytes) -> int:
+    """The status of a request none of whose rows could be answered, from what the first is told."""
+    return 422 if b'"MS-S106"' in answer else 503
 
 
 def _answer_json(choice: Choice, id: str, at: int, *, shows_status: bool) -> bytes:

@@ -20,6 +20,7 @@ AHEAD_US = 5_000_000
 TEST_BEHIND_US = 3_600_000_000
 """How far behind a clock that a driver moves: it moves in ticks."""
 
+_FIRST = (0,)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -76,7 +77,7 @@ class RequestReader:
         now_us = self._clock.now_us()
         if not body.lstrip(b" \t\r\n").startswith(b"["):
             row, time_us = self._row(body, now_us)
-            return Rows([row], [time_us], [0], [b""], [], is_list=False)
+            return Rows([row], [time_us], _FIRST, [b""], [], False)
         whole = self._whole(body, now_us)
         if whole is not None:
             return whole
@@ -92,7 +93,7 @@ class RequestReader:
         answers, errors = [b""] * len(parts), []
         for place, part in enumerate(parts):
             try:
-                row, time_us = self._row(part, now_us)
+                row, time_us = self._row(memoryview(part), now_us)
             except MainspringError as error:
                 errors.append(error)
                 answers[place] = error_json(error)
@@ -148,14 +149,14 @@ class RequestReader:
     def _too_many(self, rows: int) -> TooLargeError:
         return TooLargeError("MS-S102", f"{rows} rows; a request has at most {self._max_rows}")
 
-    def _row(self, raw: bytes | msgspec.Raw, now_us: int) -> tuple[Row, int]:
+    def _row(self, raw: bytes | memoryview, now_us: int) -> tuple[Row, int]:
         try:
-            row = self.contract.check_json(memoryview(raw) if isinstance(raw, msgspec.Raw) else raw)
+            row = self.contract.check_json(raw, now_us)
         except ContractError as error:
             if error.code == "MS-E101":
                 raise MalformedError("MS-S101", error.what, where=error.where) from None
             raise
-        return self._at_moment(row, now_us)
+        return (row, now_us) if row[self._time] == now_us else self._at_moment(row, now_us)
 
     def _at_moments(self, columns: list[Column], now_us: int) -> tuple[Table, list[int]] | None:
         """As ``_at_moment`` of every row, by column; None where the time of one may be wrong."""

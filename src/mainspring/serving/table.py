@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, overload
 
 Row = tuple[Any, ...]
@@ -87,7 +88,7 @@ def joined(parts: Sequence[Sequence[Row]]) -> Sequence[Row]:
     """Rows of several requests, one after the other."""
     if len(parts) == 1:
         return parts[0]
-    if any(isinstance(part, Table) for part in parts):
+    if any(type(part) is Table for part in parts):  # isinstance asks the abstract class, for more than all the rest
         columns = columns_after(Table.of(part).columns for part in parts if part)
         return Table(columns=columns) if columns else Table([])
-    return [row for part in parts for row in part]
+    return list(chain.from_iterable(parts))
