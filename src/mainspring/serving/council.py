@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from time import perf_counter
+
+from msgspec.structs import replace
 
 from mainspring.definitions.composition import is_sure
 from mainspring.serving.composed import Composed, compose, is_usable

@@ -62,8 +62,7 @@ class Scorer:
     pace: Pace = field(default_factory=Pace)
 
 
-@dataclass(frozen=True, eq=False)
-class Outputs:
+class Outputs(msgspec.Struct, frozen=True, eq=False):
     """What one model says of a batch.
 
     Attributes:
@@ -75,7 +74,7 @@ class Outputs:
 
     inputs: Inputs | None
     values: list[float]
-    failed: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    failed: Mapping[int, tuple[str, str]] = msgspec.field(default_factory=dict)
     took_us: int = 0
 
 

@@ -7,7 +7,6 @@ after the definitions file has moved on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from sys import getsizeof
 from typing import Any
@@ -33,8 +32,7 @@ _NO_NUMBERS, _NO_TEXTS = np.empty((1, 0), np.float32), np.empty((1, 0), np.objec
 _ENCODE = msgspec.json.Encoder().encode  # of codes
 
 
-@dataclass(frozen=True, eq=False)
-class Gathered:
+class Gathered(msgspec.Struct, frozen=True, eq=False):
     """What a batch's models are fed from, read once for all of them.
 
     Attributes:
@@ -73,8 +71,7 @@ def units_of(rows: Sequence[Row], place: int) -> list[str]:
     return ["" if value is None else str(value) for value in column_of(rows, place)]
 
 
-@dataclass(frozen=True, eq=False)
-class Inputs:
+class Inputs(msgspec.Struct, frozen=True, eq=False, dict=True):
     """What one model is fed for a batch.
 
     Attributes:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
+import msgspec
 from msgspec.structs import replace
 
 from mainspring.serving.breaker import Breaker
@@ -29,8 +29,7 @@ _OWN = (MODEL, OUTPUT)
 """Failures that are the model's own: an expression that a row breaks, or a store that is down, are not."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, eq=False):
     """Who answers each row of a batch, and what was run for it.
 
     Attributes:
@@ -42,7 +41,7 @@ class Verdict:
     choices: Sequence[Choice]
     units: list[str]
     assigned: list[tuple[Variant, float]]
-    asked: list[tuple[str, Scored]] = field(default_factory=list)
+    asked: list[tuple[str, Scored]] = msgspec.field(default_factory=list)
     parts: Sequence[Part] = ()
 
     def part(self, places: Sequence[int]) -> Verdict:
@@ -63,8 +62,7 @@ class Verdict:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
+class Part(msgspec.Struct, frozen=True, eq=False):
     """What one member of a composite was asked.
 
     Attributes:

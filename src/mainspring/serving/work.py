@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from functools import cached_property
+
+import msgspec
 
 from mainspring.core.traces import Attributes
 from mainspring.serving.batcher import Slice
@@ -13,8 +14,7 @@ from mainspring.serving.layout import Gathered
 from mainspring.serving.served import Served
 
 
-@dataclass(frozen=True, eq=False)
-class Work:
+class Work(msgspec.Struct, frozen=True, eq=False, dict=True):
     """A batch on its way to its answers.
 
     Attributes:
