@@ -42,7 +42,6 @@ from mainspring.events.log import Draft, Log
 from mainspring.events.wake import Bell, Wake
 from mainspring.features import Folder, OnlineStore, Reader, warm_up
 from mainspring.features.footprint import footprint
-from mainspring.features.keys import encode_keys
 from mainspring.loop.worker import FOLD_BATCH, fold_next
 
 HOUR_US = 3_600_000_000
@@ -173,8 +172,7 @@ def reads(bench: Bench, folder: Path) -> None:
                 asked = [(k + i) % 1_000 + len(counts) if k >= len(counts) else k for k in keys]
                 started_s = time.perf_counter()
                 with reader.snapshot() as snap:
-                    encoded = encode_keys([asked])
-                    snap.read_views([(view, encoded) for view in which], t_us)
+                    snap.read_views([(view, [asked]) for view in which], t_us)
                 taken.append((time.perf_counter() - started_s) * 1e6)
             bench.add(f"{name}, median", median(taken[20:]), "us")
             bench.add(f"{name}, p99", quantile(taken[20:], 0.99), "us")

@@ -10,14 +10,15 @@ import pytest
 from streams import every_aggregate, feature, make_view, record
 
 from mainspring.core.collector import paused
-from mainspring.core.errors import FormatError, RefusedError, UnavailableError
+from mainspring.core.errors import ContractError, FormatError, RefusedError, UnavailableError
 from mainspring.features import unsynced
+from mainspring.features.addresses import Addresses
 from mainspring.features.fold import Folder
 from mainspring.features.footprint import footprint
-from mainspring.features.keys import encode_key, encode_keys
+from mainspring.features.keys import encode_key
 from mainspring.features.reader import Reader
 from mainspring.features.state import FORMAT, REBUILD, Sizes, pack_events, unpack_events
-from mainspring.features.store import OnlineStore, view_of
+from mainspring.features.store import OnlineStore, ViewState, head_keys, view_of
 from mainspring.features.unsynced import MARK, Unsynced, boot_id
 
 VIEW = make_view(*every_aggregate(1_000))
@@ -143,7 +144,25 @@ def test_different_entities_have_different_keys():
     [[["a", "", "é", "a" * 500]], [["a", None, "b"]], [[1, 2, None]], [[True, 1, "1"]], [["a", "b"], [1, None]], [[]]],
 )
 def test_the_entities_of_columns_are_those_of_their_rows(columns):
-    assert encode_keys(columns) == [encode_key(row) for row in zip(*columns, strict=True)]
+    state = ViewState(7, 0, shelf=b"abcd")
+    addresses = Addresses(state)
+    for _ in range(2):  # worked out, then remembered
+        assert addresses.of(columns) == head_keys(state, [encode_key(row) for row in zip(*columns, strict=True)])
+
+
+def test_entities_are_remembered_apart_by_their_types_and_not_without_end(monkeypatch):
+    monkeypatch.setattr("mainspring.features.addresses.MOST", 3)
+    addresses = Addresses(ViewState(7, 0, shelf=b"abcd"))
+    columns = [[0, 1, 2, 3, 4], [False, True], ["0", "1"], [None, None], [1, 0, None, 5]]
+    first = [addresses.of([column]) for column in columns]
+    assert [addresses.of([column]) for column in columns] == first
+    named = [place for places, column in zip(first, columns, strict=True) for place in places]
+    nobody = b"abcd"
+    assert len(set(named)) == 5 + 2 + 2 + 1 + 1  # 1 and 0 again, and 5; all without a name are nobody
+    assert first[3] == [nobody, nobody]
+    assert first[4][2] == nobody
+    with pytest.raises(ContractError, match="MS-F101"):
+        addresses.of([[1.0, 0.0]])
 
 
 def test_an_older_releases_state_is_refused_to_readers_and_discarded_by_the_process_that_folds(tmp_path):

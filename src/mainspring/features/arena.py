@@ -19,12 +19,7 @@ from mainspring.features.state import (
     D_OFFSET,
     D_SUMS,
     ENDS,
-    FORMAT,
-    H_KEPT,
-    H_SERIAL,
-    HAS_PAST,
     HEAD,
-    unknown_format,
 )
 from mainspring.features.tree import N_AFTER, N_BEGIN, N_LEAF, N_NEWEST, N_UNTIL, N_UP, NEVER, NODE, SUMMARY
 
@@ -32,47 +27,17 @@ _I, _I2, _I3 = "int64[::1]", "int64[:, ::1]", "int64[:, :, ::1]"
 _F, _F2, _F3 = "float64[::1]", "float64[:, ::1]", "float64[:, :, ::1]"
 
 
-@compiled(f"int64({_I}, int64, {_I}, {_I2})")
-def _survey(words: np.ndarray, columns: int, at: np.ndarray, behind: np.ndarray) -> int:
-    """Find where heads begin, and which keys have more than their tails: how many, or −1 − format of one that is other.
-
-    Args:
-        words: int64, heads one after another.
-        columns: C.
-        at: int64[keys + 1], to hold where each begins, and the end.
-        behind: int64[keys, 2], to hold those that have more, each with its serial.
-    """
-    place, found = 0, 0
-    for key in range(behind.shape[0]):
-        at[key] = place
-        word = words[place] if place + HEAD <= words.shape[0] else 0
-        events = word >> 32
-        if word & 0xFF != FORMAT or (word >> 16) & 0xFFFF != columns or events < 0:
-            return -1 - (word & 0xFF)
-        if words[place + H_KEPT] > 0 or word & (HAS_PAST << 8):
-            behind[found, 0], behind[found, 1] = key, words[place + H_SERIAL]
-            found += 1
-        place += HEAD + (3 + columns) * events
-    at[behind.shape[0]] = place
-    return found if place == words.shape[0] else -1
+@compiled(f"void({_I}, int64, {_I}, int64, int64)", allocates=False)
+def _copy(source: np.ndarray, at: np.ndarray, to: np.ndarray, place: int, n: int) -> None:
+    """A few numbers: slices would be counted, and found not to overlap."""
+    for i in range(n):
+        to[np.uint64(place + i)] = source[np.uint64(at + i)]
 
 
-def survey(layout: Layout, words: np.ndarray, keys: int) -> tuple[np.ndarray, list[list[int]]]:
-    """Where each of some heads begins, int64[keys + 1] with the end; keys with more than tails, each with its serial.
-
-    Args:
-        layout: Of the view.
-        words: int64, heads one after another.
-        keys: How many.
-
-    Raises:
-        FormatError: A head is of a format that this release does not know (MS-F901).
-    """
-    at, behind = np.empty(keys + 1, np.int64), np.empty((keys, 2), np.int64)
-    found = _survey(words, len(layout.columns), at, behind)
-    if found < 0:
-        raise unknown_format(-1 - found)
-    return at, behind[:found].tolist()
+@compiled(f"void({_F}, int64, {_F2}, int64, int64, int64)", allocates=False)
+def _copy_floats(source: np.ndarray, at: np.ndarray, to: np.ndarray, column: int, place: int, n: int) -> None:
+    for i in range(n):
+        to[column, np.uint64(place + i)] = source[np.uint64(at + i)]
 
 
 @compiled(
@@ -147,82 +112,17 @@ def assemble(
         if count:
             nodes[leaf, N_BEGIN] = event
             leaf += 1
-            times[event : event + count] = words[base : base + count]
-            stamps[event : event + count] = words[base + by * count : base + (by + 1) * count]
+            _copy(words, base, times, event, count)
+            _copy(words, base + by * count, stamps, event, count)
             for column in range(columns):
-                source = base + (3 + column) * count
-                values[column, event : event + count] = floats[source : source + count]
+                _copy_floats(floats, base + (3 + column) * count, values, column, event, count)
             event += count
     nodes[leaf, N_BEGIN] = event
     ranges[k.KEY_EVENT, keys], ranges[k.KEY_LEAF, keys] = event, leaf
     return times, stamps, values, nodes, sums, ranges
 
 
-@compiled(
-    f"void({_I}, {_I}, int64, int64, int64, {_I}, {_I}, {_F3}, {_I3}, "
-    f"{_I2}, {_I2}, {_F}, {_I}, int64, {_F2}, uint8[:, ::1])"
-)
-def _answer(
-    words: np.ndarray,
-    at: np.ndarray,
-    columns: int,
-    summed: int,
-    by: int,
-    packed: np.ndarray,
-    behind: np.ndarray,
-    past: np.ndarray,
-    past_ints: np.ndarray,
-    moments: np.ndarray,
-    plan: np.ndarray,
-    parameters: np.ndarray,
-    windows: np.ndarray,
-    hop: int,
-    out: np.ndarray,
-    status: np.ndarray,
-) -> None:
-    """``assemble``, then ``kernels.read``: arrays that Python never sees cost it nothing."""
-    times, stamps, values, nodes, sums, keys = assemble(words, at, columns, summed, by, packed, behind)
-    which = moments.shape[1]
-    untils = np.empty(0, np.int64)
-    k.read(
-        times,
-        stamps,
-        untils,
-        values,
-        nodes,
-        sums,
-        past,
-        past_ints,
-        keys,
-        moments,
-        0,
-        which,
-        plan,
-        parameters,
-        windows,
-        hop,
-        out,
-        status,
-    )
-
-
 _NO_STAMPS = np.empty(0, np.int64)
-
-
-def answer(
-    layout: Layout,
-    words: np.ndarray,
-    at: np.ndarray,
-    by: int,
-    bodies: Mapping[int, Body],
-    moments: np.ndarray,
-    out: np.ndarray,
-    status: np.ndarray,
-) -> None:
-    """Answer moments by the first plan of a view; the arguments are those of ``arena_of`` and of ``kernels.read``."""
-    laid_out, past, ints, _ = _laid_out(layout, words, at, by, bodies)
-    given = moments, layout.plan, layout.parameters, layout.windows, layout.hop
-    _answer(*laid_out, past, ints, *given, out, status)
 
 
 def arena_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -70,20 +70,6 @@ def encode_key(parts: Iterable[Any]) -> bytes | None:
             )
         out.append(tag + _LENGTH.pack(len(body)) + body)
     return _short(b"".join(out))
-
-
-def encode_keys(columns: Sequence[Sequence[Any]]) -> list[bytes | None]:
-    """As ``encode_key``, of the entity in each row of some columns.
-
-    Raises:
-        ContractError: As ``encode_key``.
-
-    >>> encode_keys([["EWR", None]]) == [encode_key(("EWR",)), None]
-    True
-    """
-    if len(columns) == 1 and set(map(type, columns[0])) == {str}:
-        return list(map(_encode_text, columns[0]))
-    return list(map(encode_key, zip(*columns, strict=True)))
 
 
 @lru_cache(maxsize=16_384)

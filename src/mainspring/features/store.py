@@ -27,7 +27,7 @@ from mainspring.core.ids import hash128
 from mainspring.features.state import FORMAT, LONG_AGO, REBUILD, unknown_format
 from mainspring.features.store_file import StoreFile, file_of
 
-_ROOT = b"root"
+ROOT = b"root"
 _VIEW = struct.Struct(">I")
 _NUMBER = struct.Struct(">Q")
 BUILDING = -1
@@ -78,6 +78,20 @@ class Root(msgspec.Struct):
 
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODE = msgspec.msgpack.Decoder(Root).decode
+
+
+def root_of(raw: Any) -> Root:
+    """What a store stands at, of the bytes that it has under ``ROOT``; none: nothing was folded yet.
+
+    Raises:
+        FormatError: Written by another release (MS-F901).
+    """
+    if not raw:
+        return Root()
+    root = _DECODE(raw)
+    if root.format != FORMAT:
+        raise unknown_format(root.format)
+    return root
 
 
 _OPEN: dict[Path, StoreFile] = {}  # LMDB allows one environment per file in a process
@@ -145,10 +159,10 @@ class OnlineStore(Closing):
     def _discard_older(self) -> None:
         """Make an older release's store an empty one."""
         with self.env.begin(write=True) as txn:
-            raw = txn.get(_ROOT)
+            raw = txn.get(ROOT)
             if raw is None or _DECODE(raw).format >= FORMAT:
                 return
-            txn.delete(_ROOT)
+            txn.delete(ROOT)
             for database in (self.heads, self.parts, self.statistics, self.versions, self.words):
                 txn.drop(database, delete=False)
             if txn.get(_BLOCKS) is not None:
@@ -176,13 +190,7 @@ class OnlineStore(Closing):
         if txn is None:
             with self.env.begin() as own:
                 return self.root(own)
-        raw = txn.get(_ROOT)
-        if raw is None:
-            return Root()
-        root = _DECODE(raw)
-        if root.format != FORMAT:
-            raise unknown_format(root.format)
-        return root
+        return root_of(txn.get(ROOT, b""))
 
     def folded_offset(self) -> int:
         """The log offset that has been folded."""
@@ -217,7 +225,7 @@ class OnlineStore(Closing):
                 root = self.root(txn)
                 root.commits += 1
                 yield txn, root
-                txn.put(_ROOT, _ENCODE(root))
+                txn.put(ROOT, _ENCODE(root))
         except (lmdb.MapFullError, lmdb.DiskError) as error:
             raise BackPressureError(
                 "MS-F302",

@@ -19,7 +19,6 @@ from mainspring.definitions import MOMENT, SourceDef, ViewDef
 from mainspring.definitions.expressions import POLARS_TYPES
 from mainspring.definitions.values import Kind, LatencyDef
 from mainspring.events.system import OTHERWISE
-from mainspring.features.keys import encode_keys
 from mainspring.features.reader import Reader
 from mainspring.features.request import Answer, Program, of_objects, view_column
 from mainspring.models.runtime import Runtime
@@ -235,8 +234,7 @@ def gather(
     try:
         if views:
             with reader.snapshot() as snapshot:
-                keys = {at: encode_keys([column_of(rows, i) for i in at]) for _, at in views}
-                blocks = snapshot.read_views([(view, keys[places]) for view, places in views], t_us)
+                blocks = snapshot.read_views([(view, [column_of(rows, i) for i in at]) for view, at in views], t_us)
                 for number, (view, _) in enumerate(views):
                     for slot in _text_slots(view):
                         texts[number, slot] = snapshot.texts(blocks[number][0][:, slot])
@@ -360,4 +358,4 @@ def _defaults(rows: int, view: ViewDef) -> tuple[Floats, Codes]:
 
 
 def _text_slots(view: ViewDef) -> list[int]:
-    return [slot for slot, kind in enumerate(view.kinds) if kind == "str"]
+    return [slot for slot, kind in enumerate(view.kinds) if kind == "str"] if "str" in view.kinds else []
