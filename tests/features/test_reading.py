@@ -25,6 +25,7 @@ VIEWS = [
     make_view(*every_aggregate(2 * HOUR_US), name="scans"),
     make_view(*every_aggregate(HOUR_US, functions=SUMS), name="hour"),
     make_view(*every_aggregate(None, functions=SUMS), *every_aggregate(HOUR_US, "n", "_n", SUMS), name="ever"),
+    make_view(*every_aggregate(None, "n", functions=SUMS), name="ever_n"),
     make_view(feature("n", "count", "x"), feature("all", "quantile", "x", q=0.5), name="ever_scans"),
     make_view(*every_aggregate(9 * HOUR_US, functions=SUMS), name="hops", hop_us=10 * MINUTE_US),
     make_view(*every_aggregate(9 * HOUR_US), name="hops_scans", hop_us=10 * MINUTE_US),
@@ -72,17 +73,20 @@ def busy(store, monkeypatch):
 
 @pytest.mark.parametrize("rows", [1, 7, 90])
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 26])
-def test_a_batch_of_several_views_answers_what_each_key_alone_does(busy, rows, cache_bytes):
+@pytest.mark.parametrize("is_limited", [True, False])
+def test_a_batch_of_several_views_answers_what_each_key_alone_does(busy, rows, cache_bytes, is_limited):
     store, names, now_us = busy
     rng = np.random.default_rng(rows)
-    pools = [[*names, None, "nobody", "once"], names[-3:], names, [None], names[:20], ["nobody", *names], names]
+    pools = [[*names, None, "nobody", "once"], names[-3:], names, names[9:], [None], names[:20]]
+    pools += [["nobody", *names], names]
     reader = Reader(VIEWS, store, cache_bytes)
     for _ in range(3):
         keys = [rng.choice(np.array(pool, object), rows).tolist() for pool in pools]
-        t_us = now_us - rng.integers(0, GRACE_US + 1, rows)
-        limits = rng.integers(700, 1_000, rows)
+        t_us = now_us - rng.integers(0, 3, rows) * GRACE_US // 2  # so that some rows ask the same
+        limits = rng.choice([700, 850, 1_000], rows) if is_limited else np.full(rows, NEVER - 1)
         with reader.snapshot() as snap:
-            found = snap.read_views([(view, [own]) for view, own in zip(VIEWS, keys, strict=True)], t_us, limits)
+            shown = t_us, limits if is_limited else None
+            found = snap.read_views([(view, [own]) for view, own in zip(VIEWS, keys, strict=True)], *shown)
             for view, own, (values, status) in zip(VIEWS[:BEHIND], keys, found, strict=False):
                 for i, key in enumerate(own):
                     if view.hop_us:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mainspring.features.keys import encode_key
-from mainspring.features.store import ViewState, head_keys
+from mainspring.features.keys import encode_key, encode_text
+from mainspring.features.store import ViewState, head_keys, view_bytes
 
 MOST = 8_192
 """Entities of a view that are remembered."""
@@ -27,15 +27,19 @@ class Addresses:
         Raises:
             ContractError: A value is neither str, int nor bool (MS-F101).
         """
-        is_bare = len(columns) == 1
-        kinds = [_kind(column) for column in columns]
-        if None in kinds:
-            return head_keys(self._state, map(encode_key, zip(*columns, strict=True)))
-        named = kinds[0] if is_bare else tuple(kinds)
-        book = self._books.get(named)
+        entities: Iterable[Any]
+        if len(columns) == 1:
+            (entities,) = columns
+            kinds: Any = _kind(entities)
+        else:
+            entities = zip(*columns, strict=True)
+            kinds = tuple(map(_kind, columns))
+        book = self._books.get(kinds)
         if book is None:
-            book = self._books[named] = _Book(self._state, is_bare=is_bare)
-        return list(map(book.__getitem__, columns[0] if is_bare else zip(*columns, strict=True)))
+            if kinds is None or (len(columns) > 1 and None in kinds):
+                return head_keys(self._state, map(encode_key, zip(*columns, strict=True)))
+            book = self._books[kinds] = _Book(self._state, is_bare=len(columns) == 1)
+        return list(map(book.__getitem__, entities))
 
 
 def _kind(column: Sequence[Any]) -> type | None:
@@ -51,12 +55,16 @@ class _Book(dict[Any, bytes]):
 
     def __init__(self, state: ViewState, *, is_bare: bool) -> None:
         super().__init__()
-        self._state = state
+        self._shelf, self._view = state.shelf, view_bytes(state)
         self._is_bare = is_bare
 
     def __missing__(self, entity: Any) -> bytes:
         """Work it out."""
-        (place,) = head_keys(self._state, [encode_key((entity,) if self._is_bare else entity)])
+        if type(entity) is str:
+            key: bytes | None = encode_text(entity)
+        else:
+            key = encode_key((entity,) if self._is_bare else entity)
+        place = self._shelf if key is None else self._shelf + key + self._view
         if len(self) >= MOST:
             self.clear()
         self[entity] = place

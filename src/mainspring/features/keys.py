@@ -50,7 +50,7 @@ def encode_key(parts: Iterable[Any]) -> bytes | None:
     if type(parts) is tuple and len(parts) == 1:  # most entities are one text or one number
         (only,) = parts
         if type(only) is str:
-            return _encode_text(only)
+            return _remembered(only)
         if type(only) is int:
             body = b"%d" % only
             return _short(b"i" + _LENGTH.pack(len(body)) + body)
@@ -72,11 +72,13 @@ def encode_key(parts: Iterable[Any]) -> bytes | None:
     return _short(b"".join(out))
 
 
-@lru_cache(maxsize=16_384)
-def _encode_text(text: str) -> bytes:
-    """Of one text; those that are read often are the same ones."""
+def encode_text(text: str) -> bytes:
+    """Bytes that name an entity of one text: ``encode_key((text,))``."""
     body = text.encode("utf-8", "surrogatepass")
     return _short(b"s" + _LENGTH.pack(len(body)) + body)
+
+
+_remembered = lru_cache(maxsize=16_384)(encode_text)  # those that come often are the same ones
 
 
 def _short(key: bytes) -> bytes:

@@ -100,6 +100,8 @@ def _answer(
 ) -> bool:
     """For each view ``assemble``, then ``kernels.read``: arrays that Python never sees cost it nothing.
 
+    Of rows that ask the same of one key, one is answered.
+
     Args:
         words: int64, heads one after another, or ``NOBODY``.
         at: int64[keys + 1], where each begins, and the end.
@@ -126,7 +128,7 @@ def _answer(
         Whether any moment is late.
     """
     n, late = t_us.shape[0], False
-    moments = np.empty((4, n), np.int64)
+    moments, twins = np.empty((4, n), np.int64), np.empty(n, np.int64)
     untils = np.empty(0, np.int64)
     place, body, moment_at, ints_at = 0, 0, 0, 0
     for j in range(n):
@@ -145,8 +147,14 @@ def _answer(
             bodies += 1
         if own[T_ANSWERED]:
             m, first = 0, firsts[view]
+            latest = np.full(firsts[view + 1] - first, -1, np.int64)
             for j in range(n):
                 key = which[view, j]
+                twin = latest[key - first]
+                if twin >= 0 and t_us[twin] == t_us[j] and (limits.shape[0] == 0 or limits[twin] == limits[j]):
+                    twins[j] = twin
+                    continue
+                twins[j], latest[key - first] = -1, j
                 if words[at[key]] != NOBODY_WORD:
                     moments[k.M_T, m] = min(max(t_us[j], -LONGEST_US), LONGEST_US)
                     moments[k.M_LIMIT, m] = limits[j] if limits.shape[0] else EVERYTHING
@@ -183,6 +191,11 @@ def _answer(
                     out[own[T_OUT] : after[T_OUT]],
                     status[own[T_OUT] : after[T_OUT]],
                 )
+            if firsts[view + 1] - first < n:
+                for j in range(n):
+                    if twins[j] >= 0:
+                        for s in range(own[T_OUT], after[T_OUT]):
+                            out[s, j], status[s, j] = out[s, twins[j]], status[s, twins[j]]
             moment_at += size
             ints_at += more
         place, body = end, bodies

@@ -263,14 +263,19 @@ def shelf_of(entity: Sequence[str]) -> bytes:
     return hash128(*(name.encode() for name in entity))[: _VIEW.size]
 
 
+def view_bytes(state: ViewState) -> bytes:
+    """What the keys of a view's heads end with."""
+    return _VIEW.pack(state.id)
+
+
 def head_key(state: ViewState, key: bytes) -> bytes:
     """Where a key's head is."""
-    return state.shelf + key + _VIEW.pack(state.id)
+    return state.shelf + key + view_bytes(state)
 
 
 def head_keys(state: ViewState, keys: Iterable[bytes | None]) -> list[bytes]:
     """Where the heads of keys are; of None, where none is."""
-    shelf, view = state.shelf, _VIEW.pack(state.id)
+    shelf, view = state.shelf, view_bytes(state)
     return [shelf + key + view if key is not None else shelf for key in keys]
 
 
