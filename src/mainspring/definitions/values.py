@@ -158,6 +158,11 @@ class SourceDef:
         return {name: f for f in self.fields for name in (*f.aliases, f.name)}
 
     @cached_property
+    def float_places(self) -> tuple[int, ...]:
+        """Places of the columns that hold floats."""
+        return tuple(i for i, f in enumerate(self.fields) if f.kind == "float")
+
+    @cached_property
     def places(self) -> dict[str, int]:
         """Where a column is in a row, by each of its ``names``."""
         return {name: i for i, f in enumerate(self.fields) for name in (*f.aliases, f.name)}

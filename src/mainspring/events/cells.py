@@ -78,7 +78,7 @@ class Cells(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return cls(INTS, np.array(values, _INT64).tobytes())
 
     @classmethod
-    def floats(cls, values: Sequence[float | None]) -> Cells:
+    def floats(cls, values: Sequence[float | None] | npt.NDArray[np.float64]) -> Cells:
         """Floats, none of which is NaN, and None."""
         return cls(FLOATS, np.array(values, _FLOAT64).tobytes())
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from mainspring.core.errors import PackageError
 from mainspring.core.names import did_you_mean
 from mainspring.core.numbers import array_text
+from mainspring.definitions import SourceDef
 from mainspring.features.request import Answer
 from mainspring.models.package import Package, PackagedFeature
 from mainspring.serving.table import Row, Table, column_of
@@ -135,7 +136,7 @@ class Layout:
 
     Args:
         package: Names its features and the kinds of its inputs.
-        columns: Place of each column in a request row.
+        source: Of the requests.
         views: Place of each view in ``Gathered.blocks``, by name and version, with the names of its values.
         expressions: Place in ``Gathered.computed`` of each of the package's expressions, by its JSON.
 
@@ -146,7 +147,7 @@ class Layout:
     def __init__(
         self,
         package: Package,
-        columns: Mapping[str, int],
+        source: SourceDef,
         views: Mapping[tuple[str, str], tuple[int, Sequence[str]]],
         expressions: Mapping[str, int],
     ) -> None:
@@ -164,18 +165,21 @@ class Layout:
         for place, feature in enumerate(features):
             if feature.view:
                 number, names = _known(views, (feature.view, feature.view_version), feature, package)
-                source = {name: i for i, name in enumerate(names)}
-                slot = _known(source, feature.feature, feature, package)
+                slots = {name: i for i, name in enumerate(names)}
+                slot = _known(slots, feature.feature, feature, package)
                 by_view.setdefault(number, []).append((place, slot))
                 if feature.kind == "text":
                     self._text_values[place] = (number, slot)
             elif feature.expression:
                 computed.append((place, _known(expressions, feature.expression, feature, package)))
             else:
-                request.append((place, _known(columns, feature.column, feature, package)))
+                request.append((place, _known(source.places, feature.column, feature, package)))
         self._views = [(v, _places(pairs, 0), _places(pairs, 1)) for v, pairs in by_view.items()]
         numeric = [pair for pair in request if signature.inputs[pair[0]].kind == "number"]
-        self._request = (_places(numeric, 0), [column for _, column in numeric])
+        # All floats of the source are asked for, as the log does: they are made of a batch once.
+        self._asked = tuple(dict.fromkeys((*source.float_places, *(column for _, column in numeric))))
+        self._request = (_places(numeric, 0), _together([self._asked.index(column) for _, column in numeric]))
+        self._has_numbers = bool(numeric)
         self._computed = [pair for pair in computed if signature.inputs[pair[0]].kind == "number"]
         self._text_columns = {place: column for place, column in request if place in self._texts}
         self._text_computed = {place: number for place, number in computed if place in self._texts}
@@ -189,10 +193,9 @@ class Layout:
         for view, to, of in self._views:
             block, codes = gathered.blocks[view]
             values[:, to], status[:, to] = block[:, of], codes[:, of]
-        to, columns = self._request
-        if columns:
-            asked = Table.of(rows).columns
-            block = np.array([asked[c] for c in columns], np.float64).T  # None becomes NaN
+        if self._has_numbers:
+            to, of = self._request
+            block = Table.of(rows).floats(self._asked)[of].T
             values[:, to], status[:, to] = block, np.isnan(block)
         for place, number in self._computed:
             values[:, place], status[:, place] = gathered.computed[number], gathered.computed_status[number]

@@ -48,8 +48,11 @@ class Logged:
             return None
         rows, told = batch.gathered.rows, self._told()
         asked = Table.of(rows if len(told) == len(rows) else [rows[i] for i in told])
-        fields = zip(source.fields, asked.columns, strict=True)
-        return source, [Cells.of_kind(field.kind, column) for field, column in fields]
+        floats = dict(zip(source.float_places, asked.floats(source.float_places), strict=True))
+        return source, [
+            Cells.floats(floats[place]) if place in floats else Cells.of_kind(field.kind, asked.columns[place])
+            for place, field in enumerate(source.fields)
+        ]
 
     def predictions(self) -> list[Cells]:
         """The columns of the ``_prediction`` source."""

@@ -163,7 +163,7 @@ class _Read:
             key: (i, tuple(c.removeprefix(f"{view.name}__") for c in view.column_names))
             for i, (key, view) in enumerate(self._views.items())
         }
-        return Layout(package, self._source.places, order, known)
+        return Layout(package, self._source, order, known)
 
     def views(self) -> tuple[tuple[ViewDef, tuple[int, ...]], ...]:
         """Each view, with the places of its entity's columns in a request row."""
