@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from harness import Bench
-from parts.gateway import TITLES, log_of, own_bytes, ready, settle, target_of
+from parts.gateway import TITLES, children_of, log_of, own_bytes, ready, settle, target_of
 from parts.served import FIVE_VIEWS, HOUR_US, KEYS, VIEWS, build, orders
 
 from load import Sender
@@ -31,30 +31,37 @@ GOAL_LIMIT = Limit(0.99, 50.0)
 
 def sustained(bench: Bench, sender: Sender, root: Path) -> None:
     """A minute at full load, while events come in at 500 a second and the worker folds and writes them."""
+    for workers in (1, 2):
+        _sustained(bench, sender, root / f"workers_{workers}", workers)
+
+
+def _sustained(bench: Bench, sender: Sender, root: Path, workers: int) -> None:
     seconds, history = (2.0, 2_000) if bench.quick else (60.0, 100_000)
-    config = build(root / "project", [FIVE_VIEWS], 0)
+    config = build(root, [FIVE_VIEWS], 0, workers=workers)
     with Supervisor(config, names=("intake", "gateway", "worker"), free_ports=True) as up:
         url = ready(up)
         client = IntakeClient(up.urls()["intake"], internal_token(config.run))
         _tell(client, history)
         target = target_of(url, FIVE_VIEWS, orders(1_000))
         sender.load(target, 1.0)
-        gateway = up.pids()["gateway"]
+        parent = up.pids()["gateway"]
+        serving = [parent] if workers == 1 else children_of(parent)
         with _feeding(client) as sent:
             settle(url, 30.0)
-            before = own_bytes(gateway)
+            before = sum(map(own_bytes, serving))
             load = sender.load(target, seconds)
             log = log_of(url)
-        name = f"{TITLES[FIVE_VIEWS]}, {seconds:g} s, worker folding {EVENTS_PER_S} events/s beside it"
+        of = f"{workers} worker{'s' if workers > 1 else ''}"
+        name = f"{TITLES[FIVE_VIEWS]}, {of}, {seconds:g} s, folding {EVENTS_PER_S} events/s beside it"
         bench.add(name, load.per_s, "req/s", against=f"20,000 of {os.cpu_count()} cores", ratio=load.per_s / 20_000)
         for label, value in (("p50", load.p50_ms), ("p99", load.p99_ms), ("p99.9", load.p999_ms)):
             bench.add(f"{name}: {label}", value, "ms")
         bench.add(f"{name}: errors of {load.sent}", load.errors, "requests")
         bench.add(f"{name}: events sent meanwhile", sent[0], "events")
-        bench.add(f"{name}: growth of the gateway's memory", own_bytes(gateway) - before, "bytes")
-        bench.add("prediction log: waiting when the load ends", log["buffered"], "answers")
-        bench.add("prediction log: dropped of all", log["dropped"], "answers")
-        bench.require(f"no request fails ({load.errors} did)", holds=load.errors == 0)
+        bench.add(f"{name}: growth of memory", sum(map(own_bytes, serving)) - before, "bytes")
+        bench.add(f"prediction log, {of}: waiting when the load ends", log["buffered"], "answers")
+        bench.add(f"prediction log, {of}: dropped of all", log["dropped"], "answers")
+        bench.require(f"{of}: no request fails ({load.errors} did)", holds=load.errors == 0)
 
 
 def bursts(bench: Bench, _wrk: Sender, root: Path) -> None:

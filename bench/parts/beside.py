@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from contenders import PEERS, Running, running
@@ -14,29 +16,41 @@ from load import Load, Sender, Target
 from mainspring.loop.supervisor import Supervisor
 
 BATCH = 100
-BEST = TITLES[FIVE_VIEWS]
+WORKERS = (1, 2)
+BEST = f"{TITLES[FIVE_VIEWS]}, 2 workers"
 
 
 def peers(bench: Bench, sender: Sender, root: Path) -> None:
     """All that are installed; with ``--quick`` and no ``--only``, FastAPI + ONNX Runtime alone."""
     wanted = PEERS[:1] if bench.quick and not bench.options.only else PEERS
-    config = build(root / "project", list(TITLES), 20_000 if bench.quick else 200_000)
-    rows = orders(1_000)
-    with (
-        Supervisor(config, names=("intake", "gateway"), free_ports=True) as up,
-        running(root / "peers", graph_of(config, PLAIN.name), wanted) as (others, missing),
-    ):
+    events, rows = 20_000 if bench.quick else 200_000, orders(1_000)
+    configs = [build(root / f"workers_{n}", list(TITLES), events, workers=n) for n in WORKERS]
+    with ExitStack() as stack:
+        ups = [stack.enter_context(Supervisor(one, names=("intake", "gateway"), free_ports=True)) for one in configs]
+        graph = graph_of(configs[0], PLAIN.name)
+        others, missing = stack.enter_context(running(root / "peers", graph, wanted))
         for title, why in missing.items():
             bench.say(f"left out: {title}: {why}")
-        url = ready(up)
-        singly = [target_of(url, model, rows) for model in TITLES]
-        in_batches = [target_of(url, model, rows, BATCH) for model in TITLES] + [tensors_of(url, PLAIN, rows, BATCH)]
-        for batch, mine, unit in ((1, singly, "req/s"), (BATCH, in_batches, "rows/s")):
+        urls = [ready(up) for up in ups]
+        for batch, unit in ((1, "req/s"), (BATCH, "rows/s")):
+            mine = [one for n, url in zip(WORKERS, urls, strict=True) for one in _targets(url, n, rows, batch)]
             _side_by_side(bench, sender, mine, {one: one.target(rows, batch) for one in others}, unit)
-        log = settle(url, 60.0)
-        bench.add("prediction log: dropped of all answers", log["dropped"], "answers")
-        text = f"the intake took every prediction ({log['quarantined']} quarantined)"
-        bench.require(text, holds=log["quarantined"] == 0)
+        for n, url in zip(WORKERS, urls, strict=True):
+            log = settle(url, 60.0)
+            bench.add(f"prediction log, {_of(n)}: dropped of all answers", log["dropped"], "answers")
+            text = f"{_of(n)}: the intake took every prediction ({log['quarantined']} quarantined)"
+            bench.require(text, holds=log["quarantined"] == 0)
+
+
+def _targets(url: str, workers: int, rows: Sequence[Mapping[str, object]], batch: int) -> list[Target]:
+    """What is asked of the gateway."""
+    found = [target_of(url, model, rows, batch) for model in TITLES]
+    found += [tensors_of(url, PLAIN, rows, batch)] if batch > 1 else []
+    return [replace(one, name=f"{one.name}, {_of(workers)}") for one in found]
+
+
+def _of(workers: int) -> str:
+    return f"{workers} worker{'s' if workers > 1 else ''}"
 
 
 def _side_by_side(
