@@ -94,6 +94,26 @@ def test_what_a_killed_process_left_is_adopted_from_where_it_was_to_its_torn_end
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_frame_is_dropped_where_it_lies_though_a_dead_process_left_a_segment_in_which_nothing_waits(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from mainspring.core.spool import Spool\n"
+        "spool = Spool(Path(sys.argv[1]), 'dead', 10_000)\n"
+        "spool.append(b'x' * 100); spool.drop(spool.peek()); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert [path.name for path in tmp_path.glob("*.spool")] == ["dead.000001.spool"]
+    spool = Spool(tmp_path, "a", 10_000)
+    assert spool.adopt() == 0
+    for frame in (b"first", b"second"):
+        spool.append(frame)
+    spool.drop([b"first"])
+    assert (spool.size_bytes > 0, spool.peek()) == (True, [b"second"])
+    spool.drop([b"second"])
+    assert (bool(spool), spool.size_bytes, spool.peek()) == (False, 0, [])
+    spool.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_segment_with_broken_bytes_is_set_aside_and_those_after_it_are_read(tmp_path):
     die(tmp_path)
     first = min(tmp_path.glob("*.spool"))

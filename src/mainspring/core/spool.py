@@ -115,7 +115,9 @@ class Spool:
         return []
 
     def drop(self, frames: Sequence[bytes]) -> None:
-        """Forget the first of the frames that ``peek`` gave: they have been sent."""
+        """Forget the oldest frames that wait, which are these: they have been sent."""
+        while len(self._segments) > 1 and not self._segments[0].waiting:  # of a process that died with nothing to send
+            self._finish(self._segments[0])
         segment = self._segments[0]
         segment.drop(sum(_FRAME.size + len(frame) for frame in frames))
         if not segment.waiting:

@@ -24,7 +24,7 @@ from mainspring.core.names import did_you_mean
 from mainspring.events.lake import APP, Lake
 from mainspring.events.log import Log
 from mainspring.events.mark import Mark, read_mark, write_mark
-from mainspring.events.sums import CHANGED, changed, read_sums
+from mainspring.events.sums import CHANGED, NAME, are_damaged, changed, read_sums
 
 ASIDE = "_damaged"
 _LOG = "_delta_log"
@@ -213,6 +213,8 @@ def _files(commit: int, line: Mapping[str, Any]) -> Iterator[_File]:
 
 def _faults(folder: Path, commits: _Commits) -> list[Fault]:
     found = list(commits.faults)
+    if are_damaged(folder):
+        found.append(Fault(NAME, "the checksums are damaged: whether the bytes of files have changed cannot be said"))
     wrong = {*changed(folder, [folder / path for path, _ in commits.present])}
     for path, rows in commits.present:
         if folder / path in wrong:

@@ -7,6 +7,7 @@ by the process that writes the table, right after the commit that brought the fi
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,20 +15,32 @@ from pathlib import Path
 CHANGED = "its bytes are not those that were written"
 NAME = "_sums"
 _BYTES = 16
+_log = logging.getLogger(__name__)
 _whole: dict[Path, dict[str, tuple[int, int]]] = {}
 """Files that this process has read and found as they were written, by table: their size and when they last changed."""
 
 
 def read_sums(folder: Path) -> dict[str, str]:
     """Checksums in a table's folder, by the files' paths in it; none where they cannot be trusted themselves."""
-    try:
-        first, _, rest = (folder / NAME).read_text(encoding="utf-8").partition("\n")
-    except (FileNotFoundError, UnicodeDecodeError):
-        return {}
-    if first != _of_text(rest):
+    rest = _trusted(folder)
+    if rest is None:
         return {}
     pairs = (line.split(" ", 1) for line in rest.splitlines())
     return {path: found for found, path in pairs}
+
+
+def are_damaged(folder: Path) -> bool:
+    """Whether a table has checksums that cannot be trusted themselves: none of its files can be compared."""
+    return (folder / NAME).exists() and _trusted(folder) is None
+
+
+def _trusted(folder: Path) -> str | None:
+    """The lines of a table's checksums; None where there are none, or they are not what was written."""
+    try:
+        first, _, rest = (folder / NAME).read_text(encoding="utf-8").partition("\n")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    return rest if first == _of_text(rest) else None
 
 
 def note_sums(folder: Path, files: Iterable[Path]) -> None:
@@ -37,6 +50,8 @@ def note_sums(folder: Path, files: Iterable[Path]) -> None:
         folder: The table's.
         files: In it.
     """
+    if are_damaged(folder):
+        _log.error("the checksums in %s were damaged: they are made anew of the files as they are now", folder)
     known = read_sums(folder)
     new = {name: _of_file(path) for path in files if (name := _name(folder, path)) not in known and path.exists()}
     if new:
