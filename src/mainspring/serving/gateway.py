@@ -289,7 +289,10 @@ class Gateway:
         self._project = self._definitions()
         reader, stacks = Reader((), self._store), self._catalog.stacks()
         snapshot = load_snapshot(generation, routes, self._project, self._snapshot, reader, stacks)
+        told = () if self._snapshot is None else self._snapshot.problems  # it is tried again every few seconds
         for problem in snapshot.problems:
+            if problem in told:
+                continue
             _log.warning("%s %s was not loaded: %s", problem.model, problem.version, problem.error)
         return snapshot
 
