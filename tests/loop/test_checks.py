@@ -114,6 +114,25 @@ def test_a_delayed_feed_is_found_within_its_span_and_closes_when_it_has_caught_u
     assert opened.numbers["seen_us"] - (world.feed.until_us) <= 8 * 3_600_000_000
 
 
+@pytest.mark.parametrize("with_freshness", [False, True])
+def test_the_incident_of_a_gap_opens_once_and_closes_by_itself_after_a_normal_window(world, with_freshness):
+    arrived = world.module.Arrived
+    silent = [ms.check.freshness(arrived, "8h", every="1d")] if with_freshness else []
+    world.module.checks = [ms.check.volume(arrived), *silent]
+    world.project = collect(world.module)
+    world.load(35)
+    assert world.day() == []
+    (opened,) = world.day("silence")
+    assert opened.numbers["checks"] == [one.name for one in world.project.checks.values()]
+    assert world.day("silence") == []
+    assert [one.incident_id for one in world.catalog.incidents(is_open=True)] == [opened.incident_id]
+    assert world.day() == []
+    assert world.catalog.incidents(is_open=True) == ()
+    assert world.day() == []
+    said = [one.state for one in world.catalog.check_results("arrived_volume", 5)]
+    assert said == ["pass", "pass", "fail", "fail", "pass"]
+
+
 def test_a_blocking_check_holds_labels_and_one_that_warns_does_not(world):
     world.load(35)
     world.day()

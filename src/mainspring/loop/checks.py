@@ -101,16 +101,18 @@ class Checker:
         return decide(found)
 
     def _explained(self, check: CheckDef, at_us: int) -> str | None:
-        """The incident that says why a window has fewer events than usual, or more when they come late; None for none.
+        """Another incident that says why a window has fewer events than usual, or more when they come late; or None.
 
-        Of a contract: its records wait in quarantine, or were mended within the window. Of the source as a whole, from
-        before the window: what was missing then may come now.
+        One that the check itself has failed in explains nothing: the check decides when it ends. Of a contract: its
+        records wait in quarantine, or were mended within the window. Of the source as a whole, from before the window:
+        what was missing then may come now.
         """
         since_us = at_us - check.every_us
         for one in self._catalog.incidents(source=check.source.name):
             is_over = one.closed_us is not None and one.closed_us <= since_us
             is_older = one.kind == CHECK and one.column is None and one.opened_us < since_us
-            if not is_over and one.opened_us < at_us and (one.kind == "contract" or is_older):
+            is_own = check.name in one.numbers.get("checks", ())
+            if not is_over and not is_own and one.opened_us < at_us and (one.kind == "contract" or is_older):
                 return one.incident_id
         return None
 
