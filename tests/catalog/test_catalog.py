@@ -164,6 +164,8 @@ def test_a_newer_release_supersedes_the_one_under_way(catalog, tell):
         ("pause", {}, "no rollout"),
         ("resume", {}, "no rollout"),
         ("incident_close", {}, "no open incident"),
+        ("incident_widen", {"checks": ["a"], "blocking": True, "since_us": 5}, "no open incident"),
+        ("incident_widen", {"checks": ["a"], "blocking": True}, "lack since_us"),
         ("dance", {}, "does not know"),
     ],
 )
@@ -251,6 +253,26 @@ def test_labels_are_held_while_an_incident_is_open_on_their_source(catalog, tell
     assert catalog.holds("weather") == []
     assert catalog.incidents(is_open=True) == ()
     assert catalog.incidents()[0].closing == "replayed"
+
+
+def test_an_incident_that_is_widened_holds_from_the_first_window_that_blocks_however_often_it_is_said(catalog, tell):
+    about = {"kind": "check", "source": "arrived", "column": "delay"}
+    tell("incident_open", subject="i1", opened_us=5, checks=["a"], blocking=False, **about)
+    assert catalog.holds("arrived") == []
+    for _ in range(2):
+        tell("incident_widen", subject="i1", reason="a; b", checks=["b"], blocking=True, since_us=9, **about)
+        (one,) = catalog.incidents()
+        assert (one.opened_us, one.reason, one.numbers["checks"]) == (5, "a; b", ["a", "b"])
+        assert catalog.holds("arrived") == [(9, None)]
+    tell("incident_widen", subject="i1", reason="a; b; c", checks=["c"], blocking=False, since_us=3, **about)
+    assert catalog.incidents()[0].opened_us == 3
+    assert catalog.holds("arrived") == [(9, None)]
+    tell("incident_widen", subject="i1", reason="a; b; c; d", checks=["d"], blocking=True, since_us=2, **about)
+    assert catalog.holds("arrived") == [(2, None)]
+    tell("incident_close", subject="i1", at_us=20, until_us=15)
+    (bad,) = catalog.bad_windows(["arrived"])
+    assert (bad.column, bad.from_us, bad.until_us) == ("delay", 2, 15)
+    assert "no open incident" in tell("incident_widen", subject="i1", checks=["e"], blocking=True, since_us=21)
 
 
 def test_a_version_knows_its_gates_and_its_feature_views(catalog):

@@ -147,6 +147,57 @@ def test_a_blocking_check_holds_labels_and_one_that_warns_does_not(world):
     assert len(world.catalog.holds("arrived")) == 1
 
 
+def test_a_blocking_check_that_fails_while_a_warning_is_open_widens_it_and_holds_from_its_window(world):
+    arrived = world.module.Arrived
+    world.module.checks = [
+        ms.check.sql("air", arrived, "select count(*) from recent where air_min < 0", blocking=False),
+        ms.check.sql("late", arrived, "select count(*) from recent where delay_min > 1000"),
+    ]
+    world.project = collect(world.module)
+    world.load(1)
+    (warned,) = world.day("negative")
+    assert (warned.numbers["checks"], warned.numbers["blocking"]) == (["arrived_air"], False)
+    assert world.catalog.holds("arrived") == []
+    from_us = world.clock.now_us()
+    assert world.day("units") == []
+    (one,) = world.catalog.incidents(is_open=True)
+    assert one.reason.startswith(f"{warned.reason}; sql: late: ")
+    assert one.reason.endswith("; labels, trainings and promotions that depend on it are held")
+    assert blocked(world.catalog, ["arrived"]) == one
+    assert world.catalog.holds("arrived") == [(from_us, None)]
+    world.checker = world.start()
+    for fault in ("units", "negative"):  # only one of them passes
+        assert world.day(fault) == []
+        assert world.catalog.holds("arrived") == [(from_us, None)]
+    good_us = world.clock.now_us()
+    assert world.day() == []
+    assert world.catalog.incidents(is_open=True) == ()
+    assert world.catalog.holds("arrived") == [(from_us, world.clock.now_us())]
+    (bad,) = world.catalog.bad_windows(["arrived"])
+    assert (bad.from_us, bad.until_us) == (from_us, good_us)
+    said = [one.kind for one in world.catalog.decisions() if one.subject == warned.incident_id]
+    assert said == ["incident_open", "incident_widen", "incident_close"]
+
+
+def test_an_incident_of_checks_with_other_windows_closes_when_each_has_passed_one(world):
+    arrived = world.module.Arrived
+    query = "select count(*) from recent where delay_min > 1000"
+    world.module.checks = [
+        ms.check.sql("often", arrived, query, every="8h", blocking=False),
+        ms.check.sql("daily", arrived, query),
+    ]
+    world.project = collect(world.module)
+    world.load(1)
+    began_us = world.clock.now_us()
+    (opened,) = world.day("units")
+    assert opened.numbers["checks"] == ["arrived_often", "arrived_daily"]
+    assert world.catalog.holds("arrived") == [(began_us, None)]
+    assert world.day() == []
+    (closed,) = world.catalog.incidents()
+    assert closed.closed_us == world.clock.now_us()
+    assert closed.numbers["until_us"] == began_us + DAY_US
+
+
 def test_results_are_kept_and_a_restarted_checker_goes_on_where_the_last_one_was(world):
     world.load(10)
     world.day()

@@ -165,9 +165,9 @@ class Catalog(Closing):
             return incidents.listed(connection, is_open=is_open, source=source)
 
     def holds(self, source: str) -> list[tuple[int, int | None]]:
-        """When labels of a source are held: ``(opened_us, closed_us or None)`` of its incidents that hold them."""
+        """When labels of a source are held: ``(held_us, closed_us or None)`` of its incidents that hold them."""
         found = self.incidents(source=source)
-        return [(one.opened_us, one.closed_us) for one in found if one.numbers.get("blocking", True)]
+        return [(one.held_us, one.closed_us) for one in found if one.numbers.get("blocking", True)]
 
     def bad_windows(self, sources: Iterable[str]) -> tuple[BadWindow, ...]:
         """Windows of some sources that failed a blocking check: what they reach teaches nothing."""

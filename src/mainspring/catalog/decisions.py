@@ -24,6 +24,7 @@ KINDS = (
     "pause",
     "resume",
     "incident_open",
+    "incident_widen",
     "incident_close",
     "incident_accept",
     "mend",

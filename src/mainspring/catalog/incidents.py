@@ -1,4 +1,4 @@
-"""Incidents: opened and closed by decisions; labels of a source are held while one is open on it."""
+"""Incidents: opened, widened and closed by decisions; labels of a source are held while one is open on it."""
 
 from __future__ import annotations
 
@@ -34,9 +34,11 @@ class Incident:
 
     Attributes:
         kind: What was seen: ``quarantine``, ``drift``, ``freshness``, ``parity`` …
+        opened_us: When the first window began that failed.
         closed_us: When it ended; None while it is open.
         closing: Why it ended.
-        numbers: What it was opened with, and what its end added; ``accepted_us`` once a person said that it is right.
+        numbers: What it was opened with, and what widened and ended it added; ``accepted_us`` once a person said that
+            it is right.
     """
 
     incident_id: str
@@ -49,6 +51,11 @@ class Incident:
     reason: str
     closing: str
     numbers: dict[str, Any]
+
+    @property
+    def held_us(self) -> int:
+        """From when a blocking one holds what depends on its source: later than it opened where it warned at first."""
+        return int(self.numbers.get("held_us", self.opened_us))
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def bad_windows(connection: Connection, sources: Iterable[str]) -> tuple[BadWind
         BadWindow(
             one.source,
             one.column,
-            one.opened_us,
+            one.held_us,
             one.numbers.get("until_us", one.closed_us),
             one.numbers.get("mended_us"),
         )
@@ -108,6 +115,24 @@ def open(connection: Connection, decision: Decision) -> str:
             numbers=json.dumps(numbers, sort_keys=True),
         )
     )
+    return ""
+
+
+def widen(connection: Connection, decision: Decision) -> str:
+    """Add the checks that a decision names to an open incident; returns why not, or nothing.
+
+    One of them that blocks makes the incident blocking, from the window on in which it failed.
+    """
+    one = find(connection, decision.subject or "")
+    if one is None or one.closed_us is not None:
+        return f"no open incident {decision.subject}"
+    since_us, known = int(decision.numbers["since_us"]), one.numbers.get("checks", [])
+    numbers = one.numbers | {"checks": [*known, *(name for name in decision.numbers["checks"] if name not in known)]}
+    held = [one.held_us] if numbers.get("blocking") else []
+    held += [since_us] if decision.numbers["blocking"] else []
+    if held:
+        numbers |= {"blocking": True, "held_us": min(held)}
+    _change(connection, one, numbers, opened_us=min(one.opened_us, since_us), reason=decision.reason)
     return ""
 
 

@@ -118,6 +118,7 @@ _ACTIONS: dict[str, Callable[[Connection, Decision], str]] = {
     "pause": rollouts.pause,
     "resume": rollouts.resume,
     "incident_open": incidents.open,
+    "incident_widen": incidents.widen,
     "incident_close": incidents.close,
     "incident_accept": incidents.accept,
     "mend": incidents.mend,
@@ -130,6 +131,7 @@ _OF_A_MODEL = {"dataset", "version", "weights"} | ROUTING
 _NEEDS = {
     "apply": definitions.NEEDED,
     "checks": ("results",),
+    "incident_widen": ("checks", "blocking", "since_us"),
     "mend": ("source", "until_us", "mended_us"),
     "dataset": ("hash", "path"),
     "version": ("version", "path"),

@@ -356,6 +356,7 @@ class Driver:
             "pause",
             "retrain",
             "incident_open",
+            "incident_widen",
             "incident_close",
             "version",
         }

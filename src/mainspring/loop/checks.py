@@ -188,13 +188,28 @@ class Checker:
             return Finding("unknown", f"{title}: the query answers no number")
         return Finding("fail" if found else "pass", f"{title}: {found:,g} found", value=found)
 
+    def _elsewhere(self, checks: Sequence[CheckDef], open_now: Sequence[Incident]) -> dict[str, int | None]:
+        """Of the checks with other windows that have failed in open incidents: since when each passes, None if not."""
+        named = {name for one in open_now if one.kind == CHECK for name in one.numbers.get("checks", ())}
+        others = named & self._project.checks.keys() - {check.name for check in checks}
+        return {name: self._passes_since(self._project.checks[name]) for name in others}
+
+    def _passes_since(self, check: CheckDef) -> int | None:
+        """When the first window began since which a check has passed each; None if it has not passed the last."""
+        since_us = None
+        for one in self._catalog.check_results(check.name):
+            if one.state != "pass":
+                break
+            since_us = one.at_us - check.every_us
+        return since_us
+
     def _say(self, ledger: Ledger, checks: Sequence[CheckDef], findings: Mapping[str, Finding], at_us: int) -> None:
         every_us = checks[0].every_us
         said = self._said[every_us]
         evidence = gathered(said.numbers.get("evidence", {}) if said is not None else {}, findings)
         open_now = self._catalog.incidents(is_open=True)
         for change in (
-            *changes(checks, findings, open_now, at_us),
+            *changes(checks, findings, open_now, at_us, self._elsewhere(checks, open_now)),
             *shift_changes(checks, findings, evidence, open_now, at_us),
         ):
             ledger.tell(change, at_us)
@@ -234,14 +249,26 @@ def _found(batches: Iterable[Any]) -> float | None:
 
 
 def changes(
-    checks: Sequence[CheckDef], findings: Mapping[str, Finding], open_incidents: Sequence[Incident], at_us: int
+    checks: Sequence[CheckDef],
+    findings: Mapping[str, Finding],
+    open_incidents: Sequence[Incident],
+    at_us: int,
+    elsewhere: Mapping[str, int | None],
 ) -> list[Change]:
-    """Which incidents open or close: one a source and column.
+    """Which incidents open, are widened or close: one a source and column.
 
     While records of a source wait in quarantine that is its incident: that it is silent says nothing more.
 
-    An incident is closed by the checks that failed in it: once each has passed a window. What none of them can tell
-    (too few events) leaves it open.
+    A check that fails while one is open is added to it, and makes it blocking if it blocks itself. One is closed by
+    the checks that failed in it: once each has passed a window. What one of them cannot tell (too few events) leaves
+    it open.
+
+    Args:
+        checks: All those whose windows have one length and end at ``at_us``.
+        findings: What they say.
+        open_incidents: Of any kind.
+        at_us: The end of the windows.
+        elsewhere: Since when each check with other windows passes that has failed in an open incident; None if not.
     """
     known = {(one.source, one.column): one for one in open_incidents if one.kind == CHECK}
     refused = {one.source for one in open_incidents if one.kind == "contract"}
@@ -250,32 +277,50 @@ def changes(
         about[check.source.name, check.column].append(check)
     out = []
     for (source, column), own in about.items():
-        failed = [check for check in own if findings[check.name].state == "fail"]
         one = known.get((source, column))
-        place = source if column is None else f"{source}.{column}"
-        if failed and one is None and not (column is None and source in refused):
-            blocking = [check for check in failed if check.blocking]
-            said = "; ".join(f"{check.kind}: {findings[check.name].reason}" for check in failed)
-            held = "; labels, trainings and promotions that depend on it are held" if blocking else ""
-            numbers: dict[str, Any] = {
-                "kind": CHECK,
-                "source": source,
-                "column": column,
-                "checks": [check.name for check in failed],
-                "blocking": bool(blocking),
-                "opened_us": at_us - max(check.every_us for check in failed),
-                "seen_us": at_us,
-            }
-            incident_id = f"{CHECK}-{source}-{column or 'all'}-{at_us}"
-            out.append(Change("incident_open", incident_id, source, f"{place}: {said}{held}", numbers))
+        in_it = one.numbers.get("checks", ()) if one is not None else ()
+        failed = [check for check in own if findings[check.name].state == "fail"]
+        new = [check for check in failed if check.name not in in_it]
+        if new and not (column is None and source in refused):
+            out.append(_failed(new, findings, one, at_us))
         elif one is not None and not failed:
-            asked = [check for check in own if check.name in one.numbers.get("checks", ())]
-            if asked and all(findings[check.name].state == "pass" for check in asked):
-                passed_us = at_us - max(check.every_us for check in asked)
-                numbers = {"kind": CHECK, "source": source, "column": column, "closed_us": at_us, "until_us": passed_us}
-                reason = f"{place} passed the window until {to_iso(at_us)}"
+            asked = [check for check in own if check.name in in_it]
+            since = [elsewhere[name] for name in in_it if name in elsewhere]
+            if asked and all(findings[check.name].state == "pass" for check in asked) and None not in since:
+                until_us = max(us for us in (at_us - asked[0].every_us, *since) if us is not None)
+                numbers = {"kind": CHECK, "source": source, "column": column, "closed_us": at_us, "until_us": until_us}
+                reason = f"{_place(source, column)} passed the window until {to_iso(at_us)}"
                 out.append(Change("incident_close", one.incident_id, source, reason, numbers))
     return out
+
+
+def _failed(new: Sequence[CheckDef], findings: Mapping[str, Finding], one: Incident | None, at_us: int) -> Change:
+    """An incident of checks of one source and column that fail; those that widen ``one``, where it is open already."""
+    source, column = new[0].source.name, new[0].column
+    is_blocking = any(check.blocking for check in new)
+    said = "; ".join(f"{check.kind}: {findings[check.name].reason}" for check in new)
+    if is_blocking and not (one is not None and one.numbers.get("blocking")):
+        said += "; labels, trainings and promotions that depend on it are held"
+    numbers: dict[str, Any] = {
+        "kind": CHECK,
+        "source": source,
+        "column": column,
+        "checks": [check.name for check in new],
+        "blocking": is_blocking,
+        "seen_us": at_us,
+    }
+    began_us = at_us - new[0].every_us
+    if one is not None:
+        widened = numbers | {"since_us": began_us}
+        # A check is added once, so its name tells this change from others of the incident.
+        return Change("incident_widen", one.incident_id, source, f"{one.reason}; {said}", widened, new[0].name)
+    incident_id = f"{CHECK}-{source}-{column or 'all'}-{at_us}"
+    opened = numbers | {"opened_us": began_us}
+    return Change("incident_open", incident_id, source, f"{_place(source, column)}: {said}", opened)
+
+
+def _place(source: str, column: str | None) -> str:
+    return source if column is None else f"{source}.{column}"
 
 
 def shift_changes(

@@ -23,13 +23,19 @@ _NAMED = re.compile(r"^\$(?:\[\d+\])?\.([a-z0-9_]+)|field `([a-z0-9_]+)`")
 
 @dataclass(frozen=True)
 class Change:
-    """An incident to open or to close, with its reason and numbers; ``source`` is what it is about."""
+    """An incident to open, to widen or to close, with its reason and numbers.
+
+    Attributes:
+        source: What it is about.
+        part: Tells changes of one kind and incident apart; empty where there is one at most.
+    """
 
     kind: str
     incident_id: str
     source: str
     reason: str
     numbers: dict[str, Any]
+    part: str = ""
 
 
 class Shares:

@@ -102,10 +102,10 @@ class Ledger:
     def tell(
         self, change: Change, at_us: int, *, model: str | None = None, more: Mapping[str, Any] | None = None
     ) -> None:
-        """Say that an incident opens or closes, with its numbers and ``more``."""
+        """Say that an incident opens, is widened or closes, with its numbers and ``more``."""
         self.decide(
             change.kind,
-            f"{change.kind}-{change.incident_id}",
+            "-".join(part for part in (change.kind, change.incident_id, change.part) if part),
             at_us,
             model=model,
             subject=change.incident_id,
