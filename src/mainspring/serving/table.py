@@ -52,10 +52,11 @@ class Table(Sequence[Row]):
         """Columns of numbers, float64[places, rows]: made once for all who ask for the same ones. None is NaN."""
         found = self._floats.get(places)
         if found is None:
-            columns = [self.columns[i] for i in places] if len(self) else [()] * len(places)
+            every, n = self.columns, len(self)
+            columns = [every[i] for i in places] if n else [()] * len(places)
             try:  # half as long as numpy takes to see what is in a list
-                raw = struct.pack(f"{len(places) * len(self)}d", *chain.from_iterable(columns))
-                found = np.frombuffer(raw).reshape(len(places), len(self))
+                raw = struct.pack(f"{len(places) * n}d", *chain.from_iterable(columns))
+                found = np.frombuffer(raw).reshape(len(places), n)
             except struct.error:
                 found = np.array(columns, np.float64)
             self._floats[places] = found
