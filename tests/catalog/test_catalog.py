@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mainspring.catalog import Catalog
+from mainspring.catalog import BadWindow, Catalog
 from mainspring.core.errors import ConfigError, FormatError, NotFoundError
 
 DAY = 86_400_000_000
@@ -275,6 +275,18 @@ def test_an_incident_that_is_widened_holds_from_the_first_window_that_blocks_how
     assert "no open incident" in tell("incident_widen", subject="i1", checks=["e"], blocking=True, since_us=21)
 
 
+def test_a_mend_that_is_taken_back_leaves_the_window_bad_and_the_next_mend_ends_it_again(catalog, tell):
+    window = {"source": "arrived", "until_us": 9}
+    tell("incident_open", subject="i1", kind="check", source="arrived", blocking=True, at_us=5)
+    tell("mend", subject="i1", mended_us=20, at_us=21, reason="seconds", **window)
+    assert catalog.bad_windows(["arrived"]) == (BadWindow("arrived", None, 5, 9, 20),)
+    tell("mend", subject="i1", mended_us=30, at_us=31, is_undoing=True, **window)
+    assert catalog.bad_windows(["arrived"]) == (BadWindow("arrived", None, 5, 9, None, restored=True),)
+    assert [(one.closed_us, one.closing) for one in catalog.incidents()] == [(21, "seconds")]
+    tell("mend", subject="i1", mended_us=40, at_us=41, is_undoing=False, **window)
+    assert catalog.bad_windows(["arrived"]) == (BadWindow("arrived", None, 5, 9, 40),)
+
+
 def test_a_version_knows_its_gates_and_its_feature_views(catalog):
     numbers = {
         "version": "v1",
@@ -337,7 +349,7 @@ def test_another_database_is_refused():
 
 _WRITER = """
 import sys
-from mainspring.catalog import Catalog
+from mainspring.catalog import BadWindow, Catalog
 url, me, n = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 done = 0
 with Catalog.open(url) as catalog:

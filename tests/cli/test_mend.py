@@ -112,12 +112,59 @@ def test_nulls_are_computed_from_other_columns_and_what_is_not_null_stays(cli, c
     assert total(cli, corrected) == {"n": 200, "m": sum(row["minutes"] for row in done)}
 
 
+def by_city(cli, project):
+    query = "select city, count(*) as n, sum(minutes) as m from done group by city"
+    rows = cli("sql", query, "--json", at=project).json["rows"]
+    return {row["city"]: (row["n"], row["m"]) for row in rows}
+
+
+def test_a_second_mend_of_a_window_leaves_what_the_first_did_and_both_can_be_taken_back(cli, corrected):
+    def mend(*argv):
+        found = cli("checks", "mend", "done", *SPAN, *argv, "--reason", "x", "--json", at=corrected)
+        assert found.code == 0, found.err
+        kinds = ("changed", "withdrawn", "restored", "unchanged", "stay_withdrawn")
+        return tuple(found.json[kind] for kind in kinds)
+
+    def text(*argv):
+        return cli("checks", "mend", "done", *SPAN, *argv, "--reason", "x", "--dry-run", at=corrected).out
+
+    came = by_city(cli, corrected)
+    changed, *_ = mend("--with-expr", "minutes=minutes / 2")
+    halved = by_city(cli, corrected)
+    linz, *others = mend("--set", "city=wien", "--where", "city == 'linz'")
+    assert others == [0, 0, changed - linz, 0]
+    now = by_city(cli, corrected)
+    assert now["graz"] == halved["graz"]
+    assert (now["wien"][0], now["linz"][0]) == (linz, came["linz"][0] - linz)
+    assert now["wien"][1] + now["linz"][1] == halved["linz"][1]
+    withdraw = ("--withdraw", "--where", "city == 'graz'")
+    assert f"({changed - linz} withdrawn)" in text(*withdraw)
+    assert mend(*withdraw) == (0, changed - linz, 0, linz, 0)
+    assert mend("--with-expr", "minutes=minutes / 2") == (0, 0, 0, 0, changed - linz)
+    assert by_city(cli, corrected) == now | {
+        "graz": (came["graz"][0] - changed + linz, by_city(cli, corrected)["graz"][1])
+    }
+    shown = cli("checks", "mend", "done", *SPAN, "--restore", "--reason", "x", "--dry-run", "--json", at=corrected).json
+    back = [one for one in shown["examples"] if not one["held"]]
+    assert {(one["operation"], one["holds"], len(one["columns"])) for one in back} == {("restored", True, 0)}
+    assert {tuple(one["columns"]) for one in shown["examples"] if one["held"]} == {("city", "minutes")}
+    assert f"({changed} restored)" in text("--restore")
+    assert mend("--restore") == (0, 0, changed, 0, 0)
+    assert by_city(cli, corrected) == came
+    assert mend("--restore") == (0, 0, 0, 0, 0)
+
+
 def test_what_is_to_be_mended_is_said_or_asked_for(cli, corrected):
     for argv, code in (
         (("done", *HALVES), "MS-L171"),
         (("dnoe", *SPAN, *HALVES), "MS-L170"),
         (("asked", *SPAN, "--set", "km=1", "--reason", "x"), "MS-E141"),
         (("done", *SPAN, "--reason", "x"), "MS-E140"),
+        (("done", *SPAN, *HALVES, "--restore"), "MS-E140"),
+        (("done", *SPAN, *HALVES, "--where", "minutes"), "MS-E138"),
+        (("done", "--since", SPAN[3], "--until", SPAN[1], *HALVES), "MS-L174"),
+        (("done", "--since", SPAN[1], "--until", SPAN[1], *HALVES), "MS-L174"),
+        (("done", "--since", "2999-01-01", "--until", "2999-01-02", *HALVES), "MS-L174"),
         (("done", "--since", "yesterday", "--until", "2024-01-02", *HALVES), "MS-C076"),
         (("done", *SPAN, "--set", "minutes", "--reason", "x"), "MS-C066"),
     ):

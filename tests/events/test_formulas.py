@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainspring.core.errors import ConfigError, ContractError
-from mainspring.events.formulas import formula
+from mainspring.events.formulas import condition, formula
 
 RECORD = {"n": 90, "x": 1.5, "unit": "s", "carrier": " United ", "none": None, "flag": True}
 
@@ -74,6 +74,43 @@ def test_what_lies_beyond_the_subset_is_refused_before_it_is_run(text):
 def test_what_cannot_be_computed_for_a_record_says_so(text):
     with pytest.raises(ContractError, match="MS-E136"):
         formula(text)(RECORD)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("n > 60", True),
+        ("flag", True),
+        ("True", True),
+        ("not (flag and n > 60)", False),
+        ("coalesce(none == 1, flag)", True),
+        ("flag if n > 60 else unit == 's'", True),
+        ("none == 1", None),
+    ],
+)
+def test_a_condition_is_a_comparison_a_flag_or_made_of_these(text, value):
+    assert condition(text, ["flag"])(RECORD) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("n", "n"),
+        ("unit", "unit"),
+        ("1", "1"),
+        ("None", "None"),
+        ("n - 60", "n - 60"),
+        ("n > 60 and x", "x"),
+        ("not n", "n"),
+        ("coalesce(none == 1, 0)", "0"),
+        ("flag if n else flag", "n"),
+        ("lower(unit)", "lower(unit)"),
+    ],
+)
+def test_what_is_neither_true_nor_false_is_no_condition(text, wrong):
+    with pytest.raises(ConfigError, match="MS-E138") as caught:
+        condition(text, ["flag"])
+    assert caught.value.what.startswith(repr(wrong))
 
 
 def test_neither_texts_nor_numbers_grow_without_end():

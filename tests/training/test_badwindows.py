@@ -88,6 +88,8 @@ def test_what_has_been_corrected_reaches_no_farther_than_its_correction(world, f
     assert (
         short.frame.filter(pl.col("_t") >= corrected_us).height > long.frame.filter(pl.col("_t") >= corrected_us).height
     )
+    restored = build(world.model, frames, folder, now_us=world.end_us, bad=[replace(window, restored=True)])
+    assert restored.meta.counts.left_out == long.meta.counts.left_out
 
 
 def test_what_was_asked_after_a_mend_is_not_reached_and_labels_due_after_it_count(world, training_set, folder, window):

@@ -66,6 +66,7 @@ class BadWindow:
         column: What is wrong; None for the source as a whole.
         until_us: None while it goes on.
         mended_us: When the last of its events had been corrected by a mend; None if they stand as they came.
+        restored: Whether they stand as they came because a mend was taken back: what supersedes them says the same.
     """
 
     source: str
@@ -73,6 +74,7 @@ class BadWindow:
     from_us: int
     until_us: int | None
     mended_us: int | None = None
+    restored: bool = False
 
 
 def bad_windows(connection: Connection, sources: Iterable[str]) -> tuple[BadWindow, ...]:
@@ -85,6 +87,7 @@ def bad_windows(connection: Connection, sources: Iterable[str]) -> tuple[BadWind
             one.held_us,
             one.numbers.get("until_us", one.closed_us),
             one.numbers.get("mended_us"),
+            one.numbers.get("restored", False),
         )
         for one in listed(connection)
         if one.kind == "check"
@@ -159,14 +162,19 @@ def accept(connection: Connection, decision: Decision) -> str:
 def mend(connection: Connection, decision: Decision) -> str:
     """Note that the events of an incident's window have been corrected: closes it if it is open.
 
-    What was known before stays what it was, so the window is bad until then, also if somebody had accepted it.
+    What was known before stays what it was, so the window is bad until then, also if somebody had accepted it. A mend
+    that takes back what others made of the whole window leaves it as it was before them: bad; it closes nothing.
     """
     if decision.subject is None:
         return ""
     one = find(connection, decision.subject)
     if one is None:
         return f"no incident {decision.subject}"
-    numbers = {key: value for key, value in one.numbers.items() if key != "accepted_us"}
+    if decision.numbers.get("is_undoing"):
+        kept = {key: value for key, value in one.numbers.items() if key != "mended_us"}
+        _change(connection, one, kept | {"restored": True})
+        return ""
+    numbers = {key: value for key, value in one.numbers.items() if key not in ("accepted_us", "restored")}
     numbers.setdefault("until_us", decision.numbers["until_us"])
     numbers["mended_us"] = max(numbers.get("mended_us", 0), decision.numbers["mended_us"])
     closing = {} if one.closed_us is not None else {"closed_us": decision.at_us, "closing": decision.reason}

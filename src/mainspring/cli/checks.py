@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -31,7 +32,9 @@ Examples:
   mainspring checks mend check-arrived-air_time_min-1709251200000000 --reason "stood still" \\
       --set air_time_min=null --where "air_time_min == 123"
   mainspring checks mend arrived --since 2024-03-01T04:00Z --until 2024-03-01T09:30Z \\
-      --withdraw --reason "another airport's feed\"""",
+      --withdraw --reason "another airport's feed"
+  mainspring checks mend arrived --since 2024-03-01T04:00Z --until 2024-03-01T09:30Z \\
+      --restore --reason "it was ours after all\"""",
 )
 EXAMPLES = 10
 
@@ -144,6 +147,7 @@ def mend(  # noqa: PLR0913  an option a repair
     set: Pairs = (),
     where: str = "",
     withdraw: Annotated[bool, Parameter(negative="")] = False,
+    restore: Annotated[bool, Parameter(negative="")] = False,
     since: str | None = None,
     until: str | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
@@ -152,15 +156,17 @@ def mend(  # noqa: PLR0913  an option a repair
     """Correct the accepted events of a bad window, and close its incident.
 
     A correction is an event of its own, which counts from now on, live and in replay; what came stays as it came. The
-    same command again changes nothing; another mend of the same window begins from what came.
+    same command again changes nothing. Another mend of the same window changes only the columns and events it names;
+    what it computes begins from what came.
 
     Args:
         target: An incident of a check, as ``mainspring status`` shows it, or a source.
         reason: Why, for the record.
         with_expr: COLUMN=FORMULA over the event's columns: amount="amount / 100".
         set: COLUMN=VALUE, in JSON or as text.
-        where: A formula; only events of which it is true.
+        where: A condition over what came; only events of which it is true.
         withdraw: Take the events back: what their rows said before holds again, or nothing.
+        restore: Take earlier mends of the events back: what came holds again.
         since: When the first became known that are wrong; the incident's window without it.
         until: When the first became known that are right again.
         dry_run: Show what would be sent, and send nothing.
@@ -176,11 +182,13 @@ def mend(  # noqa: PLR0913  an option a repair
         {column: value(text) for column, text in (pair(one, "--set") for one in set)},
         where,
         withdraw,
+        restore,
     )
     span = (None if text is None else workspace.now_us(text) for text in (since, until))
     asked = Asked(target, amendment, actor(), reason, *span)
     done = make(workspace.config, workspace.project, workspace.clock, asked, dry_run=dry_run)
     window, plan = done.window, done.plan
+    counts = Counter(one.operation for one in plan.changes)
     miscounted = [f"{one.model}@{one.version}" for one in done.rests]
     data = {
         "source": window.source,
@@ -189,24 +197,36 @@ def mend(  # noqa: PLR0913  an option a repair
         "incident": window.incident,
         "sent": done.sent,
         "would_send": len(plan.changes) if dry_run else 0,
+        "changed": counts["changed"],
+        "withdrawn": counts["withdrawn"],
+        "restored": counts["restored"],
         "done_before": len(plan.done),
         "unchanged": plan.unchanged,
+        "stay_withdrawn": plan.withdrawn,
         "corrected_since": plan.later,
-        "examples": [{"id": one.ident, "columns": one.columns} for one in plan.changes[:EXAMPLES]],
+        "examples": [
+            {"id": one.ident, "operation": one.operation, "held": one.held, "holds": one.holds, "columns": one.columns}
+            for one in plan.changes[:EXAMPLES]
+        ],
         "miscounted_by": miscounted,
     }
     rows = []
     for one in plan.changes[:EXAMPLES]:
-        came, becomes = zip(*one.columns.values(), strict=True) if one.columns else (("a row",), ("none",))
-        rows.append((one.ident, ", ".join(one.columns), ", ".join(map(str, came)), ", ".join(map(str, becomes))))
-    parts = [terminal.table((window.source, "column", "came as", "becomes"), rows)] if rows else []
+        if one.held and one.holds:
+            was, becomes = (", ".join(str(pair[i]) for pair in one.columns.values()) for i in (0, 1))
+        else:
+            was, becomes = ("a row" if there else "none" for there in (one.held, one.holds))
+        rows.append((one.ident, one.operation, ", ".join(one.columns), was, becomes))
+    parts = [terminal.table((window.source, "", "column", "now", "becomes"), rows)] if rows else []
     word = "would be sent" if dry_run else "were sent"
-    said = f"{len(plan.changes):,} corrections of {window.source} {word}"
-    said += f"; {plan.unchanged:,} events stay as they came" if plan.unchanged else ""
+    kinds = ", ".join(f"{n:,} {kind}" for kind, n in counts.items())
+    said = f"{len(plan.changes):,} corrections of {window.source} {word}" + (f" ({kinds})" if kinds else "")
+    said += f"; {plan.unchanged:,} events stay as they are" if plan.unchanged else ""
+    said += f"; {plan.withdrawn:,} stay withdrawn, --restore brings them back" if plan.withdrawn else ""
     said += f"; {len(plan.done):,} had been corrected so before" if plan.done else ""
     said += f"; {plan.later:,} have been corrected otherwise since, and are left alone" if plan.later else ""
     if window.incident is not None and not dry_run and (plan.changes or plan.done):
-        said += f"; {window.incident} is closed"
+        said += f"; {window.incident} {'is bad again' if amendment.is_undoing else 'is closed'}"
     notes = [terminal.text(f"{name} would count them as further events") for name in miscounted]
     terminal.answer(options, data, *parts, terminal.text(said), *notes)
 

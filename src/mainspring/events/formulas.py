@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from mainspring.core.errors import ConfigError, ContractError
@@ -77,6 +77,46 @@ def formula(text: str) -> Value:
             raise ContractError("MS-E136", f"{text[:100]!r} cannot be computed: {error}", where="$") from None
 
     return compute
+
+
+def condition(text: str, flags: Collection[str]) -> Value:
+    """A formula that is true, false or null of a record: a comparison, a flag, or ``and``, ``or``, ``not`` of these.
+
+    Args:
+        text: The formula.
+        flags: Fields that are true or false themselves.
+
+    Raises:
+        ConfigError: It is no formula (MS-E137), or gives a number or a text (MS-E138).
+
+    Example:
+        >>> condition("delay_s > 60 and not cancelled", ["cancelled"])({"delay_s": 90, "cancelled": False})
+        True
+    """
+    found = formula(text)
+    wrong = _no_condition(ast.parse(text.strip(), mode="eval").body, flags)
+    if wrong is not None:
+        hint = f"compare it with something: {wrong} > 0, {wrong} == 'UA'"
+        raise ConfigError("MS-E138", f"{wrong!r} is no condition: it is neither true nor false", where=text, hint=hint)
+    return found
+
+
+def _no_condition(node: ast.expr, flags: Collection[str]) -> str | None:
+    """The part of a formula that stands for true or false and is neither."""
+    match node:
+        case ast.Compare() | ast.Constant(value=bool()):
+            return None
+        case ast.Name(id=name) if name in flags:
+            return None
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            parts = [operand]
+        case ast.BoolOp(values=parts) | ast.Call(func=ast.Name(id="coalesce"), args=parts):
+            pass
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            parts = [test, body, orelse]
+        case _:
+            return ast.unparse(node)[:60]
+    return next((wrong for part in parts if (wrong := _no_condition(part, flags)) is not None), None)
 
 
 class _NoFormulaError(ValueError):

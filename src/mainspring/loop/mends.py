@@ -17,9 +17,10 @@ from mainspring.core import Clock, Config, content_hash
 from mainspring.core.errors import ConfigError, NotFoundError, RefusedError
 from mainspring.core.names import did_you_mean
 from mainspring.core.run import internal_token, read_door
+from mainspring.core.times import to_iso
 from mainspring.definitions import Project
 from mainspring.definitions.values import SourceDef
-from mainspring.events.amending import Amendment, Planned, check_amendment, planned
+from mainspring.events.amending import Amendment, Planned, Ranges, check_amendment, planned
 from mainspring.events.client import IntakeClient
 from mainspring.events.contract import Contract
 from mainspring.events.history import History
@@ -90,7 +91,8 @@ def mend(config: Config, project: Project, clock: Clock, asked: Asked, *, dry_ru
 
     Raises:
         NotFoundError: No such incident or source (MS-L170).
-        ConfigError: A source without a window (MS-L171), or the amendment asks for what cannot be.
+        ConfigError: A source without a window (MS-L171), an empty window (MS-L174), or the
+            amendment asks for what cannot be.
         RefusedError: The source has no corrections (MS-E141), a release reads it without them (MS-L172), or a mended
             event would break the contract (MS-E143): nothing was sent. The intake refused some (MS-L173).
     """
@@ -100,7 +102,7 @@ def mend(config: Config, project: Project, clock: Clock, asked: Asked, *, dry_ru
         source = project.sources[window.source]
         check_amendment(amendment, source)
         rests = _check_releases(desk.catalog, source)
-        earlier = [one.amendment for one in mends(desk.catalog) if one.window.source == window.source]
+        earlier = [(one.amendment, one.ranges) for one in mends(desk.catalog) if one.window.source == window.source]
         plan = _planned(desk.history, source, window, amendment, earlier, clock.now_us())
         if dry_run or not (plan.changes or plan.done):
             return Mended(window, plan, 0, rests)
@@ -114,6 +116,7 @@ def mend(config: Config, project: Project, clock: Clock, asked: Asked, *, dry_ru
                 "since_us": window.since_us,
                 "until_us": window.until_us,
                 "amendment": msgspec.to_builtins(amendment),
+                "is_undoing": amendment.is_undoing,
                 "ranges": ranges(after.done),
                 "mended_us": known_us,
                 "events": len(after.done),
@@ -179,7 +182,7 @@ def _window(catalog: Catalog, project: Project, asked: Asked, now_us: int) -> Wi
         if since_us is None or until_us is None:
             hint = "--since and --until say when they became known; an incident names its own window"
             raise ConfigError("MS-L171", f"which events of {target} are to be mended?", hint=hint)
-        return Window(target, since_us, min(until_us, now_us), None)
+        return _spanned(target, since_us, min(until_us, now_us), None)
     known = {one.incident_id: one for one in catalog.incidents() if one.kind in (CHECK, SHIFT)}
     found = known.get(target)
     if found is None or found.source not in project.sources:
@@ -191,7 +194,18 @@ def _window(catalog: Catalog, project: Project, asked: Asked, now_us: int) -> Wi
     if since_us is None or until_us is None:
         hint = "--since and --until say when the events became known that are wrong"
         raise ConfigError("MS-L171", f"{target} says of no window alone that it is wrong", hint=hint)
-    return Window(str(found.source), since_us, min(until_us, now_us), target)
+    return _spanned(str(found.source), since_us, min(until_us, now_us), target)
+
+
+def _spanned(source: str, since_us: int, until_us: int, incident: str | None) -> Window:
+    if since_us >= until_us:
+        raise ConfigError(
+            "MS-L174",
+            f"the window of {source} is empty: it begins at {to_iso(since_us)} and ends at {to_iso(until_us)}",
+            why="what is not known yet cannot be mended; a window ends now at the latest",
+            hint="--since says when the first event became known that is wrong, --until when the first that is right",
+        )
+    return Window(source, since_us, until_us, incident)
 
 
 def _until_us(catalog: Catalog, incident: Incident) -> int | None:
@@ -232,7 +246,7 @@ def _planned(
     source: SourceDef,
     window: Window,
     amendment: Amendment,
-    earlier: Sequence[Amendment],
+    earlier: Sequence[tuple[Amendment, Ranges]],
     now_us: int,
 ) -> Planned:
     span = (window.since_us, window.until_us)

@@ -56,7 +56,7 @@ def reached(
         back = [found for view in model.views for found in _reach(view, window)]
         if back:
             end = until if window.until_us is None else until + max(back)
-            end = min(end, _corrected_us(window, frames.get(window.source)))
+            end = end if window.restored else min(end, _corrected_us(window, frames.get(window.source)))
             end = end if window.mended_us is None else min(end, window.mended_us)
             out |= (known > window.from_us) & (t < end)
     return out
