@@ -136,10 +136,24 @@ def test_what_was_sent_and_not_noted_is_found_by_the_same_mend_and_left_alone_by
     assert world.plan(Amendment(compute={"amount": "amount / 10"})).later == 1
 
 
+def test_what_was_sent_and_not_noted_within_the_window_itself_is_not_mended_again(world):
+    world.until(10)
+    world.send(("a", "insert", 500.0))
+    world.until(15)
+    world.mend(Amendment(set={"card": None}))
+    world.mend(CENTS)
+    world.earlier.pop()
+    world.until(30)
+    again = world.mend(CENTS)
+    assert (again.changes, len(again.done)) == ((), 1)
+    assert world.says() == {"a": 5.0}
+    assert world.plan(Amendment(restore=True)).changes[0].columns == {"amount": (5.0, 500.0), "card": (None, "c")}
+
+
 def test_a_row_that_a_mend_withdrew_stays_so_until_it_is_restored(world):
     world.send(("old", "insert", 1.0))
     world.until(10)
-    world.send(("old", "update", 100.0), ("new", "insert", 200.0), ("gone", "insert", 2.0), ("gone", "delete", 2.0))
+    world.send(("old", "update", 100.0), ("new", "insert", 200.0), ("gone", "insert", 80.0), ("gone", "delete", 80.0))
     world.until(30)
     (first, second) = world.mend(Amendment(withdraw=True, where="amount > 50")).changes
     assert (first.operation, first.held, first.holds, first.columns) == ("withdrawn", True, True, {"amount": (100, 1)})

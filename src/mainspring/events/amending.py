@@ -10,6 +10,7 @@ deletes by id (``corrects=``).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -160,6 +161,9 @@ def planned(
     unchanged = withdrawn = later = 0
     for ident, row in _rows(frame, window, earlier).items():
         try:
+            if maker.is_made(row, amendment):
+                done.append(int(row.latest["_offset"]))
+                continue
             if not maker.is_asked_for(row, amendment):
                 unchanged += 1
                 continue
@@ -201,6 +205,7 @@ class _Row:
         base: Of those after it that amendments said before its sender said anything more, the last; else ``original``.
         latest: The last one of all.
         is_withdrawn: Whether ``base`` is what a withdrawal said.
+        previous: The row before ``original``, if the window has that too.
     """
 
     prior: Mapping[str, Any] | None
@@ -208,6 +213,7 @@ class _Row:
     base: Mapping[str, Any]
     latest: Mapping[str, Any]
     is_withdrawn: bool = False
+    previous: _Row | None = None
 
     @property
     def is_as_it_came(self) -> bool:
@@ -230,7 +236,7 @@ def _rows(frame: pl.DataFrame, window: tuple[int, int], earlier: Sequence[tuple[
     for version in marked.filter(pl.col("_id").is_in(ids.implode())).sort("_known_us", "_offset").iter_rows(named=True):
         ident = version["_id"]
         if version["_within"]:
-            rows[ident] = _Row(prior.get(ident), version, version, version)
+            rows[ident] = _Row(prior.get(ident), version, version, version, previous=rows.get(ident))
         elif ident in rows:
             row = rows[ident]
             if version["_by"] != _SENT and row.is_as_we_left_it:
@@ -282,6 +288,21 @@ class _Maker:
             return None
         computed = {name: self._formula(text)(came) for name, text in amendment.compute.items()}
         return self._stamped(self.fields(row.base) | computed | amendment.set, "update")
+
+    def is_made(self, row: _Row, amendment: Amendment) -> bool:
+        """Whether what seems to have come is what the same amendment sent when it was broken off, within the window.
+
+        Only what is computed would be another thing if it was computed again.
+        """
+        if not amendment.compute or row.previous is None:
+            return False
+        if not (row.is_as_it_came and row.previous.is_as_we_left_it):
+            return False
+        with suppress(ContractError):  # then it has not been sent
+            if self.is_asked_for(row.previous, amendment):
+                made = self.made(row.previous, amendment)
+                return made is not None and self.content(made) == self.stored(row.latest)
+        return False
 
     def change(self, ident: str, row: _Row, event: Fields, operation: Operation) -> Change:
         """What an event to be sent does to a row."""
