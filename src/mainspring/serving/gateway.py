@@ -139,8 +139,7 @@ class Gateway:
         self._watcher: asyncio.Task[None] | None = None
         self._trouble = ""
         self._retry_at_s = self._trouble_at_s = self._reported_at_s = 0.0
-        self._store_failures = 0
-        self._is_stopping = False
+        self._store_failures, self._is_stopping = 0, False
         self._servers: list[Server] = []
         self._grpc: GrpcServer | None = None
         door, token = config.gateway, internal_token(config.run)
@@ -287,12 +286,10 @@ class Gateway:
         generation = self._catalog.generation()
         routes = [route.located(self._config) for route in self._catalog.routes()]
         self._project = self._definitions()
-        reader, stacks = Reader((), self._store), self._catalog.stacks()
-        snapshot = load_snapshot(generation, routes, self._project, self._snapshot, reader, stacks)
-        told = () if self._snapshot is None else self._snapshot.problems  # it is tried again every few seconds
-        for problem in snapshot.problems:
-            if problem in told:
-                continue
+        before, reader, stacks = self._snapshot, Reader((), self._store), self._catalog.stacks()
+        snapshot = load_snapshot(generation, routes, self._project, before, reader, stacks)
+        told = before.problems if before is not None else ()  # what failed is tried again every few seconds
+        for problem in [one for one in snapshot.problems if one not in told]:
             _log.warning("%s %s was not loaded: %s", problem.model, problem.version, problem.error)
         return snapshot
 
@@ -389,7 +386,7 @@ class Gateway:
             "store_failures": float(self._store_failures),
         }
         gauges |= {f"prediction_log_{name}": float(count) for name, count in self._log.counts.items()}
-        keys = self._keys.ring.metrics() if self._keys is not None else []
+        keys = self._keys.ring.metrics() if self._keys is not None else ()
         return render([lane.metrics for lane in self._lanes.values()], gauges) + "".join(f"{line}\n" for line in keys)
 
     def _fold_lag(self) -> dict[str, float]:
