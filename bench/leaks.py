@@ -3,7 +3,8 @@
 The clients leave in the middle of a request or of an answer, pipeline and reset, dawdle, send too much
 (tests/serving/rude_clients.py), while a neighbour asks one request after the other and checks each answer. Then the
 sender of bench/load.py asks in ten turns; after each, once the prediction log is out, the memory of gateway and intake
-is read: what they have for themselves (RssAnon of Linux), without the pages of files that they have mapped.
+is read: what they have for themselves (RssAnon of Linux), without the pages of files that they have mapped, and of the
+intake without what it has to remember of each id.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from mainspring.loop.supervisor import Supervisor
 TURNS = 10
 GROWTH = 0.03
 """The share by which the later turns may lie above the earlier ones."""
+ID_BYTES = 6
+"""What the intake keeps in memory of an id that may come again (docs/decisions/030-ids-in-runs.md): no leak."""
 
 sys.path.insert(0, str(ROOT / "tests" / "serving"))
 import rude_clients  # type: ignore[import-not-found]  # noqa: E402
@@ -79,16 +82,18 @@ def main() -> None:
             asyncio.run(crowd(bench, url, clients))
             target = target_of(url, PLAIN, orders(1_000))
             found: dict[str, list[int]] = {name: [] for name in pids}
-            sent = 0
+            asked, sent = list[int](), 0
             for turn in range(1, TURNS + 1):
                 while sent < requests * turn / TURNS:
                     load = sender.load(target, 1.0 if bench.quick else 5.0)
                     bench.require(f"no request fails ({load.errors} did)", holds=not load.errors)
                     sent += load.sent
                 settle(url, 120.0)
+                asked.append(sent)
                 for name, pid in pids.items():
                     found[name].append(memory_bytes(pid))
                     bench.add(f"{name}: memory after {sent:,} requests", found[name][-1] / 2**20, "MiB")
+            found["intake"] = [size - ID_BYTES * n for size, n in zip(found["intake"], asked, strict=True)]
             for name, sizes in found.items():
                 early, late = median(sizes[2:6]), median(sizes[6:])
                 bench.add(f"{name}: later turns against earlier ones", late / early, "ratio")
