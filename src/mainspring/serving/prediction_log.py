@@ -2,7 +2,7 @@
 
 The event loop only appends answered batches to the buffer. A thread takes what has gathered, makes rows of it and has
 them posted to the intake, the requests' own events first and the predictions after them. What the intake has not
-acknowledged 35 ms after it was answered, because it is slow or away, is written to a spool file, and goes from there.
+acknowledged 30 ms after it was answered, because it is slow or away, is written to a spool file, and goes from there.
 So a gateway that is killed loses at most what it answered within its last 50 ms; that is a gap in its sequence of
 prediction ids, which a join sees.
 """
@@ -70,7 +70,7 @@ class PredictionLog:
         *,
         max_buffered: int = 200_000,
         gather_s: float = 0.02,
-        hold_s: float = 0.035,
+        hold_s: float = 0.03,
         max_batch: int = 1_000,
     ) -> None:
         self._poster = Poster(connect, self._stirred)
