@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
+
+_ID = re.compile(r"(.{1,100})-(0|[1-9][0-9]{0,17})", re.ASCII | re.DOTALL)
 
 
 def content_hash(value: Any, length: int = 12) -> str:
@@ -34,6 +37,16 @@ def prediction_id(epoch: str, sequence: int) -> str:
     'k3f9-7'
     """
     return f"{epoch}-{sequence}"
+
+
+def numbered(ident: str) -> tuple[str, int] | None:
+    """Epoch and sequence of a prediction's id; None of any other text.
+
+    >>> numbered("k3f9-7"), numbered("k3f9-07")
+    (('k3f9', 7), None)
+    """
+    match = _ID.fullmatch(ident)
+    return None if match is None else (match[1], int(match[2]))
 
 
 class PredictionIds(Sequence[str]):

@@ -105,20 +105,14 @@ class Spool:
 
     def peek(self, most_bytes: int = 0) -> list[bytes]:
         """The oldest frames that wait: as many as ``most_bytes`` hold, at least one if it can be read."""
-        while self._segments:
-            segment = self._segments[0]
-            if segment.waiting:
-                return segment.peek(most_bytes)
-            if segment is self._active:
-                break
-            self._finish(segment)
-        return []
+        segment = self._oldest()
+        return segment.peek(most_bytes) if segment is not None and segment.waiting else []
 
     def drop(self, frames: Sequence[bytes]) -> None:
         """Forget the oldest frames that wait, which are these: they have been sent."""
-        while len(self._segments) > 1 and not self._segments[0].waiting:  # of a process that died with nothing to send
-            self._finish(self._segments[0])
-        segment = self._segments[0]
+        segment = self._oldest()
+        if segment is None:
+            raise IndexError("nothing waits")
         segment.drop(sum(_FRAME.size + len(frame) for frame in frames))
         if not segment.waiting:
             if segment is self._active:
@@ -167,6 +161,12 @@ class Spool:
                 (self.folder / f"{name}.lock").unlink(missing_ok=True)
             lease.release()
         self._segments.clear()
+
+    def _oldest(self) -> _Segment | None:
+        """The segment in front, once those in which nothing waits are gone, but for the one that is written to."""
+        while self._segments and not self._segments[0].waiting and self._segments[0] is not self._active:
+            self._finish(self._segments[0])
+        return self._segments[0] if self._segments else None
 
     def _begin(self) -> _Segment:
         self._number += 1

@@ -5,9 +5,8 @@ The ``Appender`` works within a write transaction that the log opens and, with i
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, groupby, repeat
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, groupby
 
 import lmdb
 import msgspec
@@ -23,7 +22,7 @@ from mainspring.events.held import MAX_RAW_BYTES, Held, Reject
 from mainspring.events.numbered import Numbered
 from mainspring.events.objections import lies_ahead, rejected, says_otherwise
 from mainspring.events.record import FORMAT, HEADER, HISTORY, KEY, MENDED
-from mainspring.events.record_batch import Columns, records_of
+from mainspring.events.record_batch import Columns
 from mainspring.events.runs import Runs
 from mainspring.events.seen import Earlier, Memory, Seen, content_of, contents_of
 from mainspring.events.shapes import Shapes
@@ -130,13 +129,9 @@ class Appender:
             if not is_batch:
                 out += self._one_by_one(txn, list(some), step)
                 continue
-            for group in some:
-                acks: Sequence[Ack] | None = None
-                if isinstance(group, Batch):
-                    acks = self._as_a_whole(txn, group, step)
-                elif isinstance(group, Columns):
-                    acks = self._by_column(txn, group, step)
-                out += self._one_by_one(txn, [group], step) if acks is None else [acks]
+            for batch in some:
+                acks = self._as_a_whole(txn, batch, step) if isinstance(batch, Batch | Columns) else None
+                out += self._one_by_one(txn, [batch], step) if acks is None else [acks]
         if self.last_offset > first:
             txn.put(b"last", CELL.pack(self.last_offset), db=self._meta)
             txn.put(b"known", CELL.pack(self._last_known_us), db=self._meta)
@@ -151,49 +146,27 @@ class Appender:
         self._numbered.finish(txn, now_us)
         return out
 
-    def _as_a_whole(self, txn: lmdb.Transaction[bytes], batch: Batch, step: _Step) -> Accepted | None:
-        """Write a batch, all of which is new; None if something about it may be otherwise, and nothing is done."""
-        target = self._target(txn, batch.source)
-        known_us = max(step.now_us, self._last_known_us + 1)
-        latest_us = max(batch.times)
-        if target.corrects_at is not None or target.deprecated or latest_us > known_us + target.future_us:
-            return None
-        n, start = len(batch), self.last_offset + 1
-        if batch.idents is not None:
-            keys, contents = target.hasher.keys(batch.idents), contents_of(batch.source.name, batch.bodies)
-            if not self._seen.add_new(txn, target.memory, keys, contents, start, known_us):
-                return None
-        told = repeat(FORMAT), repeat(0), repeat(target.number), repeat(0)
-        headers = map(HEADER.pack, *told, batch.times, range(known_us, known_us + n), repeat(step.now_us))
-        records: Iterable[bytes] = map(operator.add, headers, batch.bodies)
-        with txn.cursor(db=self._events) as cursor:
-            cursor.putmulti(list(zip(map(KEY, range(start, start + n)), records, strict=True)), append=True)
-        self.last_offset += n
-        self._last_known_us = known_us + n - 1
-        if target.is_prediction:
-            self._serve(latest_us)
-        step.tally(batch.source.name)[ACCEPTED] += n
-        return Accepted(start, n, batch.idents)
+    def _as_a_whole(self, txn: lmdb.Transaction[bytes], rows: Batch | Columns, step: _Step) -> Sequence[Ack] | None:
+        """Write rows, all of which are new; None if something about them may be otherwise, and nothing is done.
 
-    def _by_column(self, txn: lmdb.Transaction[bytes], rows: Columns, step: _Step) -> Sequence[Ack] | None:
-        """As ``_as_a_whole``, of rows that came by column; of those with numbers for ids it takes the new ones."""
-        target = self._target(txn, rows.source)
-        known_us = max(step.now_us, self._last_known_us + 1)
+        Of those that have numbers for ids the new ones are written.
+        """
+        target, known_us = self._target(txn, rows.source), max(step.now_us, self._last_known_us + 1)
         if target.corrects_at is not None or target.deprecated or rows.latest_us > known_us + target.future_us:
             return None
-        numbers = rows.numbers
-        if numbers is not None:
-            return self._numbered_ones(txn, rows, numbers, known_us, step)
+        if isinstance(rows, Columns) and (numbers := rows.numbers) is not None:
+            return self._numbered_ones(txn, target, rows, numbers, known_us, step)
         idents = rows.idents
         if idents is not None:
-            keys, contents = target.hasher.keys(idents), contents_of(rows.source.name, map(encode_row, rows.rows))
+            keys, contents = target.hasher.keys(idents), contents_of(rows.source.name, rows.bodies)
             if not self._seen.add_new(txn, target.memory, keys, contents, self.last_offset + 1, known_us):
                 return None
-        return self._write(txn, rows, known_us, step)
+        return self._write(txn, target, rows, idents, known_us, step)
 
     def _numbered_ones(
         self,
         txn: lmdb.Transaction[bytes],
+        target: Target,
         rows: Columns,
         numbers: tuple[str, npt.NDArray[np.int64]],
         known_us: int,
@@ -201,26 +174,33 @@ class Appender:
     ) -> Sequence[Ack] | None:
         if len(np.unique(numbers[1])) < len(rows):
             return None
-        repeated = self._numbered.add(txn, *numbers, known_us + self._target(txn, rows.source).memory.width_us)
+        repeated = self._numbered.add(txn, *numbers, known_us + target.memory.width_us)
         if not repeated.any():
-            return self._write(txn, rows, known_us, step)
+            return self._write(txn, target, rows, None, known_us, step)
         step.tally(rows.source.name)[DUPLICATE] += int(repeated.sum())
         new = np.flatnonzero(~repeated)
-        accepted = iter(self._write(txn, rows.part(new), known_us, step) if len(new) else ())
+        accepted = iter(self._write(txn, target, rows.part(new), None, known_us, step) if len(new) else ())
         return [Ack("duplicate") if again else next(accepted) for again in repeated.tolist()]
 
-    def _write(self, txn: lmdb.Transaction[bytes], rows: Columns, known_us: int, step: _Step) -> Accepted:
-        """Write rows all of which are new: as one record, or each as its own where they are few."""
-        target, n, start = self._target(txn, rows.source), len(rows), self.last_offset + 1
-        items = records_of(rows, target.number, start, known_us, step.now_us)
+    def _write(
+        self,
+        txn: lmdb.Transaction[bytes],
+        target: Target,
+        rows: Batch | Columns,
+        idents: Sequence[str] | None,
+        known_us: int,
+        step: _Step,
+    ) -> Accepted:
+        """Write rows all of which are new."""
+        n, start = len(rows), self.last_offset + 1
         with txn.cursor(db=self._events) as cursor:
-            cursor.putmulti([(KEY(offset), record) for offset, record in items], append=True)
+            cursor.putmulti(rows.records(target.number, start, known_us, step.now_us), append=True)
         self.last_offset += n
         self._last_known_us = known_us + n - 1
         if target.is_prediction:
             self._serve(rows.latest_us)
         step.tally(rows.source.name)[ACCEPTED] += n
-        return Accepted(start, n, rows.idents if rows.numbers is None else None)
+        return Accepted(start, n, idents)
 
     def _serve(self, time_us: int) -> None:
         """A prediction was served for a moment."""

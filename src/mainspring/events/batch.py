@@ -1,8 +1,11 @@
-"""Rows of one source that came together, as columns of what the log writes of them rather than an object each."""
+"""Rows of one source that came together, as what the log writes of them rather than an object each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import operator
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import overload
 
 import msgspec
@@ -10,14 +13,58 @@ import msgspec
 from mainspring.definitions.values import SourceDef
 from mainspring.events.contract import Row
 from mainspring.events.drafts import Ack, Draft
+from mainspring.events.record import FORMAT, HEADER, KEY
 
 encode_row = msgspec.msgpack.Encoder().encode
 decode_row = msgspec.msgpack.Decoder(tuple).decode
 Raws = Callable[[], Sequence[bytes | msgspec.Raw]]
 
 
-class Batch(Sequence[Draft]):
-    """Checked, live rows; a sequence of drafts for whoever has to look at each.
+class Drafts(Sequence[Draft]):
+    """Checked, live rows of one source; a sequence of drafts for whoever has to look at each.
+
+    Attributes:
+        source: Whose they are.
+    """
+
+    __slots__ = ()
+    source: SourceDef
+
+    @property
+    @abstractmethod
+    def latest_us(self) -> int:
+        """The newest event's time."""
+
+    @abstractmethod
+    def draft(self, place: int) -> Draft:
+        """One row."""
+
+    @abstractmethod
+    def records(self, number: int, start: int, known_us: int, now_us: int) -> list[tuple[bytes, bytes]]:
+        """What the log keeps of them, by key.
+
+        Args:
+            number: Of their shape.
+            start: Offset of the first.
+            known_us: When the first becomes known.
+            now_us: When they are written.
+        """
+
+    @overload
+    def __getitem__(self, place: int) -> Draft: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Draft]: ...
+
+    def __getitem__(self, place: int | slice) -> Draft | list[Draft]:
+        """One row, or some."""
+        if isinstance(place, slice):
+            return [self.draft(i) for i in range(*place.indices(len(self)))]
+        return self.draft(place)
+
+
+class Batch(Drafts):
+    """Rows that came as rows.
 
     Attributes:
         bodies: The rows as the log stores them.
@@ -83,21 +130,31 @@ class Batch(Sequence[Draft]):
         """How many rows."""
         return len(self.bodies)
 
-    @overload
-    def __getitem__(self, place: int) -> Draft: ...
+    @property
+    def latest_us(self) -> int:
+        """The newest event's time."""
+        return max(self.times)
 
-    @overload
-    def __getitem__(self, place: slice) -> list[Draft]: ...
+    def records(self, number: int, start: int, known_us: int, now_us: int) -> list[tuple[bytes, bytes]]:
+        """A record a row."""
+        return records_of(self.bodies, self.times, number, start, known_us, now_us)
 
-    def __getitem__(self, place: int | slice) -> Draft | list[Draft]:
-        """One row, or some, as drafts."""
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
+    def draft(self, place: int) -> Draft:
+        """One row."""
         if self._came_as is None and self._raws is not None:
             self._came_as = self._raws()
         raw = None if self._came_as is None else bytes(self._came_as[place])
         row = decode_row(self.bodies[place]) if self._rows is None else self._rows[place]
         return Draft(self.source, row, raw, False, self._sender, None, self.first_wins)
+
+
+def records_of(
+    bodies: Iterable[bytes], times: Sequence[int], number: int, start: int, known_us: int, now_us: int
+) -> list[tuple[bytes, bytes]]:
+    """Rows as the log keeps them, a record each, by key: see ``Drafts.records``."""
+    n, told = len(times), (repeat(FORMAT), repeat(0), repeat(number), repeat(0))
+    headers = map(HEADER.pack, *told, times, range(known_us, known_us + n), repeat(now_us))
+    return list(zip(map(KEY, range(start, start + n)), map(operator.add, headers, bodies), strict=True))
 
 
 class Accepted(Sequence[Ack]):

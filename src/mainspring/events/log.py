@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from mainspring.core.clock import Clock
+from mainspring.core.closing import Closing
 from mainspring.core.errors import FormatError, NotFoundError, RefusedError
 from mainspring.core.run import Lease
 from mainspring.core.times import to_iso
@@ -40,7 +40,7 @@ _DBS = ("events", "meta", "shapes", "seen", "buckets", "ids", "runs", "numbered"
 _TRIM = 20_000  # records deleted in one transaction at most
 
 
-class Log:
+class Log(Closing):
     """An open log. Made by ``Log.open``; close it, or use it in a ``with`` statement."""
 
     def __init__(self, path: Path, map_bytes: int, *, writable: bool, disk_free_bytes: int) -> None:
@@ -99,16 +99,6 @@ class Log:
         close_environment(self._environment)
         if self._lease is not None:
             self._lease.release()
-
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
     # --- reading --------------------------------------------------------------------------------------------------
 

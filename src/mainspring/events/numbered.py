@@ -6,18 +6,18 @@ them: when they may be forgotten (i64, microseconds), and their bits.
 
 from __future__ import annotations
 
-import re
 import struct
 
 import lmdb
 import numpy as np
 import numpy.typing as npt
 
+from mainspring.core.ids import numbered
+
 _BLOCK_BITS = 13
 _BYTES = 1 << (_BLOCK_BITS - 3)
 _UNTIL = struct.Struct("<q")
 _NUMBER = struct.Struct(">Q").pack
-_ID = re.compile(r"(.{1,100})-(0|[1-9][0-9]{0,17})", re.ASCII | re.DOTALL)
 
 
 class Numbered:
@@ -63,8 +63,8 @@ class Numbered:
 
     def add_id(self, txn: lmdb.Transaction[bytes], ident: str, until_us: int) -> bool:
         """Remember one id, if it is a numbered one; whether it was known."""
-        match = _ID.fullmatch(ident)
-        return match is not None and bool(self.add(txn, match[1], np.array([int(match[2])]), until_us)[0])
+        found = numbered(ident)
+        return found is not None and bool(self.add(txn, found[0], np.array([found[1]]), until_us)[0])
 
     def finish(self, txn: lmdb.Transaction[bytes], now_us: int) -> None:
         """Write what was remembered, and forget a block that is out of its time, if the next in turn is."""

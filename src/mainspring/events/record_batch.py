@@ -9,7 +9,6 @@ the record that holds it, or else the first one after.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import overload
 
 import msgspec
 import numpy as np
@@ -17,17 +16,17 @@ import numpy.typing as npt
 
 from mainspring.core.errors import ContractError, FormatError
 from mainspring.definitions.values import SourceDef
-from mainspring.events.batch import encode_row
+from mainspring.events.batch import Drafts, encode_row, records_of
 from mainspring.events.cells import INTS, NUMBERED, Cells, joined
 from mainspring.events.contract import Row
 from mainspring.events.drafts import Draft
-from mainspring.events.record import BATCH, FORMAT, HEADER, UNPACK, Record, Shape
+from mainspring.events.record import BATCH, HEADER, KEY, UNPACK, Record, Shape
 
 MOST_ROWS = 256
 """Rows in one record: a larger value costs LMDB more to find room for, and takes readers of one row longer."""
 LEAST_ROWS = 16
 """Of fewer a record each: a column of a few rows costs readers more than the rows do."""
-encode_cells = msgspec.msgpack.Encoder().encode
+_ENCODE = msgspec.msgpack.Encoder().encode
 _DECODE = msgspec.msgpack.Decoder(list[Cells]).decode
 
 
@@ -61,10 +60,10 @@ class RecordBatch(msgspec.Struct, frozen=True, array_like=True):
     @classmethod
     def _of(cls, shape: int, size: int, parts: Sequence[tuple[int, Sequence[Cells]]]) -> RecordBatch:
         if len(parts) == 1:
-            return cls(shape, size, encode_cells(parts[0][1]))
+            return cls(shape, size, _ENCODE(parts[0][1]))
         counts = [n for n, _ in parts]
         columns = zip(*(part for _, part in parts), strict=True)
-        return cls(shape, size, encode_cells([joined(list(zip(column, counts, strict=True))) for column in columns]))
+        return cls(shape, size, _ENCODE([joined(list(zip(column, counts, strict=True))) for column in columns]))
 
     def rows(self) -> list[Row]:
         """The values of each row."""
@@ -78,30 +77,27 @@ class RecordBatch(msgspec.Struct, frozen=True, array_like=True):
         columns = _DECODE(self.body)
         parts = ((middle, slice(None, middle)), (self.size - middle, slice(middle, None)))
         first, second = (
-            RecordBatch(self.shape, n, encode_cells([one.part(self.size, places) for one in columns]))
-            for n, places in parts
+            RecordBatch(self.shape, n, _ENCODE([one.part(self.size, places) for one in columns])) for n, places in parts
         )
         return first, second
 
 
-class Columns(Sequence[Draft]):
-    """Checked, live rows by column; a sequence of drafts for whoever has to look at each.
+class Columns(Drafts):
+    """Rows that came by column, from a gateway: of an id that came before, the first one stays.
 
     Attributes:
         size: How many.
         columns: In the source's order.
         body: The columns as the log stores them.
-        first_wins: As of a ``Draft``.
     """
 
-    __slots__ = ("_rows", "body", "columns", "first_wins", "size", "source")
+    __slots__ = ("_rows", "body", "columns", "size", "source")
 
     def __init__(self, source: SourceDef, size: int, columns: Sequence[Cells], body: bytes) -> None:
         self.source = source
         self.size = size
         self.columns = columns
         self.body = body
-        self.first_wins = True
         self._rows: list[Row] | None = None
 
     @classmethod
@@ -140,7 +136,7 @@ class Columns(Sequence[Draft]):
     def part(self, places: npt.NDArray[np.intp]) -> Columns:
         """Some of the rows."""
         columns = [one.part(self.size, places) for one in self.columns]
-        return Columns(self.source, len(places), columns, encode_cells(columns))
+        return Columns(self.source, len(places), columns, _ENCODE(columns))
 
     @property
     def rows(self) -> list[Row]:
@@ -149,21 +145,26 @@ class Columns(Sequence[Draft]):
             self._rows = rows_of(self.columns, self.size)
         return self._rows
 
+    @property
+    def bodies(self) -> Iterator[bytes]:
+        """The values of each row as the log stores them of a row."""
+        return map(encode_row, self.rows)
+
+    def records(self, number: int, start: int, known_us: int, now_us: int) -> list[tuple[bytes, bytes]]:
+        """One record of all, or one of each where they are few."""
+        at = self.source.places[self.source.time]
+        if self.size < LEAST_ROWS:
+            return records_of(self.bodies, self.columns[at].values(self.size), number, start, known_us, now_us)
+        header = HEADER.pack(BATCH, 0, number, self.size, at, known_us, now_us)
+        return [(KEY(start + self.size - 1), header + self.body)]
+
     def __len__(self) -> int:
         """How many rows."""
         return self.size
 
-    @overload
-    def __getitem__(self, place: int) -> Draft: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> list[Draft]: ...
-
-    def __getitem__(self, place: int | slice) -> Draft | list[Draft]:
-        """One row, or some, as drafts."""
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(self.size))]
-        return Draft(self.source, self.rows[place], None, False, "internal", None, self.first_wins)
+    def draft(self, place: int) -> Draft:
+        """One row."""
+        return Draft(self.source, self.rows[place], None, False, "internal", None, True)
 
 
 def _pieces(n: int, columns: Sequence[Cells]) -> Iterator[tuple[int, Sequence[Cells]]]:
@@ -199,27 +200,6 @@ def no_shape(why: str = "") -> ContractError:
 def rows_of(columns: Sequence[Cells], n: int) -> list[Row]:
     """The values of each row."""
     return list(zip(*(one.values(n) for one in columns), strict=True))
-
-
-def records_of(rows: Columns, number: int, start: int, known_us: int, now_us: int) -> list[tuple[int, bytes]]:
-    """Rows as the log keeps them: by key, which is an offset, one record of all, or one of each where they are few.
-
-    Args:
-        rows: Which.
-        number: Of their shape.
-        start: Offset of the first.
-        known_us: When the first becomes known.
-        now_us: When they are written.
-    """
-    if rows.size >= LEAST_ROWS:
-        at = rows.source.places[rows.source.time]
-        header = HEADER.pack(BATCH, 0, number, rows.size, at, known_us, now_us)
-        return [(start + rows.size - 1, header + rows.body)]
-    at = rows.source.places[rows.source.time]
-    return [
-        (start + i, HEADER.pack(FORMAT, 0, number, 0, row[at], known_us + i, now_us) + encode_row(row))
-        for i, row in enumerate(rows.rows)
-    ]
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
