@@ -53,6 +53,25 @@ def test_a_process_that_reads_may_not_open_it_again_to_fold_but_the_other_way_ro
         assert other.folded_offset() == 1
 
 
+def test_threads_may_open_and_close_it_as_they_like(tmp_path):
+    failed, together = [], threading.Barrier(4)
+
+    def work():
+        try:
+            together.wait()
+            for _ in range(100):
+                OnlineStore.open(tmp_path / "state", 1 << 24, writable=True).close()
+        except Exception as error:  # noqa: BLE001  raised below
+            failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(together.parties)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert not failed
+
+
 def test_the_file_is_the_owners_alone(tmp_path):
     with OnlineStore.open(tmp_path / "state", 1 << 24):
         assert (tmp_path / "state" / "data.mdb").stat().st_mode & 0o077 == 0

@@ -17,11 +17,13 @@ from doorstep import Runner
 
 from mainspring.catalog import Catalog
 from mainspring.core import SharedClock, from_datetime, load_config
+from mainspring.core.run import read_door
 from mainspring.definitions import load_project
 from mainspring.demo import flights
 from mainspring.demo.places import example_folder
 from mainspring.events.files import ingest_file
 from mainspring.loop.apply import apply_project
+from mainspring.loop.telling import DOOR
 from mainspring.loop.worker import run_worker
 from mainspring.loop.workshop import Workshop
 
@@ -68,6 +70,7 @@ class Days:
         self._stop, self._failed = threading.Event(), []
         self._worker = threading.Thread(target=self._work, name="worker")
         self._worker.start()
+        self._wait(lambda: read_door(self.config.run, DOOR) is not None)  # a reader may not come before it: one process
         self.catalog = Catalog.open(self.config.catalog_url)
         return self
 
@@ -97,8 +100,11 @@ class Days:
     def move(self, until_us):
         """Move the clock, and wait until the worker has done what was due."""
         self.clock.set(until_us)
+        self._wait(lambda: self.clock.settled_us() >= until_us)
+
+    def _wait(self, is_done):
         deadline = time.monotonic() + PATIENCE_S
-        while self.clock.settled_us() < until_us:
+        while not is_done():
             if self._failed:
                 raise self._failed[0]
             assert time.monotonic() < deadline, "the worker has not done what was due"

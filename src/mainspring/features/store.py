@@ -11,6 +11,7 @@ and the folded clock are one small value, so that a snapshot reads them at once.
 from __future__ import annotations
 
 import struct
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -95,6 +96,7 @@ def root_of(raw: Any) -> Root:
 
 
 _OPEN: dict[Path, StoreFile] = {}  # LMDB allows one environment per file in a process
+_opening = threading.RLock()  # of who looks into _OPEN until it says what is true: threads open and close, too
 
 
 class OnlineStore(Closing):
@@ -128,7 +130,11 @@ class OnlineStore(Closing):
             FormatError: Written by a newer release, or by an older one and not yet built anew (MS-F901).
             UnavailableError: The machine stopped while it was written, and nobody has built it anew yet (MS-F308).
         """
-        path = Path(path).resolve()
+        with _opening:
+            return cls._open(Path(path).resolve(), map_bytes, writable=writable)
+
+    @classmethod
+    def _open(cls, path: Path, map_bytes: int, *, writable: bool) -> OnlineStore:
         shared = _OPEN.get(path)
         if shared is not None:
             if writable and not shared.writable:
@@ -175,11 +181,12 @@ class OnlineStore(Closing):
 
     def close(self) -> None:
         """Let go of the file."""
-        if self._shared.users > 0:
-            self._shared.users -= 1
-            if self._shared.users == 0:
-                _OPEN.pop(self.path, None)
-                self._shared.close()
+        with _opening:
+            if self._shared.users > 0:
+                self._shared.users -= 1
+                if self._shared.users == 0:
+                    _OPEN.pop(self.path, None)
+                    self._shared.close()
 
     def root(self, txn: Any = None) -> Root:
         """What the store stands at.
