@@ -3,6 +3,7 @@
 import math
 import struct
 from types import SimpleNamespace
+from unittest import mock
 
 import msgspec
 import numpy as np
@@ -34,34 +35,48 @@ def source_of(has_id):
 
 
 @st.composite
-def batches(draw):
-    """A batch that the champion answers, by itself, before a challenger in shadow or in place of one that is absent."""
+def routes(draw):
+    """Who serves, and whether its model has a text."""
+    return SimpleNamespace(
+        model=SimpleNamespace(
+            name=draw(st.sampled_from(["late_ride", "early_ride"])), request=source_of(draw(st.booleans()))
+        ),
+        is_shadow=draw(st.booleans()),
+        absent=draw(st.sampled_from([None, "v9"])),
+        rollout=draw(st.sampled_from([None, "d9"])),
+    ), draw(st.booleans())
+
+
+@st.composite
+def batches(draw, whose=None):
+    """A batch that one model answers, by itself, before a challenger in shadow or in place of one that is absent."""
     n = draw(st.integers(1, 6))
+    served, has_texts = draw(routes() if whose is None else whose)
     outputs = draw(st.lists(FLOATS, min_size=n, max_size=n))
     values = np.array(draw(st.lists(st.tuples(st.one_of(FLOATS, st.just(math.nan))), min_size=n, max_size=n)))
     values = np.column_stack([values, np.full(n, np.nan)])
     status = np.array(draw(st.lists(st.tuples(st.integers(0, 5), st.just(0)), min_size=n, max_size=n)), np.uint8)
     texts = draw(st.lists(st.one_of(st.none(), st.text(max_size=5)), min_size=n, max_size=n))
-    written = {1: texts} if draw(st.booleans()) else {}
+    written = {1: texts} if has_texts else {}
     inputs = Inputs(("km", "zone"), values, status, np.zeros((n, 1), np.float32), np.empty((n, 0), object), written)
     champion = SimpleNamespace(version="v1"), Outputs(inputs, outputs, {}, 70)
     failed = draw(st.dictionaries(st.integers(0, n - 1), st.just((OUTPUT, "no number"))))
     left_alone = SimpleNamespace(version="v2"), Outputs(None, [math.nan] * n, dict.fromkeys(range(n), (BREAKER, "")))
     asked = SimpleNamespace(version="v2"), Outputs(inputs, outputs[::-1], failed, 50)
-    is_shadow = draw(st.booleans())
-    served = SimpleNamespace(
-        model=SimpleNamespace(name="late_ride", request=source_of(draw(st.booleans()))),
-        is_shadow=is_shadow,
-        absent=draw(st.sampled_from([None, "v9"])),
-        rollout=draw(st.sampled_from([None, "d9"])),
-    )
     rows = [(f"r{i}", float(i), NOW + i) for i in range(n)]
-    gathered = Gathered(rows, (), {}, (), (), {}, 7)
-    ids = PredictionIds("e", range(n))
-    choices = Unanimous("champion", champion)
+    gathered = Gathered(rows, (), {}, (), (), {}, draw(st.integers(7, 8)))
+    ids = PredictionIds(draw(st.sampled_from("eef")), range(n))
+    choices = Unanimous(draw(st.sampled_from(["champion", "champion", "challenger"])), champion)
     before, latencies = [10 * i for i in range(n)], [100] * n
     batch = Batch(served, gathered, [NOW] * n, ids, choices, [1.0] * n, ["u"] * n, before, latencies)
-    return champion, Logged(batch, draw(st.sampled_from([None, asked, left_alone])) if is_shadow else None)
+    return champion, Logged(batch, draw(st.sampled_from([None, asked, left_alone])) if served.is_shadow else None)
+
+
+@st.composite
+def posts(draw):
+    """What is posted at once: batches of a few models, one after the other."""
+    some = draw(st.lists(routes(), min_size=1, max_size=2))
+    return draw(st.lists(batches(whose=st.sampled_from(some)), min_size=1, max_size=6))
 
 
 def one_by_one(logged):
@@ -77,17 +92,21 @@ def told(choices, reply):
 
 
 @given(batches())
-def test_every_row_is_answered_by_the_champion_as_it_is_when_looked_at_alone(made):
-    champion, logged = made
-    pair = {"champion": champion, "challenger": None}
-    assert list(logged.batch.choices) == [choose("champion", i, pair) for i in range(len(logged))]
+def test_every_row_is_answered_as_it_is_when_looked_at_alone(made):
+    answerer, logged = made
+    variant = logged.batch.choices.variant
+    pair = {"champion": None, "challenger": None} | {variant: answerer}
+    assert list(logged.batch.choices) == [choose(variant, i, pair) for i in range(len(logged))]
 
 
-@given(st.lists(batches(), min_size=1, max_size=3))
-def test_the_log_gets_the_same_events_as_of_rows_that_are_looked_at_one_by_one(made):
+@given(posts(), st.integers(1, 12))
+def test_the_log_gets_the_same_events_as_of_rows_that_are_looked_at_one_by_one(made, most_rows):
     batches = [logged for _, logged in made]
-    whole, single = rows_of(batches), rows_of([one_by_one(logged) for logged in batches])
-    predictions = [logged.prediction(i) for logged in batches for i in range(len(logged))]
+    with mock.patch("mainspring.serving.log_rows.MOST_ROWS", most_rows):
+        whole, single = rows_of(batches), rows_of([one_by_one(logged) for logged in batches])
+    names = dict.fromkeys(logged.batch.served.model.name for logged in batches)
+    by_model = [logged for name in names for logged in batches if logged.batch.served.model.name == name]
+    predictions = [logged.prediction(i) for logged in by_model for i in range(len(logged))]
     for found in (whole, single):
         rows = [row for part in found.batches if not part.shape for row in part.rows()]
         assert [list(map(bits, row)) for row in rows] == [list(map(bits, row)) for row in predictions]
@@ -125,7 +144,8 @@ def test_they_are_counted_the_same(made):
     whole, single = ModelMetrics("m"), ModelMetrics("m")
     whole.told(choices)
     single.told(list(choices))
-    assert whole.variants["champion"].requests == single.variants["champion"].requests == len(choices)
+    variant = choices.variant
+    assert whole.variants[variant].requests == single.variants[variant].requests == len(choices)
 
 
 def test_rows_whose_client_has_been_told_something_else_are_not_logged():

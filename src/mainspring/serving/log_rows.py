@@ -1,22 +1,30 @@
-"""Answered batches as events, by column: of each row the request's own, if it has an id, and the prediction."""
+"""Answered batches as events, by column: of each row the request's own, if it has an id, and the prediction.
+
+A column costs about as much of a few rows as of a few hundred. So batches that one model answers, one after the other,
+are a run, of which each column is made at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from mainspring.core.ids import PredictionIds
 from mainspring.definitions import SourceDef
 from mainspring.events.cells import Cells
 from mainspring.events.internal import Block, CheckedRows, RowShape
-from mainspring.events.record_batch import RecordBatch
+from mainspring.events.record_batch import MOST_ROWS, RecordBatch
 from mainspring.events.system import PREDICTION
 from mainspring.serving.answers import Batch
-from mainspring.serving.composed import Composition
+from mainspring.serving.composed import Composed, Composition
 from mainspring.serving.inference import NOT_LOADED, Choice, Scored, other_of
+from mainspring.serving.served import Served
 from mainspring.serving.table import Row, Table, column_of
 from mainspring.serving.unanimous import Unanimous
 
@@ -41,24 +49,25 @@ class Logged:
         """How many answers it has."""
         return len(self._told())
 
-    def requests(self) -> tuple[SourceDef, list[Cells]] | None:
-        """Source and columns of the requests, where these are events: they have an id, and are nobody's part."""
-        batch, source = self.batch, self.batch.served.model.request
-        if source.id is None or batch.part_of is not None:
-            return None
-        rows, told = batch.gathered.rows, self._told()
-        asked = Table.of(rows if len(told) == len(rows) else [rows[i] for i in told])
-        floats = dict(zip(source.float_places, asked.floats(source.float_places), strict=True))
-        return source, [
-            Cells.floats(floats[place]) if place in floats else Cells.of_kind(field.kind, asked.columns[place])
-            for place, field in enumerate(source.fields)
-        ]
+    @property
+    def is_alike(self) -> bool:
+        """Whether one model answers every row, as nobody's part, and no other was asked."""
+        return self.shadow is None and self.batch.part_of is None and isinstance(self.batch.choices, Unanimous)
+
+    def goes_on_with(self, other: Logged) -> bool:
+        """Whether ``other`` has the same model's answers, so that both are of one run."""
+        batch, more = self.batch, other.batch
+        if batch.served is not more.served or not (self.is_alike and other.is_alike):
+            return False
+        return _answerer(batch) == _answerer(more)
+
+    def asked(self) -> Table:
+        """The requests that were answered."""
+        rows, told = self.batch.gathered.rows, self._told()
+        return Table.of(rows if len(told) == len(rows) else [rows[i] for i in told])
 
     def predictions(self) -> list[Cells]:
-        """The columns of the ``_prediction`` source."""
-        choices = self.batch.choices
-        if isinstance(choices, Unanimous) and self.batch.part_of is None:
-            return list(self._alike(choices))
+        """The columns of the ``_prediction`` source, from its rows."""
         told = self._told()
         _, *others = zip(*map(self.prediction, told), strict=True)
         ids = self.batch.ids
@@ -104,35 +113,6 @@ class Logged:
             None if repeats is None else repeats.id,
         )
 
-    def _alike(self, choices: Unanimous) -> Iterator[Cells]:
-        """As ``predictions``, of a batch of which one model answered every row."""
-        batch, same = self.batch, Cells.same
-        served, source, inputs = batch.served, batch.served.model.request, choices.inputs
-        none = same(None)
-        id_at = None if source.id is None else source.places[source.id]
-        yield Cells.ids(batch.ids)
-        yield Cells.ints(batch.times_us)
-        yield same(served.model.name)
-        yield same(choices.version)
-        yield same(choices.variant)
-        yield Cells.of(batch.probabilities)
-        yield Cells.of(batch.units)
-        yield none if id_at is None else Cells.of([str(id) for id in column_of(batch.gathered.rows, id_at)])
-        yield same(batch.gathered.folded)
-        yield Cells.floats(choices.outputs)
-        other_version, other_output, other_error, other_latency_us = self._others(len(choices))
-        yield other_version
-        yield other_output
-        yield Cells.arrays(inputs.values, inputs.written)
-        yield Cells.codes(inputs.status)
-        yield Cells.ints(batch.latencies_us)
-        yield none
-        yield none
-        yield same(served.rollout)
-        yield other_latency_us
-        yield other_error
-        yield from [none] * 9
-
     def _told(self) -> Sequence[int]:
         """The rows whose clients were told this answer, and not something else before."""
         choices = self.batch.choices
@@ -152,15 +132,100 @@ class Logged:
             took_us = choice.other_took_us
         return version, output, error, None if took_us is None else self.batch.before_us[i] + took_us
 
-    def _others(self, n: int) -> tuple[Cells, Cells, Cells, Cells]:
-        """As ``_other``, of all n rows of a batch whose choices have no other model."""
-        served, none = self.batch.served, Cells.same(None)
-        if served.is_shadow and self.shadow is not None:
-            scorer, said = self.shadow
-            latencies_us = Cells.ints([before_us + said.took_us for before_us in self.batch.before_us])
+
+class Run:
+    """Batches that go on with one another, as one.
+
+    Attributes:
+        size: Rows that were told their answer.
+    """
+
+    def __init__(self, first: Logged) -> None:
+        self._some = [first]
+        self.size = len(first)
+
+    @property
+    def model(self) -> str:
+        """Of whose answers they are."""
+        return self._some[0].batch.served.model.name
+
+    def takes(self, other: Logged) -> bool:
+        """Take a batch too, if it goes on with these and there is room in a record; whether it did."""
+        size = self.size + len(other)
+        if size > MOST_ROWS or not self._some[-1].goes_on_with(other):
+            return False
+        self._some.append(other)
+        self.size = size
+        return True
+
+    def requests(self) -> tuple[SourceDef, list[Cells]] | None:
+        """Source and columns of the requests, where these are events: they have an id, and are nobody's part."""
+        batch = self._some[0].batch
+        source = batch.served.model.request
+        if source.id is None or batch.part_of is not None:
+            return None
+        asked = [one.asked() for one in self._some]
+        numbers = _together([one.floats(source.float_places) for one in asked], axis=1)
+        floats = dict(zip(source.float_places, numbers, strict=True))
+        return source, [
+            Cells.floats(floats[place])
+            if place in floats
+            else Cells.of_kind(field.kind, _after([one.columns[place] for one in asked]))
+            for place, field in enumerate(source.fields)
+        ]
+
+    def predictions(self) -> list[Cells]:
+        """The columns of the ``_prediction`` source."""
+        first = self._some[0]
+        choices = first.batch.choices
+        if isinstance(choices, Unanimous) and first.batch.part_of is None:
+            return list(self._alike(first.batch.served, choices))
+        return first.predictions()
+
+    def _alike(self, served: Served | Composed, first: Unanimous) -> Iterator[Cells]:
+        """As ``Logged.predictions``, of rows that one model answered."""
+        batches, same = [one.batch for one in self._some], Cells.same
+        source, inputs = (
+            served.model.request,
+            [one.choices.inputs for one in batches if isinstance(one.choices, Unanimous)],
+        )
+        none = same(None)
+        id_at = None if source.id is None else source.places[source.id]
+        yield Cells.ids(PredictionIds(batches[0].ids.epoch, _after([one.ids.numbers for one in batches])))
+        yield Cells.ints(_after([one.times_us for one in batches]))
+        yield same(served.model.name)
+        yield same(first.version)
+        yield same(first.variant)
+        yield Cells.of(_after([one.probabilities for one in batches]))
+        yield Cells.of(_after([one.units for one in batches]))
+        rows = [one.gathered.rows for one in batches]
+        yield none if id_at is None else Cells.of([str(id) for one in rows for id in column_of(one, id_at)])
+        yield Cells.of(_after([[one.gathered.folded] * len(one.times_us) for one in batches]))
+        yield Cells.floats(_after([one.choices.outputs for one in batches if isinstance(one.choices, Unanimous)]))
+        other_version, other_output, other_error, other_latency_us = self._others(served)
+        yield other_version
+        yield other_output
+        written = {place: _after([one.written[place] for one in inputs]) for place in inputs[0].written}
+        yield Cells.arrays(_together([one.values for one in inputs]), written)
+        yield Cells.codes(_together([one.status for one in inputs]))
+        yield Cells.ints(_after([one.latencies_us for one in batches]))
+        yield none
+        yield none
+        yield same(served.rollout)
+        yield other_latency_us
+        yield other_error
+        yield from [none] * 9
+
+    def _others(self, served: Served | Composed) -> tuple[Cells, Cells, Cells, Cells]:
+        """Version, output, error and latency of the other model of the pair, of choices that have none themselves."""
+        first, none = self._some[0], Cells.same(None)
+        if first.shadow is not None:
+            scorer, said = first.shadow
+            latencies_us = Cells.ints([before_us + said.took_us for before_us in first.batch.before_us])
             if not said.failed:
                 return Cells.same(scorer.version), Cells.floats(said.values), none, latencies_us
-            version, output, error = zip(*[other_of(self.shadow, i)[:3] for i in range(n)], strict=True)
+            others = [other_of(first.shadow, i)[:3] for i in range(self.size)]
+            version, output, error = zip(*others, strict=True)
             return Cells.of(version), Cells.of(output), Cells.of(error), latencies_us
         if not served.is_shadow and served.absent is not None:
             return Cells.same(served.absent), none, Cells.same(NOT_LOADED), none
@@ -169,20 +234,47 @@ class Logged:
 
 def rows_of(answered: Sequence[Logged]) -> CheckedRows:
     """The events of answered batches: requests first, so that none comes after its prediction."""
-    some = [one for one in answered if len(one)]
     asked: dict[int, tuple[SourceDef, list[tuple[int, list[Cells]]]]] = {}
     said: dict[str, list[tuple[int, list[Cells]]]] = {}
-    for one in some:
-        request = one.requests()
+    for run in _runs_of(answered):
+        request = run.requests()
         if request is not None:
-            asked.setdefault(id(request[0]), (request[0], []))[1].append((len(one), request[1]))
-        said.setdefault(one.batch.served.model.name, []).append((len(one), one.predictions()))
+            asked.setdefault(id(request[0]), (request[0], []))[1].append((run.size, request[1]))
+        said.setdefault(run.model, []).append((run.size, run.predictions()))
     shapes, batches = [_SHAPE], list[RecordBatch]()
     for source, parts in asked.values():
         batches += RecordBatch.several(len(shapes), parts)
         shapes.append(RowShape(source.name, source.version, tuple(source.columns)))
     batches += [batch for parts in said.values() for batch in RecordBatch.several(0, parts)]
     return CheckedRows(tuple(shapes), (), batches)
+
+
+def _runs_of(answered: Sequence[Logged]) -> list[Run]:
+    """Batches of a model keep their order; those of others that lie between them do not end a run."""
+    found: list[Run] = []
+    last: dict[str, Run] = {}
+    for one in answered:
+        if not len(one):
+            continue
+        name = one.batch.served.model.name
+        if name not in last or not last[name].takes(one):
+            last[name] = Run(one)
+            found.append(last[name])
+    return found
+
+
+def _answerer(batch: Batch) -> tuple[str, str, str] | None:
+    choices = batch.choices
+    return (choices.variant, choices.version, batch.ids.epoch) if isinstance(choices, Unanimous) else None
+
+
+def _after(parts: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    """One after the other."""
+    return parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
+
+
+def _together(parts: Sequence[npt.NDArray[Any]], axis: int = 0) -> npt.NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis)
 
 
 def _id_of(source: SourceDef, row: Row) -> str | None:
