@@ -1,6 +1,7 @@
 """A view that promises to be fresh opens an incident when it is not, and closes it when it is again."""
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -100,6 +101,24 @@ def test_the_controller_looks_each_minute(standing):
     controller.run_due(T0 + HOUR)
     (incident,) = standing.catalog.incidents(is_open=True)
     assert incident.kind == "freshness"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda view: {view.name: replace(view, fresh_us=None)}, "driver need not be fresh any more"),
+        (lambda view: {}, "driver is no longer defined"),
+    ],
+)
+def test_the_incident_of_a_promise_that_was_given_up_closes(standing, change, why):
+    look(standing, T0 + HOUR)
+    given_up = replace(standing.project, views=change(standing.project.views["driver"]), models={})
+    parts = (standing.config, given_up, standing.clock, standing.log, standing.history, standing.catalog)
+    controller = Controller(*parts, standing.ledger, None)
+    now_us = T0 + 2 * HOUR
+    standing.clock.set(now_us)
+    controller.run_due(now_us)
+    assert [one.closing for one in standing.catalog.incidents()] == [why]
 
 
 def test_the_lag_of_the_fold_is_told_in_records_and_seconds(standing):

@@ -111,8 +111,8 @@ class Controller:
         self._look_at_freshness(now_us)
         self._checker.run_due(self._ledger, now_us)
         self._release_what_is_ready(now_us)
-        for change in orphan_changes(self._project, self._catalog.incidents(is_open=True)):
-            self._ledger.tell(change, now_us, model=change.source)
+        for change, of_model in orphan_changes(self._project, self._catalog.incidents(is_open=True), now_us):
+            self._ledger.tell(change, now_us, model=of_model)
         for model in self._project.models.values():
             for at_us in boundaries(self._judged_us[model.name], now_us, model.monitor.every_us):
                 self._judge(model, at_us)
