@@ -246,6 +246,8 @@ def test_rows_that_say_when_they_changed_say_so_of_a_mend(clock):
         (PAID, Amendment(restore=True, withdraw=True), "MS-E140", ConfigError),
         (PAID, Amendment(withdraw=True, where="amount"), "MS-E138", ConfigError),
         (PAID, Amendment(set={"amonut": 1.0}), "MS-E131", ConfigError),
+        (PAID, Amendment(withdraw=True, where="round(amonut) > 1"), "MS-E131", ConfigError),
+        (PAID, Amendment(compute={"amount": "cents / 100"}), "MS-E131", ConfigError),
         (PAID, Amendment(set={"payment_id": "x"}), "MS-E142", ConfigError),
         (PAID, Amendment(set={"op": "delete"}), "MS-E142", ConfigError),
         (STAMPED, Amendment(set={"changed_at": "2013-03-01"}), "MS-E142", ConfigError),

@@ -25,7 +25,7 @@ from mainspring.core.names import did_you_mean
 from mainspring.core.times import from_datetime, to_iso
 from mainspring.definitions.values import SourceDef
 from mainspring.events.contract import Contract
-from mainspring.events.formulas import condition, formula
+from mainspring.events.formulas import condition, fields_of, formula
 
 Fields = dict[str, Any]
 Ranges = Sequence[tuple[int, int]]
@@ -115,22 +115,29 @@ def check_amendment(amendment: Amendment, source: SourceDef) -> None:
     if source.corrects is None:
         raise _not_corrected(source)
     columns = [*amendment.compute, *amendment.set]
+    texts = [*amendment.compute.values(), *([amendment.where] if amendment.where else [])]
     asked = amendment.withdraw + amendment.restore + bool(columns)
     if asked != 1:
         what = "asks for more than one thing at once" if asked else "asks for nothing"
         hint = "one of the three: columns that are computed or set, a withdrawal, or what came restored"
         raise ConfigError("MS-E140", f"the mend {what}", hint=hint)
     for column in columns:
-        if column not in source.columns:
-            hint = did_you_mean(column, source.columns)
-            raise ConfigError("MS-E131", f"{source.name} has no column {column!r}", hint=hint)
+        _require(column, source)
         if column in (source.id, source.corrects, source.known_at):
             why = "it says which row is corrected, by what, or when that became known"
             raise ConfigError("MS-E142", f"column {column} of {source.name} cannot be mended", why=why)
-    for text in amendment.compute.values():
+    for text in texts:
         formula(text)
+        for column in fields_of(text):
+            _require(column, source, text)
     if amendment.where:
         condition(amendment.where, [f.name for f in source.fields if f.kind == "bool"])
+
+
+def _require(column: str, source: SourceDef, where: str = "") -> None:
+    if column not in source.columns:
+        hint = did_you_mean(column, source.columns)
+        raise ConfigError("MS-E131", f"{source.name} has no column {column!r}", where=where, hint=hint)
 
 
 def planned(

@@ -79,6 +79,19 @@ def formula(text: str) -> Value:
     return compute
 
 
+def fields_of(text: str) -> list[str]:
+    """The fields that a formula asks for, in its order.
+
+    Example:
+        >>> fields_of("lower(carrier) == 'ua' and delay_s > 60")
+        ['carrier', 'delay_s']
+    """
+    nodes = list(ast.walk(ast.parse(text.strip(), mode="eval")))
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    named = [node for node in nodes if isinstance(node, ast.Name) and id(node) not in called]
+    return list(dict.fromkeys(node.id for node in sorted(named, key=lambda node: (node.lineno, node.col_offset))))
+
+
 def condition(text: str, flags: Collection[str]) -> Value:
     """A formula that is true, false or null of a record: a comparison, a flag, or ``and``, ``or``, ``not`` of these.
 
