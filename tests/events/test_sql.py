@@ -262,6 +262,19 @@ def test_an_error_says_where_it_is_and_what_was_meant(add, ask, query, place, hi
     assert hint in raised.value.hint
 
 
+def test_a_column_that_is_called_as_a_word_of_sql_is_said_to_need_quotes(ask):
+    source = SourceDef("ride", (Field("at", "datetime"), Field("km", "float")), time="at")
+    rides = Project({"ride": source}, {}, {})
+    for query in ("select at from ride", "select km from ride where at > 3", "select max(at) from ride"):
+        with pytest.raises(ConfigError) as caught:
+            ask(query, of=rides)
+        assert caught.value.hint == 'a column that is called as a word of SQL is written in quotes: "at"'
+    assert ask('select "at" from ride', of=rides) == []
+    with pytest.raises(ConfigError) as caught:
+        ask("select km km km from ride", of=rides)
+    assert "quotes" not in caught.value.hint
+
+
 def test_a_query_that_takes_too_long_is_stopped(ask):
     endless = "select sum(x) from range(100000000000) t(x) where x * x % 7 = 3"
     with pytest.raises(DeadlineError, match="MS-E453: the query takes longer than 200ms"):

@@ -199,12 +199,21 @@ class Sql(Closing):
             hint=self._hint(found, message, query),
         )
 
+    def _words(self) -> set[str]:
+        """Those of SQL."""
+        return {word for (word,) in self._connection.sql("SELECT keyword_name FROM duckdb_keywords()").fetchall()}
+
     def _hint(self, found: Mapping[str, str], message: str, query: str) -> str:
         if found.get("type") == "Table" and "name" in found:
             return did_you_mean(found["name"], self.tables)
+        named = set(re.findall(r"\w+", query)) & set(self.tables)
+        columns = {column for table in named for column, _ in self.columns(table)}
         if found.get("error_subtype") == "COLUMN_NOT_FOUND" and "name" in found:
-            named = set(re.findall(r"\w+", query)) & set(self.tables)
-            return did_you_mean(found["name"], {column for table in named for column, _ in self.columns(table)})
+            return did_you_mean(found["name"], columns)
+        if found.get("error_subtype") == "SYNTAX_ERROR" and found.get("position", "").isdigit():
+            before = re.findall(r"\w+", query.encode()[: int(found["position"])].decode(errors="ignore"))
+            if before and before[-1] in columns & self._words():  # what follows it is what is said to be wrong
+                return f'a column that is called as a word of SQL is written in quotes: "{before[-1]}"'
         near = [line for line in message.splitlines() if line.startswith("Did you mean")]
         return near[0].lower() if near else ""
 
