@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mainspring.core.errors import ContractError, FormatError
 from mainspring.definitions.values import SourceDef
 from mainspring.events.batch import Drafts, encode_row, records_of
-from mainspring.events.cells import INTS, NUMBERED, Cells, joined
+from mainspring.events.cells import INTS, NUMBERED, Cells, joined, values_of
 from mainspring.events.contract import Row
 from mainspring.events.drafts import Draft
 from mainspring.events.record import BATCH, HEADER, KEY, UNPACK, Record, Shape
@@ -199,7 +199,7 @@ def no_shape(why: str = "") -> ContractError:
 
 def rows_of(columns: Sequence[Cells], n: int) -> list[Row]:
     """The values of each row."""
-    return list(zip(*(one.values(n) for one in columns), strict=True))
+    return list(zip(*values_of(columns, n), strict=True))
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
