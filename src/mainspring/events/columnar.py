@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from mainspring.definitions.values import Constraint, Field, SourceDef
 from mainspring.events.bounds import (
     MAX_TIME_US,
@@ -23,7 +26,8 @@ from mainspring.events.bounds import (
 )
 from mainspring.events.record import stored_default
 
-Column = list[Any]
+Column = Sequence[Any]
+Floats = npt.NDArray[np.float64]
 _INT64 = (-(2**63), 2**63 - 1)
 _NUMBERS = frozenset({int, float})
 _TYPES: Mapping[str, frozenset[type]] = {
@@ -50,28 +54,51 @@ class Columnar:
             if (f.has_default or f.nullable) and takes_default(f, source)
         }
 
-    def checked(self, columns: Mapping[str, Column], n: int) -> list[Sequence[Any]] | None:
+    def checked(self, columns: Mapping[str, Column | Floats], n: int) -> list[Column | Floats] | None:
         """All columns of a source, from those that came with ``n`` values, as ``Contract.check`` would make their rows.
 
         Args:
-            columns: Values by a name that senders may use; times are int64 microseconds.
+            columns: Values by a name that senders may use; times are int64 microseconds. One of floats may be an array.
             n: How many rows.
 
         Returns:
-            The columns in the source's order; None where a value is not surely right.
+            The columns in the source's order, an array for one that came so, in which NaN is null; None where a value
+            is not surely right.
         """
         known = self._source.names
         if not columns.keys() <= known.keys() or len({known[name].name for name in columns}) < len(columns):
             return None
         given = {known[name].name: column for name, column in columns.items()}
-        made: list[Sequence[Any]] = []
+        if not self._are_floats([(known[name], v) for name, v in columns.items() if isinstance(v, np.ndarray)]):
+            return None
+        made: list[Column | Floats] = []
         for field in self._source.fields:
-            column = self._column(field, given[field.name]) if field.name in given else self._absent(field, n)
-            if column is None:
-                return None
+            column = given.get(field.name)
+            if not isinstance(column, np.ndarray):
+                column = self._absent(field, n) if column is None else self._column(field, column)
+                if column is None:
+                    return None
             made.append(column)
         times = [t for t in made[self._source.places[self._source.time]] if t is not None]
         return None if times and min(times) < 0 else made
+
+    def _are_floats(self, arrays: Sequence[tuple[Field, Floats]]) -> bool:
+        """Whether arrays surely are what their fields take."""
+        if not arrays:
+            return True
+        if any(field.kind != "float" for field, _ in arrays):
+            return False
+        numbers = np.array([column for _, column in arrays], np.float64)
+        if not np.isfinite(numbers).all():  # all at once: there mostly is nothing to look for one by one
+            can_lack = np.array([field.nullable for field, _ in arrays])
+            if np.isinf(numbers).any() or np.isnan(numbers[~can_lack]).any():
+                return False
+        for field, column in arrays:
+            constraints = self._constraints[field.name]
+            values = column[~np.isnan(column)].tolist() if constraints else ()
+            if not all(_holds(c, check, values) for c, check in constraints):
+                return False
+        return True
 
     def _absent(self, field: Field, n: int) -> Column | None:
         """What a column has that did not come."""

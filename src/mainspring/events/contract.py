@@ -6,7 +6,7 @@ microseconds since 1970 UTC for a datetime, and a list of floats for a vector. T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from operator import attrgetter
 from typing import Any
@@ -17,7 +17,7 @@ from mainspring.core.errors import ContractError
 from mainspring.core.times import to_iso
 from mainspring.definitions.values import SourceDef
 from mainspring.events.bounds import NO_TEXT, OutOfBoundsError, check_of, is_utf8
-from mainspring.events.columnar import Columnar
+from mainspring.events.columnar import Column, Columnar, Floats
 from mainspring.events.plan import Plan
 from mainspring.events.structs import JSON_TYPES, OWN_TYPES, needed, struct_of
 
@@ -96,7 +96,7 @@ class Contract:
             row = (*row[: self._time], now_us, *row[self._time + 1 :])
         return row
 
-    def check_json_list(self, raw: bytes) -> list[Sequence[Any]] | None:
+    def check_json_list(self, raw: bytes) -> list[Column] | None:
         """The columns of a JSON list of rows, in one pass, in the order of the source's.
 
         Returns:
@@ -106,7 +106,7 @@ class Contract:
             rows: Iterable[Iterable[Any]] = map(_astuple, self._tight_list.decode(raw))
             if self._names is not None:
                 rows = list(map(self._as_named, rows))  # type: ignore[arg-type]
-            columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(self.source.fields)
+            columns: list[Column] = list(zip(*rows, strict=True)) or [()] * len(self.source.fields)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         return columns if self._plan_json.finish_columns(columns) else None
@@ -167,8 +167,11 @@ class Contract:
         given = zip(*columns.values(), strict=True) if columns else ((),) * n
         return [self._row_or_error(dict(zip(names, values, strict=True))) for values in given]
 
-    def columns_of(self, columns: Mapping[str, list[Any]], n: int) -> list[Sequence[Any]] | None:
-        """As ``check_columns``, the rows' columns in the order of the source's; None where a row may be wrong."""
+    def columns_of(self, columns: Mapping[str, Column | Floats], n: int) -> list[Column | Floats] | None:
+        """As ``check_columns``, the rows' columns in the order of the source's; None where a row may be wrong.
+
+        A column of floats may come as float64[n]; it is one then too, and NaN is null.
+        """
         return self._columnar.checked(columns, n)
 
     def _row_or_error(self, obj: dict[str, Any]) -> Row | ContractError:

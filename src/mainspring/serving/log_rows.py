@@ -170,7 +170,7 @@ class Run:
         return source, [
             Cells.floats(floats[place])
             if place in floats
-            else Cells.of_kind(field.kind, _after([one.columns[place] for one in asked]))
+            else Cells.of_kind(field.kind, _after([one.column(place) for one in asked]))
             for place, field in enumerate(source.fields)
         ]
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
+import numpy as np
 
 from mainspring.core.clock import Clock
 from mainspring.core.errors import ContractError, MainspringError, TooLargeError
 from mainspring.core.times import to_iso
 from mainspring.definitions import SourceDef
 from mainspring.events.contract import Contract
-from mainspring.serving.table import Column, Row, Table
+from mainspring.serving.table import Column, Floats, Row, Table
 
 AHEAD_US = 5_000_000
 """How far a request's time may lie from the clock."""
@@ -64,6 +64,7 @@ class RequestReader:
         self.contract = Contract(dataclasses.replace(source, fields=fields))
         self._time = [f.name for f in fields].index(source.time)
         self._time_name = source.time
+        self._floats = source.float_places
         self._clock = clock
         self._max_rows = max_rows
 
@@ -111,10 +112,11 @@ class RequestReader:
             return None
         return Rows(*found, range(len(found[1])), [b""] * len(found[1]), [], is_list=True)
 
-    def check(self, columns: Mapping[str, Sequence[Any]], rows: int) -> tuple[Sequence[Row], list[int]]:
+    def check(self, columns: Mapping[str, Column | Floats], rows: int) -> tuple[Sequence[Row], list[int]]:
         """The rows of a request that came as columns, and the moment of each.
 
         Columns that are not there are null or their default, as in JSON. A datetime is microseconds or ISO 8601 text.
+        One of floats may be an array, in which NaN is what it is as a value: null where that may be.
 
         Args:
             columns: Values by name of field, ``rows`` each.
@@ -127,11 +129,11 @@ class RequestReader:
         if rows > self._max_rows:
             raise self._too_many(rows)
         now_us = self._clock.now_us()
-        every = {name: list(values) for name, values in columns.items()}
-        right = self.contract.columns_of(every, rows)
+        right = self.contract.columns_of(columns, rows)
         whole = None if right is None else self._at_moments(right, now_us)
         if whole is not None:
             return whole
+        every = {name: v.tolist() if isinstance(v, np.ndarray) else list(v) for name, v in columns.items()}
         found: list[Row] = []
         times_us: list[int] = []
         for number, checked in enumerate(self.contract.check_columns(every, rows)):
@@ -158,13 +160,13 @@ class RequestReader:
             raise
         return (row, now_us) if row[self._time] == now_us else self._at_moment(row, now_us)
 
-    def _at_moments(self, columns: list[Column], now_us: int) -> tuple[Table, list[int]] | None:
+    def _at_moments(self, columns: Sequence[Column | Floats], now_us: int) -> tuple[Table, list[int]] | None:
         """As ``_at_moment`` of every row, by column; None where the time of one may be wrong."""
-        times_us = [now_us if time_us is None else time_us for time_us in columns[self._time]]
+        times_us: list[int] = [now_us if time_us is None else time_us for time_us in columns[self._time]]
         if times_us and not (self._is_now(min(times_us), now_us) and self._is_now(max(times_us), now_us)):
             return None
-        columns[self._time] = times_us
-        return Table(columns=columns), times_us
+        filled = [*columns[: self._time], times_us, *columns[self._time + 1 :]]
+        return Table.split(filled, self._floats), times_us
 
     def _is_now(self, time_us: int, now_us: int) -> bool:
         """Whether a request may say that it is of this time."""

@@ -16,6 +16,8 @@ from math import isnan
 from time import perf_counter
 from typing import Any, Protocol
 
+import numpy as np
+
 from mainspring.core.errors import MainspringError, NotFoundError
 from mainspring.core.names import did_you_mean
 from mainspring.definitions import SourceDef
@@ -23,6 +25,7 @@ from mainspring.definitions.values import Field, Kind
 from mainspring.serving.inference import Choice
 from mainspring.serving.lane import Lane
 from mainspring.serving.reply import failure_of, members_json
+from mainspring.serving.table import Floats
 from mainspring.serving.unanimous import Unanimous
 from mainspring.serving.v2_tensors import FLOATS, INTEGERS, ProtocolError, Tensor, malformed
 
@@ -339,10 +342,10 @@ def _check_outputs(names: Sequence[str]) -> None:
             raise ProtocolError("MS-S141", f"there is no output {name[:100]!r}", hint=did_you_mean(name[:100], OUTPUTS))
 
 
-def _columns(source: SourceDef, inputs: Sequence[Tensor]) -> tuple[dict[str, list[Any]], int]:
+def _columns(source: SourceDef, inputs: Sequence[Tensor]) -> tuple[dict[str, list[Any] | Floats], int]:
     """Values by field, and how many rows there are."""
     fields = source.names
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, list[Any] | Floats] = {}
     rows: int | None = None
     for tensor in inputs:
         known = fields.get(tensor.name)
@@ -361,15 +364,18 @@ def _columns(source: SourceDef, inputs: Sequence[Tensor]) -> tuple[dict[str, lis
     return columns, rows
 
 
-def _column(known: Field, tensor: Tensor) -> list[Any]:
-    """One value a row."""
+def _column(known: Field, tensor: Tensor) -> list[Any] | Floats:
+    """One value a row; an array of floats if it came as an array."""
     if tensor.datatype not in _TAKEN[known.kind]:
         wanted = _DATATYPE[known.kind]
         raise ProtocolError("MS-S141", f"input {known.name!r} is {wanted}, got {tensor.datatype[:16]!r}")
-    shape, values = tensor.shape, list(tensor.values)
+    shape, values = tensor.shape, tensor.values
+    if known.kind != "vector" and len(shape) > 1 and any(size != 1 for size in shape[1:]):
+        raise ProtocolError("MS-S141", f"input {known.name!r} has the shape [rows] or [rows, 1], got {list(shape)}")
+    if isinstance(values, np.ndarray) and known.kind == "float":
+        return values.astype(np.float64, copy=False)
+    values = values.tolist() if isinstance(values, np.ndarray) else list(values)
     if known.kind != "vector":
-        if any(size != 1 for size in shape[1:]):
-            raise ProtocolError("MS-S141", f"input {known.name!r} has the shape [rows] or [rows, 1], got {list(shape)}")
         return values
     if shape[1:] != (known.dim,):
         raise ProtocolError("MS-S141", f"input {known.name!r} has the shape [rows, {known.dim}], got {list(shape)}")

@@ -33,7 +33,16 @@ from mainspring.serving.v2 import (
     timeout_s,
 )
 from mainspring.serving.v2_stats import stats_of
-from mainspring.serving.v2_tensors import DATATYPES, ProtocolError, Tensor, count_of, from_bytes, from_json, malformed
+from mainspring.serving.v2_tensors import (
+    DATATYPES,
+    ProtocolError,
+    Tensor,
+    count_of,
+    from_bytes,
+    from_json,
+    malformed,
+    read_json,
+)
 from mainspring.serving.v2_tensors import to_bytes as bytes_of
 
 PREFIX = "/v2"
@@ -46,7 +55,7 @@ class _Input(msgspec.Struct):
     datatype: str
     shape: list[int]
     parameters: dict[str, Any] | None = None
-    data: Any = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Output(msgspec.Struct):
@@ -55,13 +64,22 @@ class _Output(msgspec.Struct):
 
 
 class _Infer(msgspec.Struct):
-    inputs: list[_Input]
+    inputs: Sequence[_Input]
     id: str | None = None
     parameters: dict[str, Any] | None = None
     outputs: list[_Output] | None = None
 
 
+class _WholeInput(_Input):
+    data: Any = None
+
+
+class _Whole(_Infer):
+    inputs: Sequence[_WholeInput]
+
+
 _DECODE = msgspec.json.Decoder(_Infer).decode
+_DECODE_WHOLE = msgspec.json.Decoder(_Whole).decode
 
 
 class V2Rest:
@@ -182,14 +200,16 @@ class V2Rest:
             raise malformed(f"{JSON_LENGTH}: {length[:20]!r} of a body of {len(body)} bytes")
         if length is not None and not json_bytes:
             return [_raw(lane, body)], _Infer([], parameters={"binary_data_output": True})
+        text = memoryview(body)[:json_bytes]
         try:
-            read = _DECODE(memoryview(body)[:json_bytes])
+            read = _DECODE(text)
+            data = [read_json(one.datatype, one.data) for one in read.inputs]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise malformed(f"the JSON of the request cannot be read: {error}") from None
+            raise malformed(f"the JSON of the request cannot be read: {_why(text, error)}") from None
         check_parameters(read.parameters or {}, "the request")
         for output in read.outputs or ():
             check_parameters(output.parameters or {}, f"output {output.name[:100]!r}")
-        return _tensors(read.inputs, memoryview(body)[json_bytes:]), read
+        return _tensors(read.inputs, data, memoryview(body)[json_bytes:]), read
 
 
 def error_of(error: MainspringError) -> Response:
@@ -210,11 +230,20 @@ def index_of(lane: Lane) -> list[dict[str, str]]:
     return [{"name": name, "version": one, "state": "READY", "reason": ""} for one in lane.served.versions]
 
 
-def _tensors(inputs: Sequence[_Input], binary: memoryview) -> list[Tensor]:
+def _why(text: memoryview, error: Exception) -> Exception:
+    """What is wrong with the JSON of a request; where only a part of it was read, as it stands in the whole."""
+    try:
+        _DECODE_WHOLE(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as found:
+        return found
+    return error
+
+
+def _tensors(inputs: Sequence[_Input], read: Sequence[Any], binary: memoryview) -> list[Tensor]:
     """The inputs, with the bytes of those that were sent so; they follow one another in the order of the inputs."""
     tensors: list[Tensor] = []
     at = 0
-    for one in inputs:
+    for one, data in zip(inputs, read, strict=True):
         if one.datatype not in DATATYPES:
             raise malformed(f"input {one.name[:100]!r} has an unknown datatype {one.datatype[:16]!r}")
         parameters = one.parameters or {}
@@ -222,11 +251,11 @@ def _tensors(inputs: Sequence[_Input], binary: memoryview) -> list[Tensor]:
         count = count_of(one.name[:100], one.shape)
         size = parameters.get("binary_data_size")
         if size is None:
-            values = from_json(one.name[:100], one.datatype, one.data, count)
+            values = from_json(one.name[:100], one.datatype, data, count)
         else:
             if type(size) is not int or not 0 <= size <= len(binary) - at:
                 raise malformed(f"binary_data_size of input {one.name[:100]!r} does not fit the body")
-            if one.data is not None:
+            if data is not None:
                 raise malformed(f"input {one.name[:100]!r} has data and bytes")
             values = from_bytes(one.name[:100], one.datatype, binary[at : at + size], count)
             at += size

@@ -1,7 +1,8 @@
 """Tensors of the Open Inference Protocol as plain values: their datatypes, their JSON and their bytes.
 
-A tensor is a flat list of Python values in row-major order. Bytes are little-endian without padding; a BYTES element
-is a uint32 length and that many bytes; a BOOL is one byte. FP16 and BF16 exist only as bytes.
+A tensor is its values in row-major order: an array of numbers where it came as bytes or as a flat JSON array of floats,
+else a list. Bytes are little-endian without padding; a BYTES element is a uint32 length and that many bytes; a BOOL is
+one byte. FP16 and BF16 exist only as bytes.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from mainspring.core.errors import MainspringError
 
@@ -35,6 +38,12 @@ INTEGERS = frozenset(name for name in _NUMPY if "INT" in name)
 FLOATS = frozenset({"FP16", "BF16", "FP32", "FP64"})
 DATATYPES = frozenset({*_NUMPY, "BYTES"})
 _LENGTH = struct.Struct("<I")
+_JSON_FLOATS = frozenset({"FP32", "FP64"})
+_FLOATS = msgspec.json.Decoder(list[float]).decode
+_ANYTHING = msgspec.json.Decoder().decode
+_MINUS_ZERO = struct.pack("<d", -0.0)
+
+Values = Sequence[Any] | npt.NDArray[Any]
 
 
 class ProtocolError(MainspringError, ValueError):
@@ -55,7 +64,7 @@ class Tensor:
     name: str
     datatype: str
     shape: tuple[int, ...]
-    values: Sequence[Any]
+    values: Values
 
 
 def count_of(name: str, shape: Sequence[int]) -> int:
@@ -70,8 +79,8 @@ def count_of(name: str, shape: Sequence[int]) -> int:
     return count
 
 
-def from_bytes(name: str, datatype: str, raw: bytes | memoryview, count: int) -> list[Any]:
-    """The values of ``count`` elements.
+def from_bytes(name: str, datatype: str, raw: bytes | memoryview, count: int) -> Values:
+    """The values of ``count`` elements; numbers and truths as an array.
 
     Raises:
         ProtocolError: There are not exactly as many bytes, or a text is no UTF-8 (MS-S140).
@@ -87,35 +96,52 @@ def from_bytes(name: str, datatype: str, raw: bytes | memoryview, count: int) ->
         array = array != 0
     elif datatype == "BF16":  # the upper half of a float32
         array = (array.astype(np.uint32) << 16).view(np.float32)
-    return cast("list[Any]", array.tolist())
+    return array
 
 
-def to_bytes(datatype: str, values: Sequence[Any]) -> bytes:
+def to_bytes(datatype: str, values: Values) -> bytes:
     """The bytes of values of a datatype that we answer with: FP64, INT64, BOOL or BYTES."""
-    if datatype == "BYTES":
+    if datatype == "BYTES" and isinstance(values, list):
         if values and values.count(values[0]) == len(values):  # as a version is, of most answers
             return _text_bytes(values[0]) * len(values)
         return b"".join(map(_text_bytes, values))
     return np.array(values, _NUMPY[datatype]).tobytes()
 
 
-def from_json(name: str, datatype: str, data: Any, count: int) -> list[Any]:
-    """The values of a ``data`` array, flat or nested as its shape; null stays None.
+def read_json(datatype: str, raw: bytes | msgspec.Raw) -> Any:
+    """A ``data`` array: of a datatype of floats an array of them, if it is flat and has a number in each place.
+
+    Raises:
+        msgspec.DecodeError: It is no JSON; as UnicodeDecodeError and RecursionError.
+    """
+    if datatype not in _JSON_FLOATS:
+        return _ANYTHING(raw)
+    try:
+        values = _FLOATS(raw)
+        packed = struct.pack(f"<{len(values)}d", *values)
+    except msgspec.ValidationError:
+        return _ANYTHING(raw)
+    if _MINUS_ZERO in packed:  # it may have been the whole number -0, which is 0
+        return _ANYTHING(raw)
+    return np.frombuffer(packed, _NUMPY["FP64"])
+
+
+def from_json(name: str, datatype: str, data: Any, count: int) -> Values:
+    """The values of a ``data`` array as ``read_json`` gives it, flat or nested as its shape; null stays None.
 
     Raises:
         ProtocolError: There are not exactly ``count`` elements, or one is of another type (MS-S140).
     """
     if datatype in ("FP16", "BF16"):
         raise malformed(f"input {name!r}: {datatype} is sent as bytes, JSON has no such numbers")
-    if not isinstance(data, list):
+    if not isinstance(data, (list, np.ndarray)):
         raise malformed(f"input {name!r} has no array as its data")
     values = data
-    if list in set(map(type, data)):
-        values = []
-        _flatten(data, values, count)
+    if isinstance(data, list) and list in set(map(type, data)):
+        _flatten(data, values := [], count)
     if len(values) != count:
         raise malformed(f"input {name!r} has another number of elements than its shape, which has {count}")
-    if _are_all(datatype, values):
+    if isinstance(values, np.ndarray) or _are_all(datatype, values):
         return values
     for place, value in enumerate(values):
         if not _are_all(datatype, [value]):
