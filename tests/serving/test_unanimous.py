@@ -138,6 +138,28 @@ def test_clients_are_told_the_same_in_json_and_in_tensors(made):
     assert repr(outcomes[0]) == repr(outcomes[1])
 
 
+@given(batches(), st.data())
+def test_a_list_is_answered_in_its_order_whatever_came_in_between_and_in_how_many_batches(made, data):
+    choices = made[1].batch.choices
+    n = len(choices)
+    ids, middle = PredictionIds("e", range(7, 7 + n)), data.draw(st.integers(0, n))
+    bad = data.draw(st.sets(st.integers(0, n), max_size=2))
+    places = [place for place in range(n + len(bad)) if place not in bad]
+    bodies = []
+    for given_choices in (choices, list(choices)):
+        answers = [b'{"error":"%d"}' % place if place in bad else b"" for place in range(n + len(bad))]
+        reply = ListReply(places=places, answers=answers, shows_status=False)
+        for at in (range(middle), range(middle, n)):
+            if at:
+                reply.rows(at.start, given_choices, ids, at)
+        reply.finish()
+        bodies.append(reply.response.body)
+    assert bodies[0] == bodies[1]
+    assert [row.get("prediction_id", "bad") for row in msgspec.json.decode(bodies[0])] == [
+        "bad" if place in bad else ids[places.index(place)] for place in range(n + len(bad))
+    ]
+
+
 @given(batches())
 def test_they_are_counted_the_same(made):
     choices = made[1].batch.choices

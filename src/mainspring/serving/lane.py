@@ -17,6 +17,7 @@ from time import perf_counter
 from msgspec.structs import replace
 
 from mainspring.core.errors import DeadlineError, MainspringError, UnavailableError
+from mainspring.core.ids import PredictionIds
 from mainspring.serving.answers import Batch, batch_of
 from mainspring.serving.batcher import Batcher, Job, Slice, rows_of
 from mainspring.serving.beside import Beside
@@ -232,7 +233,9 @@ class Lane:
                     self._cache.keep(gathered.rows[i], work.times_us[i], verdict.choices[i], ids[i], i, gathered.folded)
             self.metrics.cache_bytes = self._cache.size_bytes
         read_s = work.read_s
-        before = [int((read_s - s.job.received_s) * 1e6) for s in slices for _ in range(s.start, s.stop)]
+        before: list[int] = []
+        for one in slices:
+            before += [int((read_s - one.job.received_s) * 1e6)] * (one.stop - one.start)
         shares = [p for _, p in verdict.assigned]
         batch = Batch(served, gathered, work.times_us, ids, told, shares, verdict.units, before, latencies)
         self._record(batch)
@@ -278,7 +281,7 @@ class Lane:
     # --- answers --------------------------------------------------------------------------------------------------
 
     def _answer(
-        self, slices: Sequence[Slice], choices: Sequence[Choice], ids: Sequence[str]
+        self, slices: Sequence[Slice], choices: Sequence[Choice], ids: PredictionIds
     ) -> tuple[Sequence[Choice | None], list[int]]:
         """Answer every job that is complete.
 

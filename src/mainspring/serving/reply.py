@@ -12,6 +12,7 @@ import msgspec
 
 from mainspring.core.errors import MainspringError, UnavailableError
 from mainspring.core.http import Deferred, Response, error_response
+from mainspring.core.ids import PredictionIds
 from mainspring.serving.composed import Composition
 from mainspring.serving.inference import EXPRESSION, Choice
 from mainspring.serving.request import error_json
@@ -36,7 +37,7 @@ class Reply(Protocol):
     def cancelled(self) -> bool:
         """Whether the client has gone: nobody reads the answer."""
 
-    def rows(self, first: int, choices: Sequence[Choice], ids: Sequence[str], at: range) -> None:
+    def rows(self, first: int, choices: Sequence[Choice], ids: PredictionIds, at: range) -> None:
         """Take the outcomes of good rows of the request, from ``first`` on.
 
         Args:
@@ -66,7 +67,7 @@ class RowReply(Deferred, eq=False, kw_only=True):
     text: bytes = b""
     status: int = 200
 
-    def rows(self, first: int, choices: Sequence[Choice], ids: Sequence[str], at: range) -> None:
+    def rows(self, first: int, choices: Sequence[Choice], ids: PredictionIds, at: range) -> None:
         """Take the outcome of the row."""
         i = at.start
         if isinstance(choices, Unanimous) and not self.shows_status:
@@ -94,18 +95,24 @@ class ListReply(Deferred, eq=False, kw_only=True):
         answers: JSON of every row of the request; bad rows are answered already.
         shows_status: Whether the answer lists the status of each feature.
         failed: Rows that no model could answer.
+        text: JSON of the answers of all rows, where one model answered them at once.
     """
 
     places: Sequence[int]
     answers: list[bytes]
     shows_status: bool
     failed: int = 0
+    text: bytes = b""
 
-    def rows(self, first: int, choices: Sequence[Choice], ids: Sequence[str], at: range) -> None:
+    def rows(self, first: int, choices: Sequence[Choice], ids: PredictionIds, at: range) -> None:
         """Take the outcomes of rows."""
+        alike = choices if isinstance(choices, Unanimous) and not self.shows_status else None
+        if alike is not None and len(at) == len(self.answers):
+            self.text = _alike_json(alike, ids, at, ",")
+            return
         places = self.places[first : first + len(at)]
-        if isinstance(choices, Unanimous) and not self.shows_status:
-            for place, text in zip(places, _alike_json(choices, ids, at), strict=True):
+        if alike is not None:
+            for place, text in zip(places, _alike_json(alike, ids, at, "\n").split(b"\n"), strict=True):
                 self.answers[place] = text
             return
         for place, i in zip(places, at, strict=True):
@@ -118,7 +125,7 @@ class ListReply(Deferred, eq=False, kw_only=True):
         """Answer; the request as a whole failed only if each of its good rows did."""
         answers = self.answers
         status = 200 if self.failed < len(self.places) else _status_of_none(answers[self.places[0]])
-        self.answer(Response(status, b"[" + b",".join(answers) + b"]"))
+        self.answer(Response(status, b"[" + (self.text or b",".join(answers)) + b"]"))
 
     def fail(self, error: MainspringError) -> None:
         """Answer with an error."""
@@ -160,15 +167,19 @@ def _answer_json(choice: Choice, id: str, at: int, *, shows_status: bool) -> byt
     return (text + "}").encode()
 
 
-def _alike_json(choices: Unanimous, ids: Sequence[str], at: range) -> list[bytes]:
-    """As ``_answer_json`` of rows that one model answered."""
+def _alike_json(choices: Unanimous, ids: PredictionIds, at: range, between: str) -> bytes:
+    """As ``_answer_json`` of rows that one model answered, one after the other with ``between`` between them.
+
+    Numbers are written and pieces put together in a few calls for all rows: a call a row costs more than the text.
+    """
     start, stop = at.start, at.stop
-    outputs = _ENCODE(choices.outputs[start:stop]).decode()[1:-1].split(",")
-    end = f'","model_version":"{choices.version}","variant":"{choices.variant}"}}'
-    return [
-        f'{{"prediction":{output},"prediction_id":"{id}{end}'.encode()
-        for output, id in zip(outputs, ids[start:stop], strict=True)
-    ]
+    first = '{"prediction":'
+    last = f'","model_version":"{choices.version}","variant":"{choices.variant}"}}'
+    pieces = ["", f',"prediction_id":"{ids.epoch}-', "", last + between + first] * len(at)
+    pieces[::4] = _ENCODE(choices.outputs[start:stop]).decode()[1:-1].split(",")
+    pieces[2::4] = _ENCODE(list(ids.numbers[start:stop])).decode()[1:-1].split(",")
+    pieces[-1] = last
+    return (first + "".join(pieces)).encode()
 
 
 def _status_of(choice: Choice, at: int) -> Mapping[str, str] | Mapping[str, Mapping[str, str]]:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mainspring.core.errors import MainspringError, NotFoundError
+from mainspring.core.ids import PredictionIds
 from mainspring.core.names import did_you_mean
 from mainspring.definitions import SourceDef
 from mainspring.definitions.values import Field, Kind
@@ -136,7 +137,7 @@ class Outcome:
         self.cached.append(choice.repeats.id if choice.repeats is not None else "")
         self.error.append(error)
 
-    def add_alike(self, choices: Unanimous, ids: Sequence[str], at: range) -> None:
+    def add_alike(self, choices: Unanimous, ids: PredictionIds, at: range) -> None:
         """As ``add``, of rows of a batch that one model answered."""
         n = len(at)
         self.prediction += choices.outputs[at.start : at.stop]
@@ -149,9 +150,9 @@ class Outcome:
 
     def in_order(self, places: Sequence[int]) -> Outcome:
         """The rows by their place in the request, where they came in another order."""
-        order = sorted(range(len(places)), key=places.__getitem__)
-        if order == list(range(len(places))):
+        if list(places) == list(range(len(places))):
             return self
+        order = sorted(range(len(places)), key=places.__getitem__)
         return Outcome(**{name: [getattr(self, name)[i] for i in order] for name in OUTPUTS})
 
     def tensors(self, wanted: Sequence[str]) -> list[Tensor]:
@@ -204,7 +205,7 @@ class V2Reply:
         """Whether the client has gone."""
         return self._waiting.cancelled
 
-    def rows(self, first: int, choices: Sequence[Choice], ids: Sequence[str], at: range) -> None:
+    def rows(self, first: int, choices: Sequence[Choice], ids: PredictionIds, at: range) -> None:
         """Take the outcomes of rows; what is known already comes first."""
         self._places += range(first, first + len(at))
         if isinstance(choices, Unanimous):
