@@ -61,7 +61,7 @@ class Cells(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def of(cls, values: Sequence[Any]) -> Cells:
         """Values of any kind, one a row."""
         first = values[0]
-        if values.count(first) == len(values) and (first is None or first.__class__ is not float or first):
+        if values[-1] == first and values.count(first) == len(values) and (first is None or first.__class__ is not float or first):
             return cls(SAME, first)  # but for a zero: it may have either sign
         return cls(EACH, values if isinstance(values, list) else list(values))
 
@@ -79,8 +79,8 @@ class Cells(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @classmethod
     def floats(cls, values: Sequence[float | None] | npt.NDArray[np.float64]) -> Cells:
-        """Floats, none of which is NaN, and None."""
-        return cls(FLOATS, np.array(values, _FLOAT64).tobytes())
+        """Floats, none of which is NaN, and None; in an array, which is not copied on the way, NaN is None."""
+        return cls(FLOATS, np.asarray(values, _FLOAT64).tobytes())
 
     @classmethod
     def ids(cls, ids: PredictionIds) -> Cells:
@@ -143,6 +143,9 @@ class Cells(msgspec.Struct, frozen=True, array_like=True, gc=False):
             case 1:  # EACH
                 return Cells(EACH, _picked(self.data, places))
             case 2 | 3 | 4:  # INTS, FLOATS, NUMBERED
+                if isinstance(places, slice) and places.step is None:
+                    start, stop, _ = places.indices(n)
+                    return Cells(self.form, self.data[8 * start : 8 * stop], 0, self.more)
                 return Cells(self.form, np.frombuffer(self.data, _INT64)[places].tobytes(), 0, self.more)
             case 5:  # ARRAYS
                 values = np.frombuffer(self.data, _FLOAT64).reshape(n, self.width)[places]
@@ -153,6 +156,8 @@ class Cells(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def fault(self, n: int, kind: str, *, nullable: bool) -> str:
         """What is wrong with it as a column of n rows of a kind; empty if nothing is. It may come from outside."""
         data, form = self.data, self.form
+        if form == FLOATS and kind == "float" and data.__class__ is bytes and len(data) == 8 * n:
+            return "" if self.width >= 0 else f"not {n} values"  # by far the most columns are such
         if form not in _FORMS.get(kind, _ANY_KIND):
             return f"form {form} is not one of {kind}"
         if form in (SAME, EACH):

@@ -247,7 +247,8 @@ def _tensors(inputs: Sequence[_Input], read: Sequence[Any], binary: memoryview) 
         if one.datatype not in DATATYPES:
             raise malformed(f"input {one.name[:100]!r} has an unknown datatype {one.datatype[:16]!r}")
         parameters = one.parameters or {}
-        check_parameters(parameters, f"input {one.name[:100]!r}")
+        if parameters:
+            check_parameters(parameters, f"input {one.name[:100]!r}")
         count = count_of(one.name[:100], one.shape)
         size = parameters.get("binary_data_size")
         if size is None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -52,8 +51,7 @@ class ProtocolError(MainspringError, ValueError):
     http_status = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A named tensor.
 
     Attributes:
@@ -73,6 +71,8 @@ def count_of(name: str, shape: Sequence[int]) -> int:
     Raises:
         ProtocolError: A dimension is negative, or there are more elements than anybody could send (MS-S140).
     """
+    if len(shape) == 1 and 0 <= shape[0] < 2**31:
+        return shape[0]
     count = math.prod(shape) if 0 < len(shape) <= 8 and min(shape) >= 0 else -1
     if not 0 <= count < 2**31:
         raise malformed(f"input {name!r} cannot have the shape {list(shape[:8])}")
