@@ -61,7 +61,8 @@ class Cells(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def of(cls, values: Sequence[Any]) -> Cells:
         """Values of any kind, one a row."""
         first = values[0]
-        if values[-1] == first and values.count(first) == len(values) and (first is None or first.__class__ is not float or first):
+        is_same = values[-1] == first and values.count(first) == len(values)  # the last one mostly says no
+        if is_same and (first is None or first.__class__ is not float or first):
             return cls(SAME, first)  # but for a zero: it may have either sign
         return cls(EACH, values if isinstance(values, list) else list(values))
 

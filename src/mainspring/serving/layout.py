@@ -21,7 +21,7 @@ from mainspring.core.numbers import array_text
 from mainspring.definitions import SourceDef
 from mainspring.features.request import Answer
 from mainspring.models.package import Package, PackagedFeature
-from mainspring.serving.table import Row, Table, column_of
+from mainspring.serving.table import Row, Table, column_of, texts_of
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]
@@ -69,7 +69,8 @@ class Gathered(msgspec.Struct, frozen=True, eq=False):
 
 def units_of(rows: Sequence[Row], place: int) -> list[str]:
     """The label's key of each row as text; empty where it has none."""
-    return ["" if value is None else str(value) for value in column_of(rows, place)]
+    column = column_of(rows, place)
+    return list(texts_of(["" if value is None else value for value in column] if None in column else column))
 
 
 class Inputs(msgspec.Struct, frozen=True, eq=False, dict=True):

@@ -25,7 +25,7 @@ from mainspring.serving.answers import Batch
 from mainspring.serving.composed import Composed, Composition
 from mainspring.serving.inference import NOT_LOADED, Choice, Scored, other_of
 from mainspring.serving.served import Served
-from mainspring.serving.table import Row, Table, column_of
+from mainspring.serving.table import Row, Table, column_of, texts_of
 from mainspring.serving.unanimous import Unanimous
 
 _FRAME = msgspec.msgpack.Decoder(tuple[int, bytes])
@@ -199,7 +199,7 @@ class Run:
         yield Cells.of(_after([one.probabilities for one in batches]))
         yield Cells.of(_after([one.units for one in batches]))
         rows = [one.gathered.rows for one in batches]
-        yield none if id_at is None else Cells.of([str(id) for one in rows for id in column_of(one, id_at)])
+        yield none if id_at is None else Cells.of(_after([texts_of(column_of(one, id_at)) for one in rows]))
         yield Cells.of(_after([[one.gathered.folded] * len(one.times_us) for one in batches]))
         yield Cells.floats(_after([one.choices.outputs for one in batches if isinstance(one.choices, Unanimous)]))
         other_version, other_output, other_error, other_latency_us = self._others(served)

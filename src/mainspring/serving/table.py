@@ -127,6 +127,11 @@ def column_of(rows: Sequence[Row], place: int) -> Column:
     return rows.column(place) if isinstance(rows, Table) else [row[place] for row in rows]
 
 
+def texts_of(column: Column) -> Column:
+    """A column as texts."""
+    return column if set(map(type, column)) <= {str} else [str(value) for value in column]
+
+
 def joined(parts: Sequence[Sequence[Row]]) -> Sequence[Row]:
     """Rows of several requests, one after the other."""
     if len(parts) == 1:
