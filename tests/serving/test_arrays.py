@@ -13,6 +13,7 @@ from mainspring.core.clock import ManualClock
 from mainspring.core.errors import MainspringError
 from mainspring.definitions import load_project
 from mainspring.serving.request import RequestReader
+from mainspring.serving.table import Table
 from mainspring.serving.v2 import _columns
 from mainspring.serving.v2_tensors import Tensor, from_json, read_json
 
@@ -136,3 +137,77 @@ def test_numbers_of_every_width_become_the_floats_that_python_makes_of_them(read
     datatype = {"f": "FP", "i": "INT", "u": "UINT"}[dtype[1]] + str(array.itemsize * 8)
     columns, _ = _columns(reader.contract.source, [Tensor("one", datatype, (3,), array)])
     assert columns["one"].tolist() == [float(value) for value in array.tolist()]
+
+
+CELLS = {
+    "ident": st.sampled_from(["a", "b", "é", ""]),
+    "one": st.one_of(st.integers(-5, 5), st.floats(-9, 9), st.sampled_from([2**53 + 1, 2**70, 10**400, -0.0, 1e308])),
+    "two": st.none() | st.floats(-9, 9),
+    "held": st.floats(-10, 10) | st.integers(-10, 10),
+    "loose": st.none() | st.floats(0, 1),
+    "some": st.floats(allow_nan=False, allow_infinity=False),
+    "count": st.none() | st.integers(-(2**63), 2**63 - 1),
+}
+BAD = {
+    "one": st.sampled_from([None, True, "1", {}]),
+    "held": st.sampled_from([11, -10.5, None]),
+    "loose": st.sampled_from([1.5, False, "x"]),
+    "count": st.sampled_from([2**63, 1.5, True, "2"]),
+    "ident": st.sampled_from([None, 7, True]),
+    "at": st.sampled_from(["2020-01-01T00:00:00Z", "now", 3]),
+    "more": st.just(1),
+}
+DATATYPES = {"ident": "BYTES", "count": "INT64"}
+
+
+@st.composite
+def lists(draw):
+    """Rows of the same columns, mostly right; one in the middle may have something wrong in it."""
+    left_out = draw(st.sets(st.sampled_from(["two", "loose", "some", "count"])))
+    rows = [{name: draw(cells) for name, cells in CELLS.items() if name not in left_out} for _ in range(3)]
+    for name in draw(st.sets(st.sampled_from(sorted(BAD)), max_size=2)):
+        rows[1][name] = draw(BAD[name])
+    return rows
+
+
+@given(lists())
+def test_a_list_is_read_as_its_rows_are_one_by_one(reader, rows):
+    whole = reader.read(json.dumps(rows).encode())
+    found, errors = [], {}
+    for place, row in enumerate(rows):
+        try:
+            (checked,) = reader.read(json.dumps(row).encode()).rows
+            found.append((place, checked))
+        except MainspringError as error:
+            errors[place] = error.to_dict()
+    assert repr(list(zip(whole.places, whole.rows, strict=True))) == repr(found)
+    assert dict(zip(sorted(errors), (e.to_dict() for e in whole.errors), strict=True)) == errors
+    assert [bool(answer) for answer in whole.answers] == [place in errors for place in range(3)]
+    if found:
+        places = reader.contract.source.float_places
+        floats = Table.of(whole.rows).floats(places).T.tolist()
+        wanted = [[math.nan if row[i] is None else row[i] for i in places] for _, row in found]
+        assert repr(floats) == repr(wanted)
+
+
+@given(lists())
+def test_tensors_are_the_rows_that_plain_json_has_or_are_refused(reader, rows):
+    names = list(rows[0])
+    inputs = []
+    for name in names:
+        datatype = DATATYPES.get(name, "FP64")
+        data = json.dumps([row[name] for row in rows]).encode()
+        try:
+            values = from_json(name, datatype, read_json(datatype, data), len(rows))
+        except (MainspringError, msgspec.DecodeError):
+            values = None
+        inputs.append(Tensor(name, datatype, (len(rows),), values))
+    plain_rows = reader.read(json.dumps([{name: row[name] for name in names} for row in rows]).encode())
+    if plain_rows.errors:
+        if all(one.values is not None for one in inputs):
+            with pytest.raises(MainspringError):
+                reader.check(*_columns(reader.contract.source, inputs))
+        return
+    found, times_us = reader.check(*_columns(reader.contract.source, inputs))
+    assert times_us == plain_rows.times_us
+    assert repr(list(found)) == repr(list(plain_rows.rows))
