@@ -44,18 +44,20 @@ def test_a_type_that_was_not_declared_is_an_error_and_not_a_compilation():
 def test_the_cache_is_named_by_the_content_of_the_sources_and_stays_where_the_user_put_it(monkeypatch, tmp_path):
     folder_of = cache_folder.__wrapped__
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    mine = folder_of("kernels")
+    mine = folder_of("features.kernels")
     assert mine.parent == tmp_path
-    assert folder_of("tree") != mine
+    assert folder_of("features.tree") != mine
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert folder_of("kernels") == tmp_path / "cache" / "mainspring" / mine.name
+    assert folder_of("features.kernels") == tmp_path / "cache" / "mainspring" / mine.name
 
 
 def test_a_change_in_whatever_a_kernel_imports_is_another_cache():
-    assert {"kernels", "windows", "tree", "exact", "compiled", "status"} <= sources_of("kernels")
-    assert "kernels" not in sources_of("tree")
-    assert "layout" not in sources_of("kernels")
+    names = {f"features.{name}" for name in ("kernels", "windows", "tree", "exact", "compiled", "status")}
+    assert names <= sources_of("features.kernels")
+    assert "features.kernels" not in sources_of("features.tree")
+    assert "features.layout" not in sources_of("features.kernels")
+    assert sources_of("models.walk") == {"models.walk", "features.compiled"}
 
 
 def test_importing_the_package_alone_does_not_import_numba():

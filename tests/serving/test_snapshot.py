@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 from mainspring.features import Reader
 from mainspring.serving.snapshot import load_snapshot
 
@@ -119,3 +122,15 @@ def test_a_release_from_before_a_column_of_the_request_was_renamed_goes_on(world
     found = load(world)
     assert found.problems == ()
     assert found.models["late_ride"].champion.version == before.models["late_ride"].champion.version
+
+
+def test_a_gateway_without_a_model_has_loaded_what_its_first_one_needs():
+    code = """
+import sys
+from mainspring.definitions import Project
+from mainspring.serving.snapshot import load_snapshot
+assert load_snapshot(0, (), Project({}, {}, {}), None, None).models == {}
+assert "mainspring.models.walk" in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

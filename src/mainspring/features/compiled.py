@@ -1,4 +1,4 @@
-"""How the fold's functions are compiled: eagerly, with declared signatures, into a cache that survives the process.
+"""How what runs for each row is compiled: eagerly, with declared signatures, into a cache that survives the process.
 
 A signature that is not declared would compile in the middle of a request, about ten seconds long (read-only arrays are
 another type, for instance). Never ``fastmath``: the error-free transformations of ``exact`` depend on IEEE order.
@@ -21,21 +21,29 @@ import numba.core.config
 from numba import types
 from numba.extending import intrinsic
 
-_HERE = Path(__file__).parent
+_ROOMS = Path(__file__).parent.parent
 _IMPORT = re.compile(r"^from mainspring\.features(?:\.(\w+))? import (.*)", re.MULTILINE)
 
 
 @cache
 def sources_of(module: str) -> frozenset[str]:
-    """The modules of this package whose text makes what the kernels of ``module`` are: itself and what it imports."""
-    found, todo = set(), {module, "compiled"}
+    """The modules whose text makes what the kernels of ``module`` are: itself and what it imports of this room.
+
+    Args:
+        module: Its name behind ``mainspring.``, as ``features.kernels`` is.
+    """
+    found, todo = set(), {module, "features.compiled"}
     while todo:
         name = todo.pop()
         found.add(name)
-        for within, names in _IMPORT.findall((_HERE / f"{name}.py").read_text()):
-            todo |= {within} if within else {n.split()[0] for n in names.split(",")}
+        for within, names in _IMPORT.findall(_file_of(name).read_text()):
+            todo |= {f"features.{n}" for n in ([within] if within else [n.split()[0] for n in names.split(",")])}
         todo -= found
     return frozenset(found)
+
+
+def _file_of(module: str) -> Path:
+    return _ROOMS.joinpath(*module.split(".")).with_suffix(".py")
 
 
 @cache
@@ -45,7 +53,7 @@ def cache_folder(module: str) -> Path:
     ``NUMBA_CACHE_DIR`` is respected if set. The content hash is there because numba looks only at the file of the
     outermost function: a change in an inlined one, or in a constant, of another file would go unseen.
     """
-    content = b"".join((_HERE / f"{name}.py").read_bytes() for name in sorted(sources_of(module)))
+    content = b"".join(_file_of(name).read_bytes() for name in sorted(sources_of(module)))
     said = os.environ.get("NUMBA_CACHE_DIR")
     base = Path(said) if said else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mainspring"
     return base / f"mainspring-{module}-{hashlib.sha256(content).hexdigest()[:12]}"
@@ -65,7 +73,7 @@ def compiled(signature: str, *, allocates: bool = True) -> Any:
     """
 
     def compile_now(function: Any) -> Any:
-        folder = cache_folder(Path(function.__code__.co_filename).stem)
+        folder = cache_folder(".".join(Path(function.__code__.co_filename).with_suffix("").relative_to(_ROOMS).parts))
         settings: Any = numba.core.config
         settings.CACHE_DIR = str(folder)  # read when the dispatcher is made
         make: Any = numba.njit

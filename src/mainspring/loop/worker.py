@@ -36,6 +36,7 @@ from mainspring.loop.ledger import Ledger
 from mainspring.loop.pipelines import Pipelines
 from mainspring.loop.telling import DOOR
 from mainspring.loop.upkeep import Upkeep, log_keep_us
+from mainspring.models import Runtime
 
 FOLD_BATCH = 50_000
 """Records in one transaction when it is behind: the more, the fewer bytes are written for each."""
@@ -100,6 +101,7 @@ class _Worker:
         self._builds: Builds | None = None
         self._asked: dict[str, int] = {}
         warm_up()
+        Runtime.warm_up()
         self._store = OnlineStore.open(config.state_path, config.limits.state_map_bytes, writable=True)
         self._catalog = Catalog.open(config.catalog_url)
 

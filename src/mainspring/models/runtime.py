@@ -1,13 +1,13 @@
-"""A package's graph in ONNX Runtime: one thread, sequential, numbers and texts in, one float a row out."""
+"""A package's graph, loaded: numbers and texts in, one float a row out."""
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
 
 import numpy as np
 import numpy.typing as npt
 
-from mainspring.core.errors import PackageError
+from mainspring.models.session import ask, open_session
 from mainspring.models.signature import Columns, Floats, Signature, Texts
 
 _CHUNK = 4_096
@@ -15,29 +15,33 @@ _CHUNK = 4_096
 
 
 class Runtime:
-    """A loaded model. Threads may share it.
+    """A loaded model: compiled trees where its graph is nothing else, ONNX Runtime for the rest. Threads may share it.
 
     Args:
         graph: Bytes of the ONNX model.
         signature: What it takes.
+
+    Raises:
+        PackageError: ONNX Runtime cannot load it (MS-M121).
     """
 
     def __init__(self, graph: bytes, signature: Signature) -> None:
-        import onnxruntime
+        from mainspring.models.oracle import adopted
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 4  # what fails is raised; it is not also printed
         self.signature = signature
-        try:
-            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own exceptions share no base class
-            raise PackageError(
-                "MS-M121", "ONNX Runtime cannot load the model", why=str(error).splitlines()[0]
-            ) from error
-        self._inputs = {one.name for one in self._session.get_inputs()}
+        self._trees = adopted(graph, signature)
+        self._session = open_session(graph) if self._trees is None else None
+
+    @staticmethod
+    def warm_up() -> None:
+        """Load, or compile, what evaluates trees: the first model would otherwise wait for it."""
+        import_module("mainspring.models.oracle")
+        import_module("onnx")
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it is evaluated by compiled code, not by ONNX Runtime."""
+        return self._trees is not None
 
     def predict(self, columns: Columns) -> npt.NDArray[np.float64]:
         """Outputs, shape (rows,): the probability of True, or the value.
@@ -57,6 +61,9 @@ class Runtime:
         Args:
             numbers: float32 of shape (rows, signature.numbers), NaN for missing.
             texts: Strings of shape (rows, signature.texts), ``signature.missing_text`` for missing.
+
+        Raises:
+            PackageError: The model cannot answer such rows (MS-M122).
         """
         rows = max(len(numbers), len(texts))
         if rows <= _CHUNK:
@@ -65,15 +72,7 @@ class Runtime:
         return np.concatenate(parts)
 
     def _run(self, numbers: Floats, texts: Texts) -> npt.NDArray[np.float64]:
-        feed: dict[str, Any] = {}
-        if "numbers" in self._inputs:
-            feed["numbers"] = numbers
-        if "texts" in self._inputs:
-            feed["texts"] = texts
-        try:
-            out: npt.NDArray[np.float64] = self._session.run(["output"], feed)[0].astype(np.float64)
-        except Exception as error:  # onnxruntime's own exceptions share no base class
-            raise PackageError(
-                "MS-M122", "the model cannot answer these rows", why=str(error).splitlines()[0]
-            ) from error
+        if self._trees is not None:
+            return self._trees.predict(numbers, texts)
+        out: npt.NDArray[np.float64] = ask(self._session, ["output"], numbers, texts)[0].astype(np.float64)
         return out

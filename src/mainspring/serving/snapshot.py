@@ -21,6 +21,7 @@ from mainspring.definitions.weights import Weights
 from mainspring.features.reader import Reader
 from mainspring.models import package as packages
 from mainspring.models.package import Package, PackagedFeature
+from mainspring.models.runtime import Runtime
 from mainspring.serving.composed import Composed
 from mainspring.serving.fallback import MemberValue, Value
 from mainspring.serving.inference import DEADLINE, Expressions, Scorer, gather, run, versioned
@@ -70,6 +71,7 @@ def load_snapshot(
         reader: One of this thread, to warm up with.
         stacks: The weights that are in force.
     """
+    Runtime.warm_up()  # also where no model is served yet: the first one comes while requests do
     weights = {(one.composite, one.definition): one.weights for one in stacks}
     served: dict[str, Served] = {}
     problems: list[Problem] = []
