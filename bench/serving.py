@@ -5,6 +5,7 @@
   30 floats from the request; 22 of them and a view of 8 features; 2 of them and five views of 28.
 - `sustained`: a minute, the worker folding what comes in beside it. `bursts`, `capacity`: an open loop.
 - `cost`: processor time by number of columns and of views. `size`: memory and start. `models`: a thousand of them.
+- `trees`: the model alone, compiled and in ONNX Runtime.
 
 Gateway and intake are the real processes; checks, metrics and the prediction log are on, and each request has an id of
 its own and so is an event as well. Peers read no features and log nothing. 32 connections wait for their answers,
@@ -24,6 +25,7 @@ from harness import Bench
 from parts.at_rate import bursts, capacity, sustained
 from parts.beside import peers
 from parts.shape import cost, models, size
+from parts.trees import trees
 
 from load import Sender, generator
 
@@ -35,6 +37,7 @@ PARTS: dict[str, Callable[[Bench, Sender, Path], None]] = {
     "cost": cost,
     "size": size,
     "models": models,
+    "trees": trees,
 }
 
 
