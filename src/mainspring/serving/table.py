@@ -77,9 +77,12 @@ class Table(Sequence[Row]):
         """Columns of numbers, float64[places, rows]: made once for all who ask for the same ones. None is NaN."""
         found = self._floats.get(places)
         if found is None:
-            at, numbers = self.places, self._numbers
-            found = _packed([numbers[at.index(i)] if i in at else self.column(i) for i in places])
-            self._floats[places] = found
+            at, numbers, parts = self.places, self._numbers, self._parts
+            if at:
+                columns = [numbers[at.index(i)] if i in at else self.column(i) for i in places]
+            else:  # a wide source's one row makes no call a column
+                columns = [parts[i] or () for i in places] if parts else [()] * len(places)
+            found = self._floats[places] = _packed(columns)
         return found
 
     def others(self, places: tuple[int, ...]) -> list[Column | None]:
@@ -163,7 +166,7 @@ def _without(columns: Sequence[Column | Floats | None], places: tuple[int, ...])
 def _packed(columns: Sequence[Column | Floats]) -> Floats:
     """Columns of numbers and None as float64[columns, rows]; of no columns nothing."""
     rows = len(columns[0]) if columns else 0
-    if any(isinstance(column, np.ndarray) for column in columns):
+    if np.ndarray in set(map(type, columns)):
         return np.array([column if isinstance(column, np.ndarray) else _packed([column])[0] for column in columns])
     try:  # half as long as numpy takes to see what is in a list
         raw = struct.pack(f"{len(columns) * rows}d", *chain.from_iterable(columns))
