@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 import json
 import os
 import signal
@@ -6,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+import zlib
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -122,6 +124,22 @@ def test_bad_input_is_a_clear_error_and_never_the_servers_fault(standing, body, 
     standing.run(story)
 
 
+def test_a_body_may_be_compressed_and_is_what_its_coding_says(standing):
+    async def story(gateway, client):
+        plain = json.dumps(ride()).encode()
+        for coding, body in (("gzip", gzip.compress(plain)), ("deflate", zlib.compress(plain)), ("identity", plain)):
+            assert (await client.ask("POST", "/predict/late_ride", body, Content_Encoding=coding)).status == 200
+        for coding, body, status, code in (
+            ("gzip", plain, 415, "MS-S145"),
+            ("br", plain, 415, "MS-S145"),
+            ("gzip", gzip.compress(b" " * 200_001), 413, "MS-S146"),
+        ):
+            answer = await client.ask("POST", "/predict/late_ride", body, Content_Encoding=coding)
+            assert (answer.status, answer.json["code"]) == (status, code)
+
+    standing.run(story)
+
+
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
@@ -222,7 +240,11 @@ def test_a_deadline_that_passes_in_the_queue_is_said_so(world):
     async def story(gateway, client):
         answer = await client.predict(ride(), X_Deadline_Ms="0")
         assert (answer.status, answer.json["code"]) == (504, "MS-S104")
-        assert (await client.predict(ride(), X_Deadline_Ms="5000")).status == 200
+        for written in ("5000", "5000 ", " 5000\t"):  # blanks around a value are no part of it
+            assert (await client.predict(ride(), X_Deadline_Ms=written)).status == 200
+        for wrong in ("9" * 10, "5 0", "-1", "1.5"):
+            answer = await client.predict(ride(), X_Deadline_Ms=wrong)
+            assert (answer.status, answer.json["code"]) == (400, "MS-S115")
 
     world.run(story)
 

@@ -29,7 +29,7 @@ def test_the_text_is_what_prometheus_reads():
     metrics.latency["queue"].observe(0.002, 3)
     found = {
         (s.name, s.labels.get("variant"), s.labels.get("reason"), s.labels.get("part"), s.labels.get("le")): s.value
-        for family in text_string_to_metric_families(render([metrics], {"ready": 1.0}))
+        for family in text_string_to_metric_families(render([metrics], {"ready": 1.0, "sent": 1_137_493}))
         for s in family.samples
     }
     assert found["mainspring_requests_total", "champion", None, None, None] == 3
@@ -38,6 +38,7 @@ def test_the_text_is_what_prometheus_reads():
     assert found["mainspring_latency_seconds_bucket", None, None, "queue", "0.0025"] == 3
     assert found["mainspring_latency_seconds_bucket", None, None, "queue", "0.001"] == 0
     assert found["mainspring_ready", None, None, None, None] == 1
+    assert found["mainspring_sent", None, None, None, None] == 1_137_493
 
 
 def test_features_are_counted_by_view_and_status():

@@ -88,6 +88,7 @@ def test_with_a_certificate_both_doors_and_grpc_speak_tls_and_the_projects_own_p
 
     async def story(gateway, intake):
         doors = [named(url) for url in (gateway.url, intake.url)]
+        assert gateway.grpc_url.startswith("grpcs://")
         assert all(url.startswith("https://localhost:") for url in doors)
         async with httpx.AsyncClient(verify=trusting(authority)) as client:
             assert (await client.post(f"{doors[0]}/predict/late_ride", json=ROW)).status_code == 200

@@ -135,10 +135,11 @@ def test_a_parent_that_is_killed_takes_its_workers_with_it_and_the_supervisor_st
 ):
     version = world.live()
     settings = world.root / "mainspring.toml"
-    settings.write_text(settings.read_text().replace("[gateway]\n", "[gateway]\nworkers = 2\n"))
+    settings.write_text(settings.read_text().replace("[gateway]\n", "[gateway]\nworkers = 2\ngrpc = 0\n"))
     world.reload()
     with Supervisor(world.config, ("gateway",)) as supervisor:
         url, parent = supervisor.urls()["gateway"], supervisor.pids()["gateway"]
+        assert urlsplit(supervisor.urls()["grpc"]).scheme == "grpc"
         first = pids(world)
         assert len(first) == 2
         # a worker that has begun an answer: it keeps the port's connection, and the new gateway has to wait for it

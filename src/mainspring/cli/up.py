@@ -54,7 +54,9 @@ def up(*, options: Options = DEFAULT, process: ProcessOptions = DEFAULT_PROCESS)
             if options.json:
                 print(json.dumps({"urls": urls, "pids": supervisor.pids()}), flush=True)
             else:
-                rows = [(name, urls.get(name, ""), pid) for name, pid in supervisor.pids().items()]
+                pids = supervisor.pids()
+                rows = [(name, urls.get(name, ""), pid) for name, pid in pids.items()]
+                rows += [("gateway, gRPC", urls["grpc"], pids["gateway"])] if "grpc" in urls else []
                 terminal.answer(options, None, terminal.table(("process", "url", "pid"), rows, right=("pid",)))
                 terminal.say(options, f"logs are in {workspace.config.run / 'logs'}; Ctrl-C stops everything")
             supervisor.watch(heard)

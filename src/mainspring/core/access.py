@@ -38,6 +38,10 @@ class Access:
         """Whether the project's own processes have a door of their own."""
         return self.is_wide or self.tls is not None
 
+    def scheme(self, plain: str) -> str:
+        """What URLs of the door begin with, where they begin with ``plain`` without TLS."""
+        return plain if self.tls is None else f"{plain}s"
+
 
 def access_of(config: Config, door: DoorSection) -> Access:
     """How ``mainspring.toml`` opens a door.

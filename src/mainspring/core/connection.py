@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
         if self._has_headers:
             return
         key = lower_name(name)
-        text = value.decode("latin-1")
+        text = value.decode("latin-1").rstrip(" \t")  # RFC 9110 §5.5: no part of the value
         known = self._headers.get(key)
         if known is not None:
             if key in ONCE:

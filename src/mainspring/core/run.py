@@ -19,6 +19,8 @@ from mainspring.core.names import check_name
 
 WORKER_LEASE = "worker.lock"
 """In the run folder: held by the worker, and by whoever does its work while there is none."""
+GRPC_DOOR = "gateway_grpc"
+"""The gateway's door for gRPC, beside its own."""
 _SHARED = "internal.token"
 
 

@@ -24,9 +24,8 @@ import msgspec
 
 from mainspring.core.config import FILE_NAME, Config, load_config
 from mainspring.core.errors import UnavailableError
-from mainspring.core.run import exists, read_door
+from mainspring.core.run import GRPC_DOOR, exists, read_door
 from mainspring.loop.supervisor import Supervisor
-from mainspring.serving.workers import GRPC_DOOR
 
 READY_S = 60.0
 _TURN_S = 0.05

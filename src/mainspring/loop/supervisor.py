@@ -16,7 +16,7 @@ from mainspring.core.children import Child, Exit
 from mainspring.core.clock import Clock, WallClock
 from mainspring.core.config import Config
 from mainspring.core.errors import NotFoundError, UnavailableError
-from mainspring.core.run import Lease, read_door, read_public, remove_door, write_door
+from mainspring.core.run import GRPC_DOOR, Lease, read_door, read_public, remove_door, write_door
 from mainspring.loop.deaths import SUPERVISOR, Death, write_deaths
 
 COMMANDS = {"intake": ("intake",), "gateway": ("serve",), "worker": ("worker",), "connect": ("connect", "run")}
@@ -137,8 +137,10 @@ class Supervisor:
         os.kill(pid, how)
 
     def urls(self) -> dict[str, str]:
-        """URL at which others find each process that answers on one."""
+        """URL at which others find each process that answers on one; and ``grpc``, where the gateway speaks it."""
         doors = {name: read_public(self._config.run, name) for name in self._children if name in PORTS}
+        if "gateway" in doors:
+            doors["grpc"] = read_door(self._config.run, GRPC_DOOR)
         return {name: url for name, url in doors.items() if url is not None}
 
     def tail(self, name: str, lines: int = 20) -> str:

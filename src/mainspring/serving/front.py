@@ -67,6 +67,7 @@ class Front:
         self._siblings = siblings
         self._token = token
         self._max_rows = max_rows
+        self._max_body_bytes = max_body_bytes
         self.keyring: Keyring | None = None
         self._v2 = V2Rest(served, max_body_bytes)
 
@@ -77,7 +78,7 @@ class Front:
             self.keyring.check(request.headers.get("authorization", ""), *scopes)
         if path.startswith(_PREDICT):
             allow(method, "POST")
-            return predict(self._served.lane(path[len(_PREDICT) :]), request)
+            return predict(self._served.lane(path[len(_PREDICT) :]), request, self._max_body_bytes)
         if path == _V2 or path.startswith("/v2/"):
             answer = self._v2.handle(request)
             if isinstance(answer, Response) and answer.status == 200 and self._siblings and _is_stats(path):

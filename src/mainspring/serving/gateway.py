@@ -28,7 +28,7 @@ from mainspring.core.config import Config
 from mainspring.core.errors import MainspringError, NotFoundError, UnavailableError
 from mainspring.core.http import Access, Handler, Limits, Server, serve, url_of
 from mainspring.core.names import did_you_mean
-from mainspring.core.run import internal_token, remove_door, write_door
+from mainspring.core.run import GRPC_DOOR, internal_token, remove_door, write_door
 from mainspring.core.spool import Spool
 from mainspring.core.traces import traces_of
 from mainspring.definitions import Project
@@ -47,7 +47,7 @@ from mainspring.serving.prediction_log import PredictionLog
 from mainspring.serving.shared import LaneLimits, Numbers, Shared
 from mainspring.serving.siblings import Siblings, door_of
 from mainspring.serving.snapshot import Snapshot, load_snapshot
-from mainspring.serving.workers import DOOR, GRPC_DOOR
+from mainspring.serving.workers import DOOR
 
 if TYPE_CHECKING:
     from mainspring.serving.grpc_server import GrpcServer
@@ -167,7 +167,8 @@ class Gateway:
     @property
     def grpc_url(self) -> str:
         """Where the gRPC door is; empty when there is none."""
-        return url_of(self._config.gateway.host, self._grpc.port, "grpc") if self._grpc is not None else ""
+        door, scheme = self._grpc, self._access.scheme("grpc")
+        return url_of(self._config.gateway.host, door.port, scheme) if door is not None else ""
 
     @property
     def is_ready(self) -> bool:
@@ -207,11 +208,8 @@ class Gateway:
     async def _open(self) -> None:
         door, run, is_one_of_many = self._config.gateway, self._config.run, self._worker > 0
         limits = Limits(max_body_bytes=door.max_body_bytes)
-        handle: Handler = self._front.handle
-        access = self._access
-        if self._traces is not None:
-            handle = self._traces.around(handle, TRACED)
-        knows = None
+        access, traces, knows = self._access, self._traces, None
+        handle: Handler = self._front.handle if traces is None else traces.around(self._front.handle, TRACED)
         if access.needs_keys:
             self._keys = KeptKeyring(self._config, access)
             self._front.keyring = self._keys.ring

@@ -182,8 +182,13 @@ def render(models: list[ModelMetrics], gauges: dict[str, float]) -> str:
         for metrics in models:
             lines += _lines(f"mainspring_{name}", name, metrics)
     for name, value in gauges.items():
-        lines += [f"# TYPE mainspring_{name} gauge", f"mainspring_{name} {value:g}"]
+        lines += [f"# TYPE mainspring_{name} gauge", f"mainspring_{name} {_written(value)}"]
     return "\n".join(lines) + "\n"
+
+
+def _written(value: float) -> str:
+    """Every digit of it: a counter that is rounded goes up in steps."""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 def _quoted(text: str) -> str:

@@ -3,9 +3,9 @@
 The time may be left out. One in, one out: ``{"prediction", "prediction_id", "model_version", "variant"}``, with
 ``fallback`` when the assigned model could not answer, and with ``status`` by feature under ``?status=1``. In a list a
 bad row is answered in its place by ``{"error", "code", "where"}``. ``X-Deadline-Ms`` says how long an answer is wanted
-(5 s if it does not). 200, also when some rows are bad; 400 no JSON, or a time that is not now; 404 no such model; 413
-too large; 422 every row breaks its contract; 429 with ``Retry-After``, too many rows wait; 503 no model can answer;
-504 too late.
+(5 s if it does not). The body may be gzip or deflate (``Content-Encoding``). 200, also when some rows are bad; 400 no
+JSON, or a time that is not now; 404 no such model; 413 too large; 415 another coding, or a body that is not of its own;
+422 every row breaks its contract; 429 with ``Retry-After``, too many rows wait; 503 no model can answer; 504 too late.
 """
 
 from __future__ import annotations
@@ -14,13 +14,19 @@ from time import perf_counter
 
 from mainspring.core.errors import MainspringError
 from mainspring.core.http import Deferred, Request, Response, WrongMethodError
+from mainspring.serving.content_coding import decoded
 from mainspring.serving.lane import Lane
 from mainspring.serving.reply import ListReply, RowReply
 from mainspring.serving.request import MalformedError
 
 
-def predict(lane: Lane, request: Request) -> Response | Deferred:
+def predict(lane: Lane, request: Request, max_body_bytes: int) -> Response | Deferred:
     """Queue the good rows of a request; its answer says what became of each row.
+
+    Args:
+        lane: Of the model.
+        request: Its body may be compressed.
+        max_body_bytes: What that may hold.
 
     Returns:
         The answer itself when no row is good.
@@ -29,10 +35,10 @@ def predict(lane: Lane, request: Request) -> Response | Deferred:
         MainspringError: The request is refused as a whole.
     """
     received_s = perf_counter()
-    wait = request.headers.get("x-deadline-ms")
+    wait, coding, body = request.headers.get("x-deadline-ms"), request.headers.get("content-encoding"), request.body
     try:
         deadline_s = None if wait is None else _seconds(wait)
-        read = lane.requests.read(request.body)
+        read = lane.requests.read(body if coding is None else decoded(body, coding, max_body_bytes))
     except MainspringError as error:
         lane.refuse(error)
         raise
@@ -54,7 +60,7 @@ def _seconds(text: str) -> float:
     """Milliseconds in a header as seconds."""
     if text.isascii() and text.isdigit() and len(text) < 10:
         return int(text) / 1_000
-    what = f"X-Deadline-Ms: {text[:20]!r} is no whole number of milliseconds"
+    what = f"X-Deadline-Ms: {text[:20]!r} is no whole number of milliseconds, of nine digits at most"
     raise MalformedError("MS-S115", what, hint="leave it out to wait as long as the gateway does")
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from mainspring.core.errors import MainspringError, UnavailableError
+from mainspring.core.errors import ContractError, MainspringError, UnavailableError
 from mainspring.core.http import Deferred, Response, error_response
 from mainspring.core.ids import PredictionIds
 from mainspring.serving.composed import Composition
@@ -132,11 +132,11 @@ class ListReply(Deferred, eq=False, kw_only=True):
         self.answer(error_response(error))
 
 
-def failure_of(choice: Choice, id: str) -> UnavailableError:
+def failure_of(choice: Choice, id: str) -> MainspringError:
     """Why a row has no output."""
     where = f"prediction {id}"
     if choice.error == EXPRESSION:
-        return UnavailableError("MS-S106", "an expression of the model cannot be computed for this row", where=where)
+        return ContractError("MS-S106", "an expression of the model cannot be computed for this row", where=where)
     return UnavailableError("MS-S110", "no model could score this row", where=where)
 
 

@@ -22,10 +22,10 @@ from mainspring.core.children import Child
 from mainspring.core.config import Config
 from mainspring.core.errors import UnavailableError
 from mainspring.core.http import hold_port, url_of
-from mainspring.core.run import door_pid, read_door, remove_door, write_door
+from mainspring.core.run import GRPC_DOOR, door_pid, read_door, remove_door, write_door
 from mainspring.serving.siblings import door_of
 
-DOOR, GRPC_DOOR = "gateway", "gateway_grpc"
+DOOR = "gateway"
 START_S = 90.0
 FORMER_S = 45.0
 """How long the workers of a parent that was killed may take to answer and to hand over their log."""
@@ -62,13 +62,13 @@ def run_workers(config: Config, argv: Sequence[str], stop: threading.Event) -> N
         for number, child in children.items():
             child.start(commands[number])
         if _await_first(config, children, stop):
-            public = url_of(door.host, ports["--port"], "https" if access.tls is not None else "http")
+            public = url_of(door.host, ports["--port"], access.scheme("http"))
             if access.has_inner:
                 write_door(config.run, DOOR, url_of("127.0.0.1", ports["--inner"]), public)
             else:
                 write_door(config.run, DOOR, public)
             if door.grpc is not None:
-                write_door(config.run, GRPC_DOOR, url_of(door.host, ports["--grpc"], "grpc"))
+                write_door(config.run, GRPC_DOOR, url_of(door.host, ports["--grpc"], access.scheme("grpc")))
         while not stop.wait(_TURN_S):
             _look_after(children, commands)
     finally:
