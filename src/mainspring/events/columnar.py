@@ -9,10 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from mainspring.definitions.values import Constraint, Field, SourceDef
 from mainspring.events.bounds import (
@@ -26,8 +23,13 @@ from mainspring.events.bounds import (
 )
 from mainspring.events.record import stored_default
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
 Column = Sequence[Any]
-Floats = npt.NDArray[np.float64]
 _INT64 = (-(2**63), 2**63 - 1)
 _NUMBERS = frozenset({int, float})
 _TYPES: Mapping[str, frozenset[type]] = {
@@ -65,6 +67,8 @@ class Columnar:
             The columns in the source's order, an array for one that came so, in which NaN is null; None where a value
             is not surely right.
         """
+        import numpy as np  # commands that only look at sources do without
+
         known = self._source.names
         if not columns.keys() <= known.keys() or len({known[name].name for name in columns}) < len(columns):
             return None
@@ -84,6 +88,8 @@ class Columnar:
 
     def _are_floats(self, arrays: Sequence[tuple[Field, Floats]]) -> bool:
         """Whether arrays surely are what their fields take."""
+        import numpy as np
+
         if not arrays:
             return True
         if any(field.kind != "float" for field, _ in arrays):

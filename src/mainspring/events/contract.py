@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,9 +17,12 @@ from mainspring.core.errors import ContractError
 from mainspring.core.times import to_iso
 from mainspring.definitions.values import SourceDef
 from mainspring.events.bounds import NO_TEXT, OutOfBoundsError, check_of, is_utf8
-from mainspring.events.columnar import Column, Columnar, Floats
+from mainspring.events.columnar import Column, Columnar
 from mainspring.events.plan import Plan
 from mainspring.events.structs import JSON_TYPES, OWN_TYPES, needed, struct_of
+
+if TYPE_CHECKING:
+    from mainspring.events.columnar import Floats
 
 Row = tuple[Any, ...]
 _astuple = msgspec.structs.astuple
