@@ -116,6 +116,26 @@ def test_definitions_that_were_applied_are_taken_up_and_an_edited_file_alone_is_
     world.run(story)
 
 
+def test_what_goes_on_in_place_of_a_champion_that_cannot_be_loaded_goes_on_by_the_definition_that_was_applied(world):
+    world.redefine('["distance_km", "passengers"])', '["distance_km", "passengers"], rules=[ms.at_most(-50)])')
+    first = world.live("minutes")
+    second = world.train("minutes", seed=2)
+    world.damage("minutes", second)
+
+    async def story(gateway, client):
+        world.decide("release", "minutes", version=second)
+        world.decide("promote", "minutes")
+        await gateway.reload()
+        assert (await client.predict(ride(), "minutes")).json["prediction"] == -50
+        world.redefine("ms.at_most(-50)", "ms.at_most(-60)")
+        world.catalog.apply_definitions(load_project(world.config.definitions).describe(), NOW, "test")
+        await gateway.reload()
+        found = (await client.predict(ride(), "minutes")).json
+        assert (found["prediction"], found["model_version"]) == (-60, first)
+
+    world.run(story)
+
+
 # --- rollouts and fallbacks ------------------------------------------------------------------------------------------
 
 

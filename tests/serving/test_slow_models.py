@@ -2,15 +2,17 @@
 
 import asyncio
 import threading
+from itertools import count
 
 import pytest
 
+from mainspring.definitions import load_project
 from mainspring.serving.breaker import MIN_RUNS, OPEN_S
 from mainspring.serving.inference import Outputs, Scorer
 from mainspring.serving.metrics import ModelMetrics
 from mainspring.serving.panel import Panel
 
-from rides import Client, Held, held, logged, ride, until  # isort: skip
+from rides import NOW, Client, Held, held, logged, ride, until  # isort: skip
 
 
 class Failing(Held):
@@ -172,3 +174,43 @@ def test_rows_that_break_their_own_expression_do_not_open_the_breaker():
         for _ in range(2 * MIN_RUNS if state else MIN_RUNS):
             panel.heard("champion", (scorer, Outputs(inputs, [0.0], {0: (reason, "why")}, 5)), 1.0)
         assert panel._metrics.variants["champion"].breaker_open == state
+
+
+def apply(world):
+    """What the definitions' file says is in force from here on."""
+    world.catalog.apply_definitions(load_project(world.config.definitions).describe(), NOW, "test")
+
+
+def every_run_takes_ms(monkeypatch, ms):
+    clock = count(0, ms * 1_000_000)
+    monkeypatch.setattr("mainspring.serving.inference.perf_counter_ns", lambda: next(clock))
+
+
+def test_a_budget_that_is_applied_is_the_breakers_from_then_on(world, monkeypatch):
+    chain = "otherwise=ms.otherwise(value=12.5)"
+    world.redefine('["distance_km", "passengers"])', f'["distance_km", "passengers"], {chain})')
+    world.live("minutes")
+    every_run_takes_ms(monkeypatch, 10)
+
+    async def story(gateway, client):
+        async def ask(times):
+            found = [(await client.predict(ride(i), "minutes")).json for i in range(times)]
+            return [one.get("reason") for one in found]
+
+        async def budget(before, after):
+            world.redefine(before, after)
+            apply(world)
+            await gateway.reload()
+
+        apply(world)
+        await gateway.reload()
+        assert await ask(MIN_RUNS + 1) == [None] * (MIN_RUNS + 1)  # 10 ms is no second
+        await budget(chain, f'{chain}, latency=ms.Latency(p99="5ms")')
+        assert await ask(MIN_RUNS + 1) == [None] * MIN_RUNS + ["breaker"]
+        await budget('p99="5ms"', 'p99="2s"')
+        assert await ask(MIN_RUNS + 1) == [None] * (MIN_RUNS + 1)
+        assert gateway.lanes["minutes"].breakers["champion"] == "closed"
+        await budget('p99="2s"', 'p99="6ms"')
+        assert await ask(MIN_RUNS + 1) == [None] * MIN_RUNS + ["breaker"]
+
+    world.run(story)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from mainspring.serving.breaker import Breaker
+from mainspring.serving.breaker import SLOW_US, Breaker
 from mainspring.serving.inference import (
     BREAKER,
     MODEL,
@@ -99,7 +99,7 @@ class Panel:
 
     def __init__(self, metrics: ModelMetrics) -> None:
         self._metrics = metrics
-        self._breakers: dict[str, Breaker] = {}
+        self._breakers: dict[tuple[str, int], Breaker] = {}
 
     def states(self, roles: Iterable[tuple[str, Scorer]]) -> dict[str, str]:
         """The breaker's state of each model, by role."""
@@ -172,10 +172,11 @@ class Panel:
         metrics.breaker_open = int(breaker.state != "closed")
 
     def _breaker(self, scorer: Scorer) -> Breaker:
-        budget = scorer.latency
-        found = self._breakers.get(scorer.version)
+        """Of a version and its budget: what was found by another budget, before an apply, says nothing by this one."""
+        key = scorer.version, SLOW_US if scorer.latency is None else scorer.latency.tail_us
+        found = self._breakers.get(key)
         if found is None:
-            found = self._breakers[scorer.version] = Breaker() if budget is None else Breaker(budget.tail_us)
+            found = self._breakers[key] = Breaker(key[1])
         return found
 
 

@@ -118,13 +118,25 @@ def _load(route: Route, project: Project, old: Served | None, problems: list[Pro
             stays = old is not None or role != "champion"
             problems.append(Problem(route.model, version, str(error), is_serving=stays))
             if role == "champion" and old is not None:
-                return old
+                return _as_defined(old, model, reader)
         else:
             loaded[role] = (version, package)
     if not loaded:
         return None
     served = _serve(model, route, loaded)
     _warm_up(served, reader)
+    return served
+
+
+def _as_defined(old: Served, model: ModelDef, reader: Reader) -> Served:
+    """What serves already, by the definition in force; as it was, where its packages do not fit that."""
+    if old.model is model:
+        return old
+    try:
+        served = _serve(model, old.route, _loaded(old))
+        _warm_up(served, reader)
+    except MainspringError:
+        return old
     return served
 
 
