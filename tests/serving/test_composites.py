@@ -141,6 +141,29 @@ def test_a_composite_goes_on_without_a_member_that_is_broken_and_says_so(world):
     world.run(story)
 
 
+@pytest.mark.parametrize(
+    "how", ['ms.ensemble("both", quick, late_ride)', 'ms.cascade("both", quick, late_ride, sure=0.9)']
+)
+@pytest.mark.parametrize("value", ["", ", otherwise=ms.otherwise(value=0.125)"])
+def test_of_a_composite_no_member_of_which_can_be_loaded_a_declared_value_answers_or_nobody(world, how, value):
+    compose(world, f"both = {how}", quick=value)
+    for model, version in zip(("quick", "late_ride"), both_live(world), strict=True):
+        world.remove(model, version)
+
+    async def story(gateway, client):
+        answer = await client.predict(ride(), "both")
+        ready = (await client.get("/v2/models/both/ready")).json["ready"]
+        assert {p["model"] for p in (await client.get("/health")).json["problems"]} == {"quick", "late_ride", "both"}
+        if value:
+            found = answer.json
+            assert (found["prediction"], found["fallback"], found["reason"]) == (0.125, "value", "not_loaded")
+            assert ready
+        else:
+            assert (answer.status, answer.json["code"], ready) == (503, "MS-S125", False)
+
+    world.run(story)
+
+
 def test_a_members_own_fallbacks_work_and_its_declared_value_is_the_last_word(world):
     compose(
         world,

@@ -8,7 +8,7 @@ from mainspring.core.errors import RefusedError
 from mainspring.loop.apply import plan_project
 from mainspring.serving.shared import LaneLimits
 
-from rides import NOW, logged, metric, ride  # isort: skip
+from rides import NOW, columns_of, logged, metric, ride  # isort: skip
 
 RULE = 'ms.otherwise(value=ms.when(col("distance_km") < 5).then(0.0).otherwise(1.0))'
 NUMBER = "ms.otherwise(value=12.5)"
@@ -217,3 +217,70 @@ def test_a_value_that_is_no_probability_is_no_value_of_a_binary_model(world):
             assert (model, distance, answer.status) == (model, distance, status)
 
     world.run(story)
+
+
+async def infer(client, model, *rows):
+    body = json.dumps({"inputs": columns_of(*rows)}).encode()
+    return await client.ask("POST", f"/v2/models/{model}/infer", body)
+
+
+@pytest.mark.parametrize("harm", ["damage", "remove"])
+def test_a_value_answers_where_no_package_can_be_loaded_from_the_start_on_until_one_can(world, harm):
+    declare(world, minutes=NUMBER)
+    getattr(world, harm)("minutes", world.live("minutes"))
+
+    async def story(gateway, client):
+        found = (await client.predict(ride(1), "minutes", query="?status=1")).json
+        assert (found["prediction"], found["model_version"], found["variant"]) == (12.5, "otherwise", "fallback")
+        assert (found["fallback"], found["reason"], found["status"]) == ("value", "not_loaded", {})
+        outputs = {one["name"]: one["data"] for one in (await infer(client, "minutes", ride(2))).json["outputs"]}
+        assert (outputs["prediction"], outputs["reason"]) == ([12.5], ["not_loaded"])
+        assert (await client.get("/ready")).json == {"ready": True, "models": ["minutes"]}
+        assert (await client.get("/v2/models/minutes/ready")).json["ready"] is True
+        health = (await client.get("/health")).json
+        assert (health["status"], health["models"]["minutes"]["champion"]) == ("degraded", None)
+        assert [(one["model"], one["is_serving"]) for one in health["problems"]] == [("minutes", False)]
+        text = (await client.get("/metrics")).body.decode()
+        assert metric(text, "mainspring_fallbacks_total", model="minutes", to="value", reason="not_loaded") == 2
+        good = world.train("minutes", seed=2)
+        world.decide("release", "minutes", version=good)
+        world.decide("promote", "minutes")
+        await gateway.reload()
+        found = (await client.predict(ride(3), "minutes")).json
+        assert (found["model_version"], found["variant"]) == (good, "champion")
+        assert "fallback" not in found
+
+    rows = logged(world, story)
+    assert [(r["output"], r["fallback"], r["error"], r["drawn"]) for r in rows[:2]] == [
+        (12.5, "value", "not_loaded", "champion")
+    ] * 2
+    assert (rows[2]["fallback"], rows[2]["variant"]) == (None, "champion")
+
+
+def test_a_model_that_cannot_be_loaded_and_has_no_value_says_so_and_its_neighbours_go_on(world):
+    broken = world.live("minutes")
+    world.live()
+    world.remove("minutes", broken)
+
+    async def story(gateway, client):
+        answer = await client.predict(ride(1), "minutes")
+        assert (answer.status, answer.json["code"]) == (503, "MS-S125")
+        assert "no version of this model could be loaded" in answer.json["error"]
+        spoken = await infer(client, "minutes", ride(1))
+        assert (spoken.status, "MS-S125" in spoken.json["error"]) == (503, True)
+        ready = await client.get("/v2/models/minutes/ready")
+        assert (ready.status, ready.json["ready"]) == (503, False)
+        assert (await client.predict([ride(2), ride(3)], "minutes")).status == 503
+        pinned = await client.get(f"/v2/models/minutes/versions/{broken}/ready")
+        assert (pinned.status, "loaded: none" in pinned.json["error"]) == (404, True)
+        index = {one["name"]: one["state"] for one in (await client.get("/v2/repository/index")).json}
+        assert (index["minutes"], index["late_ride"]) == ("UNAVAILABLE", "READY")
+        assert (await client.get("/ready")).json == {"ready": True, "models": ["late_ride"]}
+        assert (await client.predict(ride(4))).status == 200
+        assert (await client.predict(ride(5), "minute")).status == 404
+        text = (await client.get("/metrics")).body.decode()
+        assert metric(text, "mainspring_rejected_total", model="minutes", reason="not_loaded") == 4
+
+    rows = logged(world, story)
+    mine = [(r["version"], r["output"], r["error"]) for r in rows if r["model"] == "minutes"]
+    assert mine == [(broken, None, "not_loaded")] * 4

@@ -84,7 +84,7 @@ def test_a_package_of_another_model_is_refused(world):
     world.decide("version", version=version, path=path)
     world.decide("release", version=version)
     found = load(world)
-    assert not found.models
+    assert not found.models["late_ride"].answers
     assert "MS-S122" in found.problems[0].error
 
 
@@ -105,7 +105,7 @@ def test_a_package_that_needs_a_column_that_requests_no_longer_have_is_refused_b
 
     world.project = load_project(world.config.definitions)
     found = load(world)
-    assert not found.models
+    assert not found.models["late_ride"].answers
     assert "distance_km" in found.problems[0].error
 
 

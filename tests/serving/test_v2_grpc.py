@@ -289,6 +289,23 @@ def test_a_composite_says_its_members_and_its_spread(degrading):
     degrading.run(story)
 
 
+def test_a_model_of_which_nothing_can_be_loaded_is_not_ready_and_one_with_a_value_answers_it(degrading):
+    for model in ("minutes", "late_ride"):
+        degrading.remove(model, degrading.live(model))
+
+    async def story(gateway, client):
+        async with Stub(gateway) as stub:
+            assert (await stub.ModelReady(MESSAGES["ModelReadyRequest"](name="minutes"))).ready
+            assert texts(await stub.ModelInfer(asked(columns(1), model="minutes")), raw=True)["reason"] == [
+                "not_loaded"
+            ]
+            assert not (await stub.ModelReady(MESSAGES["ModelReadyRequest"](name="late_ride"))).ready
+            code, details = await refusal(stub.ModelInfer(asked(columns(1))))
+            assert (code, "MS-S125" in details) == (grpc.StatusCode.UNAVAILABLE, True)
+
+    degrading.run(story)
+
+
 def test_a_cancelled_call_leaves_its_batch_and_its_neighbours_are_answered(standing):
     async def story(gateway, client):
         async with Stub(gateway) as stub:

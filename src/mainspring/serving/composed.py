@@ -52,7 +52,7 @@ class Composed:
     """Who answers for one composite.
 
     Attributes:
-        members: By name, those that are loaded, in the order of the definition.
+        members: By name, those that can answer, in the order of the definition.
         views: Each view that any of them reads, with the places of its entity's columns in a request row.
         unit: Place of the label's key in a request row.
         value: What the first member that has a declared value for a row answers when nobody can, under its rules.
@@ -78,6 +78,11 @@ class Composed:
         """Every model of every member."""
         for name, member in self.members.items():
             yield from ((f"{name}.{role}", scorer) for role, scorer in member.roles)
+
+    @property
+    def answers(self) -> bool:
+        """Whether any member can answer."""
+        return any(member.answers for member in self.members.values())
 
     @property
     def versions(self) -> list[str]:

@@ -172,4 +172,4 @@ class Hearing:
 def expects_us(panel: Panel, composed: Composed, rows: int) -> float:
     """How long a composite takes until it has an answer: all members of an ensemble, the first one of a cascade."""
     each = [panel.expects_us(member, rows) for member in composed.members.values()]
-    return each[0] if composed.model.how == "cascade" else sum(each)
+    return sum(each[:1] if composed.model.how == "cascade" else each)

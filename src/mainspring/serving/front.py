@@ -128,7 +128,8 @@ class Front:
     def _ready(self) -> Response:
         if not self._served.is_ready:
             return json_response(503, {"ready": False}, (("Retry-After", "1"),))
-        return json_response(200, {"ready": True, "models": sorted(self._served.lanes)})
+        models = sorted(name for name, lane in self._served.lanes.items() if lane.served.answers)
+        return json_response(200, {"ready": True, "models": models})
 
     def _health(self) -> Response | Any:
         return self._health_of_all() if self._siblings else json_response(200, self._served.health())

@@ -171,8 +171,9 @@ class GrpcServer:
     async def _model_ready(self, request: Any, context: Any) -> Any:
         if not self._models.is_ready:
             return MESSAGES["ModelReadyResponse"](ready=False)
-        check_version(self._models.lane(request.name), request.version)
-        return MESSAGES["ModelReadyResponse"](ready=True)
+        lane = self._models.lane(request.name)
+        check_version(lane, request.version)
+        return MESSAGES["ModelReadyResponse"](ready=lane.served.answers)
 
     async def _server_metadata(self, request: Any, context: Any) -> Any:
         names = {"name": "mainspring", "version": __version__}

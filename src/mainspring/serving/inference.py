@@ -280,6 +280,7 @@ def choose(
     pair: Mapping[str, Scored | None],
     spare: Sequence[tuple[str, Scored | None]] = (),
     value: float | None = None,
+    absent: str = "",
 ) -> Choice:
     """Who answers a row: the assigned model, else the champion, else the first of ``spare`` that can, else ``value``.
 
@@ -291,6 +292,7 @@ def choose(
         pair: Both models of the route, as far as they are loaded and were asked.
         spare: What is fallen back to after the champion, in order.
         value: The declared value for this row.
+        absent: Version of the champion, named where nothing is loaded.
     """
     asked = pair[assigned] or pair["champion"]
     other = other_of(pair["champion" if assigned == "challenger" else "challenger"], row)
@@ -310,7 +312,7 @@ def choose(
         return Choice("fallback", OTHERWISE, None, value, *failing, VALUE, error, assigned)
     nobody = asked or next((one for _, one in spare if one is not None), None)
     if nobody is None:
-        return Choice(assigned, "", None, None, *other, None, error)
+        return Choice(assigned, absent, None, None, *other, None, error)
     scorer, outputs = nobody
     if outputs.failed[row][0] == FEATURES:
         return Choice(assigned, scorer.version, outputs.inputs, outputs.values[row], *other)

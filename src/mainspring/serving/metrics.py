@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mainspring.core.errors import MainspringError
 from mainspring.features.status import Status
+from mainspring.serving.inference import NOT_LOADED
 from mainspring.serving.unanimous import Unanimous
 
 if TYPE_CHECKING:
@@ -132,7 +133,11 @@ class ModelMetrics:
             self.variants[choices.variant].requests += len(choices)
             return
         for choice in choices:
-            if choice is None or choice.output is None:
+            if choice is None:
+                continue
+            if choice.output is None:
+                if choice.error == NOT_LOADED:
+                    self.reject(NOT_LOADED)
                 continue
             self.variants[choice.variant].requests += 1
             if choice.fallback is not None:

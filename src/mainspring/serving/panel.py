@@ -142,7 +142,10 @@ class Panel:
         if challenger is None and champion is not None and served.weight <= 0.0 and not champion[1].failed:
             return Verdict(Unanimous("champion", champion), units, assigned, asked)
         pair = {"champion": champion, "challenger": challenger}
-        choices = [choose(to, i, pair, spare, values[i] if values else None) for i, (to, _) in enumerate(assigned)]
+        absent = served.route.champion
+        choices = [
+            choose(to, i, pair, spare, values[i] if values else None, absent) for i, (to, _) in enumerate(assigned)
+        ]
         return Verdict(choices, units, assigned, asked)
 
     def shadow(self, served: Served, gathered: Gathered, now_s: float) -> Scored | None:

@@ -14,7 +14,7 @@ from mainspring.core.errors import ContractError, MainspringError, UnavailableEr
 from mainspring.core.http import Deferred, Response, error_response
 from mainspring.core.ids import PredictionIds
 from mainspring.serving.composed import Composition
-from mainspring.serving.inference import EXPRESSION, Choice
+from mainspring.serving.inference import EXPRESSION, NOT_LOADED, Choice
 from mainspring.serving.request import error_json
 from mainspring.serving.unanimous import Unanimous
 
@@ -137,6 +137,9 @@ def failure_of(choice: Choice, id: str) -> MainspringError:
     where = f"prediction {id}"
     if choice.error == EXPRESSION:
         return ContractError("MS-S106", "an expression of the model cannot be computed for this row", where=where)
+    if choice.error == NOT_LOADED:
+        what = "no version of this model could be loaded (GET /health says why), and no value is declared for this row"
+        return UnavailableError("MS-S125", what, where=where)
     return UnavailableError("MS-S110", "no model could score this row", where=where)
 
 

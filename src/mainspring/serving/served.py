@@ -19,7 +19,7 @@ UNDECLARED = OtherwiseDef(last_good=True, blind=True)
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """Who answers for one model.
+    """Who answers for one model; perhaps only its declared value, or nobody, where no version can be loaded.
 
     Attributes:
         route: As the catalog said.
@@ -55,6 +55,11 @@ class Served:
             scorer = getattr(self, role)
             if scorer is not None:
                 yield role, scorer
+
+    @property
+    def answers(self) -> bool:
+        """Whether anything is there that can answer: a version, or a declared value."""
+        return self.value is not None or any(True for _ in self.roles)
 
     @property
     def versions(self) -> list[str]:

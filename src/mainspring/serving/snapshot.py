@@ -79,13 +79,15 @@ def load_snapshot(
         old = before.models.get(route.model) if before is not None else None
         new = _load(route, project, old if isinstance(old, Served) else None, problems, reader)
         if new is not None:
-            served[route.model] = new
+            served[route.model] = new  # also one of which nothing could be loaded: who asks is told so
     composed: dict[str, Composed] = {}
     for composite in project.composites.values():
-        members = [served[one.name] for one in composite.members if one.name in served]
-        if not members:
+        routed = [served[one.name] for one in composite.members if one.name in served]
+        if not routed:
             continue
-        for absent in (one.name for one in composite.members if one.name not in served):
+        members = [one for one in routed if one.answers]
+        loaded = {one.model.name for one in members if one.versions}
+        for absent in (one.name for one in composite.members if one.name not in loaded):
             what, why = f"{composite.name} goes without its member {absent}", "no version of it is loaded"
             error = NotFoundError("MS-S124", what, why=why, hint="mainspring status")
             problems.append(Problem(composite.name, "", str(error), is_serving=True))
@@ -101,6 +103,8 @@ def _load(route: Route, project: Project, old: Served | None, problems: list[Pro
         gone = NotFoundError("MS-S121", f"the definitions have no model {route.model!r}", hint=hint)
         problems.append(Problem(route.model, route.champion, str(gone), is_serving=False))
         return None
+    if old is not None and not old.versions:
+        old = None  # it is nothing to go on with
     wanted = (
         ("champion", route.champion, route.champion_path),
         ("challenger", route.challenger, route.challenger_path),
@@ -121,8 +125,6 @@ def _load(route: Route, project: Project, old: Served | None, problems: list[Pro
                 return _as_defined(old, model, reader)
         else:
             loaded[role] = (version, package)
-    if not loaded:
-        return None
     served = _serve(model, route, loaded)
     _warm_up(served, reader)
     return served

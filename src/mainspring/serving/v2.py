@@ -259,7 +259,7 @@ def check_version(lane: Lane, version: str) -> None:
     known = lane.served.versions
     if version and version not in known:
         name = lane.served.model.name
-        hint = "loaded: " + ", ".join(known)
+        hint = "loaded: " + (", ".join(known) or "none")
         raise NotFoundError("MS-S142", f"version {version[:100]!r} of {name} is not loaded", hint=hint)
 
 

@@ -132,7 +132,8 @@ class V2Rest:
             case []:
                 return self._get(request, _model_metadata(lane))
             case ["ready"]:
-                return self._get(request, {"name": name, "ready": True})
+                ready = lane.served.answers
+                return self._get(request, {"name": name, "ready": ready}, 200 if ready else 503)
             case ["stats"]:
                 return self._get(request, {"model_stats": [stats_of(lane)]})
             case ["config"]:
@@ -225,9 +226,12 @@ def text_of(error: MainspringError) -> str:
 
 
 def index_of(lane: Lane) -> list[dict[str, str]]:
-    """The model's loaded versions, as the repository's index lists them."""
-    name = lane.served.model.name
-    return [{"name": name, "version": one, "state": "READY", "reason": ""} for one in lane.served.versions]
+    """The model's loaded versions, as the repository's index lists them; without any, whether a value answers."""
+    name, served = lane.served.model.name, lane.served
+    if not served.versions:
+        state = "READY" if served.answers else "UNAVAILABLE"
+        return [{"name": name, "version": "", "state": state, "reason": "no version of it is loaded"}]
+    return [{"name": name, "version": one, "state": "READY", "reason": ""} for one in served.versions]
 
 
 def _why(text: memoryview, error: Exception) -> Exception:
