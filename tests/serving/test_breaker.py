@@ -7,9 +7,9 @@ from mainspring.serving.breaker import BAD_SHARE, MIN_RUNS, OPEN_S, WINDOW_S, Br
 def test_it_opens_when_half_of_what_was_asked_lately_failed_and_not_before_five_runs():
     breaker = Breaker()
     for i in range(MIN_RUNS - 1):
-        breaker.record(float(i), 10, 10, 5)
+        breaker.record(float(i), 10, 10, 5, 10)
         assert breaker.allows(float(i))
-    breaker.record(4.0, 10, 0, 5)
+    breaker.record(4.0, 10, 0, 5, 10)
     assert breaker.state == "open"  # 40 of 50
     assert not breaker.allows(4.0 + OPEN_S[0] - 0.01)
 
@@ -17,26 +17,59 @@ def test_it_opens_when_half_of_what_was_asked_lately_failed_and_not_before_five_
 def test_slow_runs_count_as_failed_ones():
     breaker = Breaker(slow_us=1_000)
     for i in range(MIN_RUNS):
-        breaker.record(float(i), 1, 0, 1_001)
+        breaker.record(float(i), 1, 0, 1_001, 1)
     assert breaker.state == "open"
+
+
+def test_a_list_may_take_as_long_as_its_rows_would_and_is_one_of_what_was_asked():
+    breaker = Breaker(slow_us=1_000)
+    for i in range(4 * MIN_RUNS):
+        breaker.record(float(i), 1_000, 0, 1_000_000, 1)  # a millisecond a row
+    assert breaker.state == "closed"
+    for i in range(MIN_RUNS):
+        breaker.record(100.0 + i, 1_000, 0, 1_000_001, 1)
+    assert breaker.state == "open"  # more than that
+
+
+def test_the_lists_of_some_do_not_hide_that_the_model_is_slow_for_all_others():
+    breaker = Breaker(slow_us=1_000)
+    for i in range(MIN_RUNS):
+        assert breaker.state == "closed"
+        breaker.record(float(i), (1_000, 1)[i % 2 == 0], 0, 5_000, 1)  # 5 us a row of a list, and 5 ms for one alone
+    assert breaker.state == "open"
+
+
+def test_of_a_batch_of_single_rows_and_a_list_the_list_is_one_row():
+    breaker = Breaker(slow_us=1_000)
+    for i in range(2 * MIN_RUNS):
+        breaker.record(float(i), 1_009, 0, 90_000, 10)  # ten rows of 89 us would have taken 892 us
+    assert breaker.state == "closed"
+
+
+def test_a_list_failed_if_half_of_its_rows_did():
+    for failed, state in ((499, "closed"), (500, "open")):
+        breaker = Breaker()
+        for i in range(MIN_RUNS):
+            breaker.record(float(i), 1_000, failed, 5, 1)
+        assert breaker.state == state
 
 
 def test_after_a_while_one_trial_decides_and_each_that_fails_doubles_the_wait():
     breaker = Breaker()
     now_s = 0.0
     for _ in range(MIN_RUNS):
-        breaker.record(now_s, 1, 1, 5)
+        breaker.record(now_s, 1, 1, 5, 1)
     for wait_s in (5.0, 10.0, 20.0, 40.0, 60.0, 60.0):
         assert not breaker.allows(now_s + wait_s - 0.001)
         now_s += wait_s
         assert breaker.allows(now_s)
         assert breaker.state == "half_open"
         assert not breaker.allows(now_s)  # the trial is under way
-        breaker.record(now_s, 1, 1, 5)
+        breaker.record(now_s, 1, 1, 5, 1)
         assert breaker.state == "open"
     now_s += 60.0
     assert breaker.allows(now_s)
-    breaker.record(now_s, 4, 1, 5)
+    breaker.record(now_s, 4, 1, 5, 4)
     assert breaker.state == "closed"
     assert breaker.allows(now_s)
 
@@ -47,7 +80,7 @@ def test_it_is_open_exactly_when_the_window_says_so(runs):
     for gap_s, rows, share in runs:
         now_s += gap_s
         failed = round(rows * share)
-        breaker.record(now_s, rows, failed, 5)
+        breaker.record(now_s, rows, failed, 5, rows)
         seen = [run for run in seen if run[0] >= now_s - WINDOW_S] + [(now_s, rows, failed)]
         is_bad = len(seen) >= MIN_RUNS and sum(r[2] for r in seen) >= BAD_SHARE * sum(r[1] for r in seen)
         assert (breaker.state == "open") == is_bad

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import defaultdict
 from itertools import count
 
 import pytest
@@ -11,6 +12,7 @@ from mainspring.serving.breaker import MIN_RUNS, OPEN_S
 from mainspring.serving.inference import Outputs, Scorer
 from mainspring.serving.metrics import ModelMetrics
 from mainspring.serving.panel import Panel
+from mainspring.serving.shared import LaneLimits
 
 from rides import NOW, Client, Held, held, logged, ride, until  # isort: skip
 
@@ -172,7 +174,7 @@ def test_rows_that_break_their_own_expression_do_not_open_the_breaker():
     inputs = object()
     for reason, state in (("expression", 0), ("features", 0), ("model", 1)):
         for _ in range(2 * MIN_RUNS if state else MIN_RUNS):
-            panel.heard("champion", (scorer, Outputs(inputs, [0.0], {0: (reason, "why")}, 5)), 1.0)
+            panel.heard("champion", (scorer, Outputs(inputs, [0.0], {0: (reason, "why")}, 5)), 1.0, 1)
         assert panel._metrics.variants["champion"].breaker_open == state
 
 
@@ -182,8 +184,9 @@ def apply(world):
 
 
 def every_run_takes_ms(monkeypatch, ms):
-    clock = count(0, ms * 1_000_000)
-    monkeypatch.setattr("mainspring.serving.inference.perf_counter_ns", lambda: next(clock))
+    """Also where two are under way at once: each thread has a clock of its own, which goes on when it is looked at."""
+    clocks = defaultdict(lambda: count(0, ms * 1_000_000))
+    monkeypatch.setattr("mainspring.serving.inference.perf_counter_ns", lambda: next(clocks[threading.get_ident()]))
 
 
 def test_a_budget_that_is_applied_is_the_breakers_from_then_on(world, monkeypatch):
@@ -214,3 +217,33 @@ def test_a_budget_that_is_applied_is_the_breakers_from_then_on(world, monkeypatc
         assert await ask(MIN_RUNS + 1) == [None] * MIN_RUNS + ["breaker"]
 
     world.run(story)
+
+
+@pytest.mark.parametrize("is_shadow", [False, True])
+def test_long_lists_do_not_open_the_breaker_of_a_model_that_keeps_its_budget_a_row(world, monkeypatch, is_shadow):
+    chain = 'otherwise=ms.otherwise(value=12.5), latency=ms.Latency(p99="5ms")'
+    world.redefine('["distance_km", "passengers"])', f'["distance_km", "passengers"], {chain})')
+    world.live("minutes")
+    if is_shadow:
+        world.decide("release", "minutes", version=world.train("minutes", seed=2))
+    every_run_takes_ms(monkeypatch, 10)
+    role = "challenger" if is_shadow else "champion"
+
+    async def story(gateway, client):
+        lane = gateway.lanes["minutes"]
+        found = (await client.predict([ride(i) for i in range(40 * MIN_RUNS)], "minutes")).json
+        assert {one["variant"] for one in found} == {"champion"}
+        runs = lane.metrics.variants[role]
+        await until(
+            lambda: runs.executions >= 2 * MIN_RUNS
+        )  # the list was cut into slices, each of which took twice 5 ms
+        assert lane.breakers[role] == "closed"
+        assert (await client.predict(ride(), "minutes")).json["variant"] == "champion"
+        for i in range(2 * MIN_RUNS):
+            await client.predict([ride(i), ride(i + 100)], "minutes")  # 5 ms a row is no more than may be
+        assert lane.breakers[role] == "closed"
+        for i in range(8 * MIN_RUNS):
+            await client.predict(ride(i), "minutes")
+        await until(lambda: lane.breakers[role] == "open")
+
+    world.run(story, LaneLimits(batch_rows=20))

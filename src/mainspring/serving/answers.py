@@ -25,6 +25,7 @@ class Batch:
         latencies_us: Time of each row until it was answered.
         part_of: The composite's prediction that each row is a part of; None where a model was asked at its own door.
         is_selected: Whether an earlier member was not sure of these rows.
+        requests: Of how many requests the rows are, at most.
     """
 
     served: Served | Composed
@@ -38,6 +39,7 @@ class Batch:
     latencies_us: Sequence[int]
     part_of: Sequence[str] | None = None
     is_selected: bool | None = None
+    requests: int = 1
 
 
 def batch_of(part: Part, ids: PredictionIds, whole: Batch) -> Batch:
@@ -68,4 +70,5 @@ def batch_of(part: Part, ids: PredictionIds, whole: Batch) -> Batch:
         ],
         [whole.ids[i] for i in places],
         part.is_selected,
+        whole.requests,
     )

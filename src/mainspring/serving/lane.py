@@ -197,7 +197,7 @@ class Lane:
         is_done = {one: rows.isdisjoint(work.places((one,))) for one in work.slices}
         later = [one for one in work.slices if not is_done[one]]
         done = [one for one in work.slices if is_done[one]]
-        self._hear(hearing.asked)
+        self._hear(hearing.asked, work.requests)
         refined, rest = work.part(later), hearing.part(work.places(later))
         if done:
             self._answer_batch(work.part(done), hearing.verdict().part(work.places(done)))
@@ -218,7 +218,8 @@ class Lane:
     def _answer_batch(self, work: Work, verdict: Verdict) -> None:
         served, gathered, slices = work.served, work.gathered, work.slices
         scored_s, rows = perf_counter(), len(work.times_us)
-        self._hear(verdict.asked)
+        requests = work.requests
+        self._hear(verdict.asked, requests)
         self.metrics.latency["features"].observe(work.read_s - work.started_s, rows)
         self.metrics.latency["model"].observe(scored_s - work.read_s, rows)
         self._count_features(served, gathered)
@@ -237,15 +238,17 @@ class Lane:
         for one in slices:
             before += [int((read_s - one.job.received_s) * 1e6)] * (one.stop - one.start)
         shares = [p for _, p in verdict.assigned]
-        batch = Batch(served, gathered, work.times_us, ids, told, shares, verdict.units, before, latencies)
+        batch = Batch(
+            served, gathered, work.times_us, ids, told, shares, verdict.units, before, latencies, requests=requests
+        )
         self._record(batch)
         for part in verdict.parts:
             self._record(batch_of(part, self._numbers.take(len(part.places)), batch))
 
-    def _hear(self, asked: Sequence[tuple[str, Scored]]) -> None:
+    def _hear(self, asked: Sequence[tuple[str, Scored]], requests: int) -> None:
         now_s = perf_counter()
         for variant, scored in asked:
-            self._panel.heard(variant, scored, now_s)
+            self._panel.heard(variant, scored, now_s, requests)
 
     def _ruled(
         self, served: Served | Composed, choices: Sequence[Choice], rows: Sequence[Row], times_us: Sequence[int]

@@ -157,8 +157,8 @@ class Panel:
             return scorer, _left_alone(len(gathered.rows))
         return scorer, run(scorer, gathered, blind=served.otherwise.blind)
 
-    def heard(self, variant: str, scored: Scored, now_s: float) -> None:
-        """Count a run, and learn from it how quick and how sound its model is."""
+    def heard(self, variant: str, scored: Scored, now_s: float, requests: int) -> None:
+        """Count a run of rows of so many requests, and learn from it how quick and how sound its model is."""
         scorer, outputs = scored
         if outputs.inputs is None:
             return
@@ -171,7 +171,7 @@ class Panel:
         scorer.pace.observe(rows, outputs.took_us)
         own = sum(reason in _OWN for reason, _ in outputs.failed.values()) if outputs.failed else 0
         breaker = self._breaker(scorer)
-        breaker.record(now_s, rows, own, outputs.took_us)
+        breaker.record(now_s, rows, own, outputs.took_us, requests)
         metrics.breaker_open = int(breaker.state != "closed")
 
     def _breaker(self, scorer: Scorer) -> Breaker:

@@ -45,7 +45,7 @@ class Refiner:
     Args:
         loop: Of the gateway.
         beside: Where members are asked.
-        heard: Told of each run, also of one that came too late for everybody.
+        heard: Told of each run, and of how many requests, also of one that came too late for everybody.
         answer: Answers work with a verdict.
         fail: Tells the clients of slices that a bug of ours has spoilt their answer.
     """
@@ -54,7 +54,7 @@ class Refiner:
         self,
         loop: asyncio.AbstractEventLoop,
         beside: Beside,
-        heard: Callable[[Sequence[tuple[str, Scored]]], None],
+        heard: Callable[[Sequence[tuple[str, Scored]], int], None],
         answer: Callable[[Work, Verdict], None],
         fail: Callable[[Collection[Slice]], None],
     ) -> None:
@@ -102,7 +102,7 @@ class Refiner:
         is_sound = one.found is not None and one.found.exception() is None
         if one.found is not None and not is_sound:
             _log.error("a cascade could not be refined", exc_info=one.found.exception())
-        self._heard(one.hearing.asked)
+        self._heard(one.hearing.asked, one.work.requests)
         if left:
             self._tell(one, left, one.hearing.verdict() if is_sound else one.so_far)
 

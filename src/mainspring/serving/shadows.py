@@ -103,5 +103,5 @@ class Shadows:
             _log.exception("a shadow of %s could not be scored", self._metrics.model)
             self._metrics.variants["challenger"].failed("internal", len(batch.ids))
         if pair is not None:
-            self._panel.heard("challenger", pair, perf_counter())
+            self._panel.heard("challenger", pair, perf_counter(), batch.requests)
         self._write(batch, pair)

@@ -43,6 +43,11 @@ class Work(msgspec.Struct, frozen=True, eq=False, dict=True):
                 trace.part("features", self.started_s, self.read_s, batch)
                 trace.part("model", self.read_s, scored_s, batch)
 
+    @property
+    def requests(self) -> int:
+        """Of how many requests the rows are."""
+        return len({id(one.job) for one in self.slices})
+
     @cached_property
     def _rows(self) -> dict[Slice, range]:
         """The places of each slice's rows."""
