@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from harness import Bench
 from parts.gateway import TITLES, children_of, log_of, own_bytes, ready, settle, target_of
-from parts.served import FIVE_VIEWS, HOUR_US, KEYS, VIEWS, build, orders
+from parts.served import FIVE_VIEWS, HOUR_US, KEYS, ONE_VIEW, VIEWS, Asked, build, orders
 
 from load import Sender
 from mainspring.core.run import internal_token
@@ -31,18 +31,19 @@ GOAL_LIMIT = Limit(0.99, 50.0)
 
 def sustained(bench: Bench, sender: Sender, root: Path) -> None:
     """A minute at full load, while events come in at 500 a second and the worker folds and writes them."""
-    for workers in (1, 2):
-        _sustained(bench, sender, root / f"workers_{workers}", workers)
+    for model in (ONE_VIEW, FIVE_VIEWS):
+        for workers in (1, 2):
+            _sustained(bench, sender, root / f"{model.name}_{workers}", model, workers)
 
 
-def _sustained(bench: Bench, sender: Sender, root: Path, workers: int) -> None:
+def _sustained(bench: Bench, sender: Sender, root: Path, model: Asked, workers: int) -> None:
     seconds, history = (2.0, 2_000) if bench.quick else (60.0, 100_000)
-    config = build(root, [FIVE_VIEWS], 0, workers=workers)
+    config = build(root, [ONE_VIEW, FIVE_VIEWS], 0, workers=workers)
     with Supervisor(config, names=("intake", "gateway", "worker"), free_ports=True) as up:
         url = ready(up)
         client = IntakeClient(up.urls()["intake"], internal_token(config.run))
         _tell(client, history)
-        target = target_of(url, FIVE_VIEWS, orders(1_000))
+        target = target_of(url, model, orders(1_000))
         sender.load(target, 1.0)
         parent = up.pids()["gateway"]
         serving = [parent] if workers == 1 else children_of(parent)
@@ -52,16 +53,16 @@ def _sustained(bench: Bench, sender: Sender, root: Path, workers: int) -> None:
             load = sender.load(target, seconds)
             log = log_of(url)
         of = f"{workers} worker{'s' if workers > 1 else ''}"
-        name = f"{TITLES[FIVE_VIEWS]}, {of}, {seconds:g} s, folding {EVENTS_PER_S} events/s beside it"
+        name = f"{TITLES[model]}, {of}, {seconds:g} s, folding {EVENTS_PER_S} events/s beside it"
         bench.add(name, load.per_s, "req/s", against=f"20,000 of {os.cpu_count()} cores", ratio=load.per_s / 20_000)
         for label, value in (("p50", load.p50_ms), ("p99", load.p99_ms), ("p99.9", load.p999_ms)):
             bench.add(f"{name}: {label}", value, "ms")
         bench.add(f"{name}: errors of {load.sent}", load.errors, "requests")
         bench.add(f"{name}: events sent meanwhile", sent[0], "events")
         bench.add(f"{name}: growth of memory", sum(map(own_bytes, serving)) - before, "bytes")
-        bench.add(f"prediction log, {of}: waiting when the load ends", log["buffered"], "answers")
-        bench.add(f"prediction log, {of}: dropped of all", log["dropped"], "answers")
-        bench.require(f"{of}: no request fails ({load.errors} did)", holds=load.errors == 0)
+        bench.add(f"{name}: the prediction log, waiting when the load ends", log["buffered"], "answers")
+        bench.add(f"{name}: the prediction log, dropped of all", log["dropped"], "answers")
+        bench.require(f"{name}: no request fails ({load.errors} did)", holds=load.errors == 0)
 
 
 def bursts(bench: Bench, _wrk: Sender, root: Path) -> None:
