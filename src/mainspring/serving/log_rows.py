@@ -50,16 +50,17 @@ class Logged:
         return len(self._told())
 
     @property
-    def is_alike(self) -> bool:
-        """Whether one model answers every row, as nobody's part, and no other was asked."""
-        return self.shadow is None and self.batch.part_of is None and isinstance(self.batch.choices, Unanimous)
+    def answerer(self) -> tuple[str, str, str] | None:
+        """Variant and version that answered every row, as nobody's part, and no other asked; and the ids' epoch."""
+        batch, choices = self.batch, self.batch.choices
+        if self.shadow is not None or batch.part_of is not None or not isinstance(choices, Unanimous):
+            return None
+        return choices.variant, choices.version, batch.ids.epoch
 
     def goes_on_with(self, other: Logged) -> bool:
         """Whether ``other`` has the same model's answers, so that both are of one run."""
-        batch, more = self.batch, other.batch
-        if batch.served is not more.served or not (self.is_alike and other.is_alike):
-            return False
-        return _answerer(batch) == _answerer(more)
+        answerer = self.answerer
+        return answerer is not None and self.batch.served is other.batch.served and answerer == other.answerer
 
     def asked(self) -> Table:
         """The requests that were answered."""
@@ -185,10 +186,8 @@ class Run:
     def _alike(self, served: Served | Composed, first: Unanimous) -> Iterator[Cells]:
         """As ``Logged.predictions``, of rows that one model answered."""
         batches, same = [one.batch for one in self._some], Cells.same
-        source, inputs = (
-            served.model.request,
-            [one.choices.inputs for one in batches if isinstance(one.choices, Unanimous)],
-        )
+        choices = [one.choices for one in batches if isinstance(one.choices, Unanimous)]  # that is, of all
+        source, inputs = served.model.request, [one.inputs for one in choices]
         none = same(None)
         id_at = None if source.id is None else source.places[source.id]
         yield Cells.ids(PredictionIds(batches[0].ids.epoch, _after([one.ids.numbers for one in batches])))
@@ -201,7 +200,7 @@ class Run:
         rows = [one.gathered.rows for one in batches]
         yield none if id_at is None else Cells.of(_after([texts_of(column_of(one, id_at)) for one in rows]))
         yield Cells.of(_after([[one.gathered.folded] * len(one.times_us) for one in batches]))
-        yield Cells.floats(_after([one.choices.outputs for one in batches if isinstance(one.choices, Unanimous)]))
+        yield Cells.floats(_after([one.outputs for one in choices]))
         other_version, other_output, other_error, other_latency_us = self._others(served)
         yield other_version
         yield other_output
@@ -261,11 +260,6 @@ def _runs_of(answered: Sequence[Logged]) -> list[Run]:
             last[name] = Run(one)
             found.append(last[name])
     return found
-
-
-def _answerer(batch: Batch) -> tuple[str, str, str] | None:
-    choices = batch.choices
-    return (choices.variant, choices.version, batch.ids.epoch) if isinstance(choices, Unanimous) else None
 
 
 def _after(parts: Sequence[Sequence[Any]]) -> Sequence[Any]:
