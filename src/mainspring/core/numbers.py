@@ -15,6 +15,16 @@ _ENCODE = _ENCODER.encode
 _INFINITE = {"inf": inf, "-inf": -inf}
 
 
+def nullable(numbers: npt.NDArray[np.float64]) -> list[float | None]:
+    """Floats as values, shape (n,): NaN is None.
+
+    >>> nullable(np.array([1.5, np.nan]))
+    [1.5, None]
+    """
+    values: list[float | None] = numbers.tolist()
+    return [None if value != value else value for value in values] if np.isnan(numbers).any() else values
+
+
 def array_text(values: Sequence[Any]) -> str:
     """A JSON array of numbers, texts and None.
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mainspring.core.ids import PredictionIds
-from mainspring.core.numbers import array_texts
+from mainspring.core.numbers import array_texts, nullable
 
 SAME, EACH, INTS, FLOATS, NUMBERED, ARRAYS, CODES = range(7)
 _ENCODE = msgspec.json.Encoder().encode
@@ -115,9 +115,7 @@ class Cells(msgspec.Struct, frozen=True, array_like=True, gc=False):
             case 2:  # INTS
                 return cast("list[int]", self.numbers().tolist())
             case 3:  # FLOATS
-                floats = np.frombuffer(self.data, _FLOAT64)
-                cells: list[float | None] = floats.tolist()
-                return [None if v != v else v for v in cells] if np.isnan(floats).any() else cells
+                return nullable(np.frombuffer(self.data, _FLOAT64))
             case 4:  # NUMBERED
                 return list(PredictionIds(self.more, self.numbers().tolist()))
             case 5:  # ARRAYS

@@ -10,6 +10,8 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from mainspring.core.numbers import nullable
+
 Row = tuple[Any, ...]
 Column = Sequence[Any]
 Floats = npt.NDArray[np.float64]
@@ -70,7 +72,7 @@ class Table(Sequence[Row]):
         parts = self._parts
         found = parts[place] if parts else ()
         if found is None:
-            found = parts[place] = _cells(self._numbers[self.places.index(place)])
+            found = parts[place] = nullable(self._numbers[self.places.index(place)])
         return found
 
     def floats(self, places: tuple[int, ...]) -> Floats:
@@ -173,9 +175,3 @@ def _packed(columns: Sequence[Column | Floats]) -> Floats:
     except struct.error:
         return np.array(columns, np.float64).reshape(len(columns), rows)
     return np.frombuffer(raw).reshape(len(columns), rows)
-
-
-def _cells(numbers: Floats) -> Column:
-    """Floats as a column: NaN is None."""
-    values = numbers.tolist()
-    return [None if value != value else value for value in values] if np.isnan(numbers).any() else values
