@@ -13,7 +13,7 @@ class Reply:
 
 
 def job(name, rows, deadline_s=1e18):
-    return Job([(name, i) for i in range(rows)], [0] * rows, Reply(), 0.0, deadline_s)
+    return Job([(name, i) for i in range(rows)], [0] * rows, Reply(), 0.0, deadline_s, rows)
 
 
 class Recorder:

@@ -213,8 +213,9 @@ def encode(response: Response, date: bytes, keeps: bool, is_head: bool) -> bytes
     body = response.body
     head = _head(response.status, response.content_type)
     more = _lines(response.headers) if response.headers else b""
-    end = b"\r\n\r\n" if keeps else b"\r\nConnection: close\r\n\r\n"
-    return b"".join((head, b"%d" % len(body), date, more, end, b"" if is_head else body))
+    if not keeps:
+        more += b"\r\nConnection: close"
+    return b"%b%d%b%b\r\n\r\n%b" % (head, len(body), date, more, b"" if is_head else body)
 
 
 def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:

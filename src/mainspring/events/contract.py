@@ -6,7 +6,7 @@ microseconds since 1970 UTC for a datetime, and a list of floats for a vector. T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -106,12 +106,22 @@ class Contract:
             None where a row may be wrong: ``check_json`` knows what to say of it.
         """
         try:
-            rows: Iterable[Iterable[Any]] = map(_astuple, self._tight_list.decode(raw))
-            if self._names is not None:
-                rows = list(map(self._as_named, rows))  # type: ignore[arg-type]
-            columns: list[Column] = list(zip(*rows, strict=True)) or [()] * len(self.source.fields)
+            return self._columns(self._tight_list.decode(raw))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
+
+    def check_json_each(self, raws: Sequence[bytes]) -> list[Column] | None:
+        """As ``check_json_list``, of rows that are a JSON object each."""
+        try:
+            return self._columns(map(self._tight_json.decode, raws))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+
+    def _columns(self, records: Iterable[msgspec.Struct]) -> list[Column] | None:
+        rows: Iterable[Iterable[Any]] = map(_astuple, records)
+        if self._names is not None:
+            rows = list(map(self._as_named, rows))  # type: ignore[arg-type]
+        columns: list[Column] = list(zip(*rows, strict=True)) or [()] * len(self.source.fields)
         return columns if self._plan_json.finish_columns(columns) else None
 
     def _judged_json(self, raw: bytes | memoryview) -> Row:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from time import perf_counter
+from typing import TypeVar
 
 import msgspec
 
@@ -20,16 +21,20 @@ from mainspring.core.traces import Trace
 from mainspring.serving.reply import Reply
 from mainspring.serving.table import Row, joined
 
+T = TypeVar("T")
+
 
 class Job(msgspec.Struct, eq=False):
     """One request's good rows on their way through the queue.
 
     Attributes:
-        rows: Checked rows.
+        rows: Checked rows; none while ``body`` has not been read.
         times_us: Moment of each row.
         reply: What is told of the outcome.
         received_s: When the request was whole, on ``time.perf_counter``: a loop's own clock stands still within a tick.
         deadline_s: When the client no longer wants the answer, on the same clock.
+        size: How many rows there are.
+        body: Of a request of one row that is read with its neighbours.
         taken: Rows that are in a batch already.
         answered: Which rows have an outcome, one byte each; None while none has.
         timer: Rings at the deadline, where the event loop is free to hear it.
@@ -42,6 +47,8 @@ class Job(msgspec.Struct, eq=False):
     reply: Reply
     received_s: float
     deadline_s: float
+    size: int
+    body: bytes = b""
     taken: int = 0
     answered: bytearray | None = None
     timer: asyncio.TimerHandle | None = None
@@ -51,7 +58,7 @@ class Job(msgspec.Struct, eq=False):
     def unanswered(self) -> list[Slice]:
         """The rows without an outcome."""
         if self.answered is None:
-            return [Slice(self, 0, len(self.rows))]
+            return [Slice(self, 0, self.size)]
         return runs(self, [not answered for answered in self.answered])
 
     def mark(self, start: int, stop: int) -> bool:
@@ -60,11 +67,10 @@ class Job(msgspec.Struct, eq=False):
         Returns:
             Whether every row has.
         """
-        rows = len(self.rows)
-        if stop - start == rows:
+        if stop - start == self.size:
             return True
         if self.answered is None:
-            self.answered = bytearray(rows)
+            self.answered = bytearray(self.size)
         self.answered[start:stop] = b"\1" * (stop - start)
         return not self.answered.count(0)
 
@@ -99,9 +105,20 @@ def rows_of(slices: Sequence[Slice]) -> tuple[Sequence[Row], Sequence[int]]:
     times_us: list[int] = []
     for one in slices:
         job, start, stop = one.job, one.start, one.stop
-        parts.append(job.rows if stop - start == len(job.rows) else job.rows[start:stop])
-        times_us += job.times_us[start:stop]
+        if stop - start == job.size:
+            parts.append(job.rows)
+            times_us += job.times_us
+        else:
+            parts.append(job.rows[start:stop])
+            times_us += job.times_us[start:stop]
     return joined(parts), times_us
+
+
+def by_row(slices: Sequence[Slice], values: list[T], rows: int) -> list[T]:
+    """What holds for each slice, for each of its rows, of which all slices have so many."""
+    if rows == len(slices):
+        return values
+    return [value for one, value in zip(slices, values, strict=True) for _ in range(one.start, one.stop)]
 
 
 class Batcher:
@@ -141,7 +158,7 @@ class Batcher:
         Raises:
             BackPressureError: Too many rows wait (MS-S105).
         """
-        rows = len(job.rows)
+        rows = job.size
         if self.queued_rows and self.queued_rows + rows > self._max_queued_rows:
             why = f"{self.queued_rows} rows wait for this model"
             raise BackPressureError("MS-S105", "busy", why=why, hint="try again after Retry-After seconds")
@@ -193,7 +210,7 @@ class Batcher:
         while jobs and room:
             job = jobs[0]
             start = job.taken
-            waiting = len(job.rows) - start
+            waiting = job.size - start
             if job.is_over or job.reply.cancelled or now_s > job.deadline_s:
                 jobs.popleft()
                 self.queued_rows -= waiting

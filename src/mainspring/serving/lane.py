@@ -19,8 +19,9 @@ from msgspec.structs import replace
 from mainspring.core.errors import DeadlineError, MainspringError, UnavailableError
 from mainspring.core.ids import PredictionIds
 from mainspring.serving.answers import Batch, batch_of
-from mainspring.serving.batcher import Batcher, Job, Slice, rows_of
+from mainspring.serving.batcher import Batcher, Job, Slice, by_row, rows_of
 from mainspring.serving.beside import Beside
+from mainspring.serving.bodies import Bodies
 from mainspring.serving.cache import Cache
 from mainspring.serving.composed import Composed
 from mainspring.serving.council import Hearing, expects_us
@@ -33,6 +34,7 @@ from mainspring.serving.panel import Panel, Verdict
 from mainspring.serving.refiner import Refiner
 from mainspring.serving.reply import Reply
 from mainspring.serving.request import RequestReader
+from mainspring.serving.rules import ruled
 from mainspring.serving.served import Served
 from mainspring.serving.shadows import Shadows
 from mainspring.serving.shared import Shared
@@ -65,6 +67,7 @@ class Lane:
         self._trouble = shared.trouble
         self._traces = shared.traces
         self.requests = RequestReader(served.model.request, shared.clock, shared.max_rows)
+        self._bodies = Bodies(self.requests, self.refuse)
         self._batcher = Batcher(
             self._execute, self._expire, self._loop, max_rows=limits.batch_rows, max_queued_rows=limits.queued_rows
         )
@@ -113,13 +116,27 @@ class Lane:
             BackPressureError: Too many rows wait (MS-S105).
         """
         wait_s = self.limits.deadline_s if deadline_s is None else deadline_s
-        job = Job(rows, times_us, reply, received_s, received_s + wait_s)
+        self._queue(Job(rows, times_us, reply, received_s, received_s + wait_s, len(rows)))
+
+    def submit_body(self, body: bytes, reply: Reply, received_s: float, deadline_s: float | None) -> bool:
+        """As ``submit``, for the body of a request of one row; what is wrong with it is told to ``reply``.
+
+        Returns:
+            Whether it was taken. Not while a batch is scored aside: what is wrong would be told only after that.
+        """
+        if self._batcher.is_held:
+            return False
+        wait_s = self.limits.deadline_s if deadline_s is None else deadline_s
+        self._queue(Job((), (), reply, received_s, received_s + wait_s, 1, body))
+        return True
+
+    def _queue(self, job: Job) -> None:
         if self._traces is not None:
             job.trace = self._traces.current
         try:
             self._batcher.submit(job)
         except MainspringError:
-            self.metrics.reject(SHED, len(job.rows))
+            self.metrics.reject(SHED, job.size)
             if not self._answer_without(job, SHED):
                 raise
             return
@@ -143,13 +160,13 @@ class Lane:
         started_s = perf_counter()
         cache = self._cache_of(served)
         if cache is not None:
-            slices = self._answer_known(cache, slices)
-            if not slices:
-                return
-        rows, times_us = rows_of(slices)
-        waited = self.metrics.latency["queue"].observe
-        for one in slices:
-            waited(started_s - one.job.received_s, one.stop - one.start)
+            slices = self._answer_known(cache, self._bodies.opened(slices))
+        read = self._bodies.read(slices)
+        if read is None:
+            return
+        slices, rows, times_us = read
+        waited_s = by_row(slices, [started_s - one.job.received_s for one in slices], len(times_us))
+        self.metrics.latency["queue"].observe_all(waited_s)
         gathered, error = gather(rows, times_us, served.views, served.expressions, self._reader)
         if error is not None:
             self._trouble(error)
@@ -164,7 +181,6 @@ class Lane:
         self._batcher.hold()
         for job in (*(one.job for one in slices), *self._batcher.waiting):
             self._watch(job)
-
         self._aside = work, self._beside.run(lambda: self._ask(work), lambda: self._back(work))
 
     def _expects_us(self, work: Work) -> float:
@@ -222,9 +238,10 @@ class Lane:
         self._hear(verdict.asked, requests)
         self.metrics.latency["features"].observe(work.read_s - work.started_s, rows)
         self.metrics.latency["model"].observe(scored_s - work.read_s, rows)
-        self._count_features(served, gathered)
+        for (view, _), (_, status) in zip(served.views, gathered.blocks, strict=True):
+            self.metrics.count_features(view.name, status)
         ids = self._numbers.take(rows)
-        choices = self._ruled(served, verdict.choices, gathered.rows, work.times_us)
+        choices = ruled(served.rules, verdict.choices, gathered.rows, work.times_us)
         if self._traces is not None:
             work.tell(scored_s)
         told, latencies = self._answer(slices, choices, ids)
@@ -234,9 +251,7 @@ class Lane:
                     self._cache.keep(gathered.rows[i], work.times_us[i], verdict.choices[i], ids[i], i, gathered.folded)
             self.metrics.cache_bytes = self._cache.size_bytes
         read_s = work.read_s
-        before: list[int] = []
-        for one in slices:
-            before += [int((read_s - one.job.received_s) * 1e6)] * (one.stop - one.start)
+        before = by_row(slices, [int((read_s - one.job.received_s) * 1e6) for one in slices], rows)
         shares = [p for _, p in verdict.assigned]
         batch = Batch(
             served, gathered, work.times_us, ids, told, shares, verdict.units, before, latencies, requests=requests
@@ -249,11 +264,6 @@ class Lane:
         now_s = perf_counter()
         for variant, scored in asked:
             self._panel.heard(variant, scored, now_s, requests)
-
-    def _ruled(
-        self, served: Served | Composed, choices: Sequence[Choice], rows: Sequence[Row], times_us: Sequence[int]
-    ) -> Sequence[Choice]:
-        return choices if served.rules is None else served.rules.apply(choices, rows, times_us)
 
     def _watch(self, job: Job) -> None:
         if job.timer is None and not job.is_over:
@@ -294,31 +304,34 @@ class Lane:
         """
         at = 0
         latencies: list[int] = []
-        finished: list[Job] = []
         told: Sequence[Choice | None] = choices
+        took = self.metrics.latency["total"].observe
         for one in slices:
             job, start, stop = one.job, one.start, one.stop
             n = stop - start
-            if job.is_over:
+            is_told, took_us = not job.is_over, 0
+            if is_told:
+                try:
+                    job.reply.rows(start, choices, ids, range(at, at + n))
+                    is_whole = job.mark(start, stop)
+                    if is_whole:
+                        job.close()
+                        job.reply.finish()
+                except Exception:  # noqa: BLE001  one answer that cannot be written is no harm to its neighbours
+                    _log.exception("an answer of %s could not be written", self.metrics.model)
+                    self._break(job, n)
+                    is_told = False
+                else:
+                    took_s = perf_counter() - job.received_s
+                    took_us = int(took_s * 1e6)
+                    if is_whole:
+                        self.metrics.answers += 1
+                        took(took_s, job.size)
+            if not is_told:
                 told = [*told[:at], *[None] * n, *told[at + n :]]
-                latencies += [0] * n
-            else:
-                job.reply.rows(start, choices, ids, range(at, at + n))
-                if job.mark(start, stop):
-                    finished.append(job)
-                latencies += [int((perf_counter() - job.received_s) * 1e6)] * n
+            latencies += (took_us,) * n
             at += n
         self.metrics.told(told)
-        self.metrics.answers += len(finished)
-        took = self.metrics.latency["total"].observe
-        for job in finished:
-            took(perf_counter() - job.received_s, len(job.rows))
-            job.close()
-            try:
-                job.reply.finish()
-            except Exception:  # noqa: BLE001  one answer that cannot be written is no harm to its neighbours
-                _log.exception("an answer of %s could not be written", self.metrics.model)
-                self._break(job, len(job.rows))
         return told, latencies
 
     def _break_all(self, slices: Collection[Slice]) -> None:
@@ -336,7 +349,9 @@ class Lane:
     def _answer_without(self, job: Job, reason: str) -> bool:
         """Answer the rows of a job that have no outcome yet with the declared value; whether it could be."""
         served = self.served
-        slices = job.unanswered()
+        slices = self._bodies.opened(job.unanswered())
+        if not slices:
+            return True
         rows, times_us = rows_of(slices)
         try:
             choices = served.value.choices(rows, times_us, reason) if served.value is not None else []
@@ -359,7 +374,7 @@ class Lane:
             for choice, (to, _) in zip(chosen, assigned, strict=True)
         ]
         ids = self._numbers.take(len(rows))
-        told, latencies = self._answer(slices, self._ruled(served, drawn, rows, times_us), ids)
+        told, latencies = self._answer(slices, ruled(served.rules, drawn, rows, times_us), ids)
         nothing = Gathered(rows, (), {}, (), (), {}, 0)
         probabilities = [p for _, p in assigned]
         self._write(Batch(served, nothing, times_us, ids, told, probabilities, units, latencies, latencies), None)
@@ -383,7 +398,3 @@ class Lane:
 
     def _write(self, batch: Batch, shadow: Scored | None) -> None:
         self._log.put([Logged(batch, shadow)])
-
-    def _count_features(self, served: Served | Composed, gathered: Gathered) -> None:
-        for (view, _), (_, status) in zip(served.views, gathered.blocks, strict=True):
-            self.metrics.count_features(view.name, status)

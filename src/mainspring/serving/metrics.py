@@ -57,6 +57,13 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += times
         self.sum += value * times
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        """See each of ``values``."""
+        bounds, counts = self._bounds, self._counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.sum += sum(values)
+
     def lines(self, name: str, labels: str) -> Iterator[str]:
         """The lines of the exposition format; ``labels`` is ``a="b",`` and so on, or empty."""
         below = 0

@@ -14,6 +14,7 @@ from time import perf_counter
 
 from mainspring.core.errors import MainspringError
 from mainspring.core.http import Deferred, Request, Response, WrongMethodError
+from mainspring.serving.bodies import SMALL_BYTES
 from mainspring.serving.content_coding import decoded
 from mainspring.serving.lane import Lane
 from mainspring.serving.reply import ListReply, RowReply
@@ -38,6 +39,10 @@ def predict(lane: Lane, request: Request, max_body_bytes: int) -> Response | Def
     wait, coding, body = request.headers.get("x-deadline-ms"), request.headers.get("content-encoding"), request.body
     try:
         deadline_s = None if wait is None else _seconds(wait)
+        if coding is None and body.startswith(b"{") and len(body) < SMALL_BYTES:
+            alone = RowReply(shows_status=_shows_status(request))
+            if lane.submit_body(body, alone, received_s, deadline_s):
+                return alone
         read = lane.requests.read(body if coding is None else decoded(body, coding, max_body_bytes))
     except MainspringError as error:
         lane.refuse(error)
@@ -46,7 +51,7 @@ def predict(lane: Lane, request: Request, max_body_bytes: int) -> Response | Def
         lane.refuse(bad)
     if not read.rows:
         return Response(422 if read.errors else 200, b"[" + b",".join(read.answers) + b"]")
-    shows_status = bool(request.query) and "status=1" in request.query.split("&")
+    shows_status = _shows_status(request)
     reply: RowReply | ListReply
     if read.is_list:
         reply = ListReply(places=read.places, answers=read.answers, shows_status=shows_status)
@@ -54,6 +59,10 @@ def predict(lane: Lane, request: Request, max_body_bytes: int) -> Response | Def
         reply = RowReply(shows_status=shows_status)
     lane.submit(read.rows, read.times_us, reply, received_s, deadline_s)
     return reply
+
+
+def _shows_status(request: Request) -> bool:
+    return bool(request.query) and "status=1" in request.query.split("&")
 
 
 def _seconds(text: str) -> float:

@@ -104,6 +104,11 @@ class RequestReader:
                 places.append(place)
         return Rows(rows, times_us, places, answers, errors, is_list=True)
 
+    def read_each(self, bodies: Sequence[bytes]) -> tuple[Table, list[int]] | None:
+        """The rows of bodies of one row each, and the moment of each; None where one may be wrong."""
+        columns = self.contract.check_json_each(bodies)
+        return None if columns is None else self._at_moments(columns, self._clock.now_us())
+
     def _whole(self, body: bytes, now_us: int) -> Rows | None:
         """The rows of a list in which each is right; None where one may not be, or there are too many."""
         columns = self.contract.check_json_list(body)

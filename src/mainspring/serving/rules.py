@@ -13,6 +13,13 @@ from mainspring.serving.inference import Choice, Expressions
 from mainspring.serving.table import Row
 
 
+def ruled(
+    rules: Rules | None, choices: Sequence[Choice], rows: Sequence[Row], times_us: Sequence[int]
+) -> Sequence[Choice]:
+    """The choices, with what the rules make of their outputs where a model has any."""
+    return choices if rules is None else rules.apply(choices, rows, times_us)
+
+
 class Rules:
     """Rules in the order in which they act.
 

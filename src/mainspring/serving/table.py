@@ -141,7 +141,7 @@ def joined(parts: Sequence[Sequence[Row]]) -> Sequence[Row]:
     """Rows of several requests, one after the other."""
     if len(parts) == 1:
         return parts[0]
-    if any(type(part) is Table for part in parts):  # isinstance asks the abstract class, for more than all the rest
+    if Table in set(map(type, parts)):  # isinstance asks the abstract class, for more than all the rest
         tables = [Table.of(part) for part in parts if part]
         return _joined(tables) if tables else Table([])
     return list(chain.from_iterable(parts))
