@@ -1,7 +1,8 @@
 """What loads a server: wrk, or a slower sender of our own where it is missing. Run alone, it says which.
 
-32 connections, each of which waits for its answer before it asks again (a closed loop): what it finds is how much a
-server does at most, and how long an answer takes then. Latency at a given rate is `mainspring load`'s to tell.
+So many connections (32 unless said otherwise), each of which waits for its answer before it asks again (a closed loop):
+what it finds is how much a server does at most, and how long an answer takes then. Latency at a given rate is
+`mainspring load`'s to tell.
 """
 
 from __future__ import annotations
@@ -100,30 +101,32 @@ class Sender:
 
     Args:
         folder: For the script and the bodies.
+        connections: How many.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, connections: int = CONNECTIONS) -> None:
         self.wrk = shutil.which("wrk")
+        self.connections = connections
         self._folder = folder
         self._script = folder / "load.lua"
         self._runs = 0
         self._script.write_text(LUA)
 
-    def load(self, target: Target, seconds: float, connections: int = CONNECTIONS) -> Load:
+    def load(self, target: Target, seconds: float) -> Load:
         """Ask ``target`` for whole seconds, at least one."""
         self._runs += 1
         prefix = f"r{os.getpid()}_{self._runs}_"
         if self.wrk is None:
-            return asyncio.run(self._send(target, prefix, seconds, connections))
+            return asyncio.run(self._send(target, prefix, seconds))
         bodies = self._folder / "bodies.txt"
         bodies.write_text("\n".join(target.bodies) + "\n")
-        argv = [self.wrk, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
+        argv = [self.wrk, "-t1", f"-c{self.connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
         argv += ["-s", str(self._script), target.url, "--", target.path, prefix, str(bodies)]
         said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
         found = next(line.split()[1:] for line in said.splitlines() if line.startswith("RESULT "))
         return Load(*(float(x) for x in found[:4]), *(int(x) for x in found[4:]))
 
-    async def _send(self, target: Target, prefix: str, seconds: float, connections: int) -> Load:
+    async def _send(self, target: Target, prefix: str, seconds: float) -> Load:
         """Without wrk: slower than what it loads, but honest about what it waits for."""
         parts, taken = urlsplit(target.url), list[float]()
         pieces = [body.split(ID) for body in target.bodies]
@@ -155,7 +158,7 @@ class Sender:
             writer.close()
 
         started_s = time.perf_counter()
-        await asyncio.gather(*(client() for _ in range(connections)))
+        await asyncio.gather(*(client() for _ in range(self.connections)))
         per_s = len(taken) / (time.perf_counter() - started_s)
         p50, p99, p999 = (quantile(taken, q) * 1e3 for q in (0.5, 0.99, 0.999))
         return Load(per_s, p50, p99, p999, len(taken), errors)

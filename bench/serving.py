@@ -8,10 +8,10 @@
 - `trees`: the model alone, compiled and in ONNX Runtime.
 
 Gateway and intake are the real processes; checks, metrics and the prediction log are on, and each request has an id of
-its own and so is an event as well. Peers read no features and log nothing. 32 connections wait for their answers,
-driven by wrk (tools/services.sh bench) or, where it is missing, by a slower sender of our own: then no figure here is
-the gateway's limit. The load generator shares the machine's cores. What the prediction log held back is a row too: what
-is answered faster than the intake stores waits in memory and, beyond its bound, is dropped and counted.
+its own and so is an event as well. Peers read no features and log nothing. 32 connections (`--connections`) wait for
+their answers, driven by wrk (tools/services.sh bench) or, where it is missing, by a slower sender of our own: then no
+figure here is the gateway's limit. The load generator shares the machine's cores. What the prediction log held back is
+a row too: what is answered faster than the intake stores waits in memory and, beyond its bound, is dropped and counted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from parts.beside import peers
 from parts.shape import cost, models, size
 from parts.trees import trees
 
-from load import Sender, generator
+from load import CONNECTIONS, Sender, generator
 
 PARTS: dict[str, Callable[[Bench, Sender, Path], None]] = {
     "peers": peers,
@@ -42,17 +42,22 @@ PARTS: dict[str, Callable[[Bench, Sender, Path], None]] = {
 
 
 def main() -> None:
-    bench = Bench.start("The gateway under load", [("--only", str, f"one part: {', '.join(PARTS)}")])
-    only = bench.options.only
+    options = [
+        ("--only", str, f"one part: {', '.join(PARTS)}"),
+        ("--connections", int, f"that wait for their answers, {CONNECTIONS} if not said"),
+    ]
+    bench = Bench.start("The gateway under load", options)
+    only, connections = bench.options.only, bench.options.connections or CONNECTIONS
     if only and only not in PARTS:
         sys.exit(f"--only {only}: there is no such part; there are {', '.join(PARTS)}")
     bench.say(f"load: {generator()}")
+    bench.add("the closed loop's connections", connections, "connections")
     with tempfile.TemporaryDirectory(prefix="mainspring-bench-") as folder:
         for name in [only] if only else PARTS:
             root = Path(folder) / name
             root.mkdir()
             bench.say(f"-- {name}")
-            PARTS[name](bench, Sender(root), root)
+            PARTS[name](bench, Sender(root, connections), root)
     bench.finish()
 
 
