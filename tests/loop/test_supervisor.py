@@ -176,6 +176,19 @@ def test_ctrl_c_stops_everything_that_up_started(config):
     assert not any(answers(url) for url in said["urls"].values())
 
 
+def test_up_as_json_is_one_document_and_what_ends_later_is_told_on_the_other_stream(config):
+    argv = [sys.executable, "-m", "mainspring", "up", "--json", "-C", str(config.root)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        line = process.stdout.readline()
+        os.kill(json.loads(line)["pids"]["worker"], signal.SIGKILL)
+        told = json.loads(process.stderr.readline())
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+    log = str(config.run / "logs" / "worker.log")
+    assert told == {"event": "ended", "process": "worker", "code": -9, "again_in_s": 0.2, "log": log}
+    assert rest == ""
+
+
 def test_a_process_without_a_name_is_not_known(config):
     with pytest.raises(NotFoundError, match=r"MS-L140: no process is called 'door'"):
         Supervisor(config, ("door",))

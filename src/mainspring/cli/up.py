@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from types import FrameType
 
 from cyclopts import App
@@ -21,7 +22,7 @@ gateway, worker, intake. Nothing is left behind.
 Examples:
   mainspring up
   mainspring up -C my_project
-  mainspring up --json            one JSON object when it is up, one for each process that ends""",
+  mainspring up --json            where it listens, on one line, once it is up""",
 )
 
 
@@ -38,7 +39,9 @@ def up(*, options: Options = DEFAULT, process: ProcessOptions = DEFAULT_PROCESS)
 
     def heard(one: Exit) -> None:
         if options.json:
-            print(json.dumps({"ended": one.name, "code": one.code, "again_in_s": one.again_in_s}), flush=True)
+            ended = {"event": "ended", "process": one.name, "code": one.code, "again_in_s": one.again_in_s}
+            ended["log"] = str(supervisor.log_path(one.name))
+            print(json.dumps(ended), file=sys.stderr, flush=True)
             return
         terminal.say(options, f"{one.name} ended with {one.code}; it is started again in {one.again_in_s:g} s")
         terminal.say(options, supervisor.tail(one.name, 5))
