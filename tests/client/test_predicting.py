@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import sys
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import mainspring as ms
 from mainspring.core.errors import ContractError, DeadlineError, NotFoundError, UnavailableError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "load"))
 
+from certificates import Authority
 from doors import open_doors
 from rides import World, ride
+from servers import Answering
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +82,24 @@ def test_a_gateway_that_is_away_or_silent_costs_no_more_than_the_time_given():
         asyncio.run(main())
     with ms.Client(url) as client, pytest.raises(UnavailableError, match=r"MS-E509(.|\n)*refused"):
         client.predict("late_ride", ride(), timeout_s=0.2)
+
+
+def test_both_clients_trust_the_authority_that_the_environment_names(tmp_path, monkeypatch):
+    authority = Authority(tmp_path, "doors")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.sign("localhost", client=False))
+    body = b'{"prediction":0.5,"prediction_id":"x-1","model_version":"v","variant":"champion"}'
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+    async def ask(url):
+        async with ms.AsyncClient(url) as client:
+            return await client.predict("late_ride", ride())
+
+    with Answering(lambda _: whole, context) as server:
+        url = f"https://localhost:{server.port}"
+        with ms.Client(url) as client, pytest.raises(UnavailableError, match="certificate verify failed"):
+            client.predict("late_ride", ride())
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.cert))
+        with ms.Client(url) as client:
+            assert client.predict("late_ride", ride()).prediction == 0.5
+        assert asyncio.run(ask(url)).prediction == 0.5

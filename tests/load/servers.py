@@ -9,8 +9,8 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 class Answering:
     """A server on a thread of its own; ``answer(number)`` gives the bytes of each answer, or None for none."""
 
-    def __init__(self, answer):
-        self.answer = answer
+    def __init__(self, answer, tls=None):
+        self.answer, self.tls = answer, tls
         self.heads, self.seen = [], []
         self.connections = 0
         self._ready = threading.Event()
@@ -27,7 +27,7 @@ class Answering:
 
     async def _serve(self):
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._client, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._client, "127.0.0.1", 0, ssl=self.tls)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()

@@ -129,6 +129,9 @@ def test_without_a_rate_the_capacity_is_searched_and_replicas_are_planned(load, 
         (["--url", "grpc://x:1", "--protocol", "v2", "--yes"], "--protocol v2 does not go with --url 'grpc://x:1'"),
         (["--url", "http://x:1", "--protocol", "grpc", "--yes"], "--protocol grpc does not go with --url"),
         (["--key-file", "nowhere"], "--key-file cannot be read"),
+        (["--ca-file", "nowhere"], "--ca-file goes with a --url that begins with https:// or grpcs://"),
+        (["--ca-file", "nowhere", "--url", "https://x", "--yes"], "--ca-file cannot be used"),
+        (["--ca-file", __file__, "--url", "https://x", "--yes"], "--ca-file cannot be used"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_started(load, argv, words):

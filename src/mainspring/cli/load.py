@@ -6,6 +6,7 @@ import ipaddress
 import math
 import secrets
 import signal
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -45,12 +46,13 @@ Examples:
   mainspring load late_flight --rate 200 --rate 5000 --shape ramp --for 1m
   mainspring load late_flight --rate 500 --rate 5000 --shape spike --protocol v2
   mainspring load late_flight --url https://staging.example.com --yes --rate 100
+  mainspring load late_flight --url https://ml.internal:7070 --ca-file ca.pem --yes --rate 100
   mainspring load late_flight --protocol grpc --rate 500
   mainspring load late_flight --url grpc://127.0.0.1:7080 --yes --rate 100""",
 )
 REQUESTS = 2_000
 MOST_REQUESTS = 50_000_000
-GRPC_SCHEMES = ("grpc", "grpcs")
+GRPC_SCHEMES, TLS_SCHEMES = ("grpc", "grpcs"), ("https", "grpcs")
 
 
 @app.default
@@ -77,6 +79,7 @@ def load(  # noqa: PLR0913  a test's settings, all by keyword
     seed: int = 1,
     url: str | None = None,
     key_file: Path | None = None,
+    ca_file: Path | None = None,
     yes: Annotated[bool, Parameter(negative="")] = False,
     options: Options = DEFAULT,
 ) -> int:
@@ -105,6 +108,7 @@ def load(  # noqa: PLR0913  a test's settings, all by keyword
         seed: Of arrivals and synthetic requests.
         url: A server that runs already, rather than a copy of this project; grpc:// or grpcs:// for gRPC.
         key_file: Holds the key that the server at --url asks for; it must be for the model.
+        ca_file: Certificates (PEM) of the authority of the server at --url; else those that this machine knows count.
         yes: Its owner agrees.
         options: Where the project is, and how to answer.
     """
@@ -131,9 +135,10 @@ def load(  # noqa: PLR0913  a test's settings, all by keyword
     terminal.say(options, f"{len(asked):,} {origin} requests, {protocol}, {rows} {'row' if rows == 1 else 'rows'} each")
     path = {"json": f"/predict/{model}", "v2": f"/v2/models/{model}/infer", "grpc": model}[protocol]
     headers = _key(key_file)
+    authority = _authority(ca_file, url)
     if url is None:
         _check_released(workspace, definition)
-    with _server(workspace, url, options, agreed=yes, grpc=protocol == "grpc") as server:
+    with _server(workspace, url, options, agreed=yes, grpc=protocol == "grpc", authority=authority) as server:
         host = f"{server.host}:{server.port}"
         run = secrets.randbelow(1 << 16)
         made = pool(
@@ -287,8 +292,25 @@ def _key(file: Path | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
+def _authority(file: Path | None, url: str | None) -> str | None:
+    """The certificates that the server's may be signed by."""
+    if file is None:
+        return None
+    if urlsplit(url or "").scheme not in TLS_SCHEMES:
+        raise ConfigError("MS-C105", "--ca-file goes with a --url that begins with https:// or grpcs://")
+    try:
+        text = file.read_text(encoding="utf-8")
+        ssl.create_default_context(cadata=text)
+    except (OSError, ValueError, ssl.SSLError) as error:
+        what = f"--ca-file cannot be used: {error}"
+        raise ConfigError("MS-C105", what, where=str(file), hint="certificates as PEM") from None
+    return text
+
+
 @contextmanager
-def _server(workspace: Workspace, url: str | None, options: Options, *, agreed: bool, grpc: bool) -> Iterator[Server]:
+def _server(
+    workspace: Workspace, url: str | None, options: Options, *, agreed: bool, grpc: bool, authority: str | None
+) -> Iterator[Server]:
     from mainspring.load.traffic import Server
 
     if url is None:
@@ -315,8 +337,8 @@ def _server(workspace: Workspace, url: str | None, options: Options, *, agreed: 
             why="what it is asked is logged, becomes events of the request's source, and is learned from",
             hint="without --url a copy of this project is asked; --yes asks this one all the same",
         )
-    tls = parts.scheme in ("https", "grpcs")
-    yield Server(parts.hostname, parts.port or (443 if tls else 80), tls)
+    tls = parts.scheme in TLS_SCHEMES
+    yield Server(parts.hostname, parts.port or (443 if tls else 80), tls, authority)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from mainspring.load.sender import ANSWERED, MONOTONE, ROW_ERRORS, TIMEOUT, Job, Sender, Sent
+from mainspring.load.sender import ANSWERED, MONOTONE, NO_TLS, ROW_ERRORS, TIMEOUT, UNTRUSTED, Job, Sender, Sent
 from mainspring.serving.grpc_messages import SERVICE
 
 _CHANNELS = 4
 """Connections that the calls share; HTTP/2 carries many on each."""
 _CODE = re.compile(r"\[(MS-[A-Z]\d+)\]$")
+_UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED: ([^:]+)")
 _ERROR_OUTPUT = b"\x0a\x05error"  # field 1 of a tensor of that name
 _FALLBACK_OUTPUT = b"\x0a\x08fallback"
 
@@ -31,10 +32,10 @@ class GrpcSender(Sender):
         """Send all, and wait until each is answered or has failed."""
         job, options = self.job, (("grpc.use_local_subchannel_pool", 1),)
         where = f"{job.host}:{job.port}"
+        pem = None if job.authority is None else job.authority.encode()
+        trusted = grpc.ssl_channel_credentials(pem) if job.tls else None
         channels = [
-            aio.secure_channel(where, grpc.ssl_channel_credentials(), options)
-            if job.tls
-            else aio.insecure_channel(where, options)
+            aio.insecure_channel(where, options) if trusted is None else aio.secure_channel(where, trusted, options)
             for _ in range(min(_CHANNELS, job.connections))
         ]
         self._calls = cycle([one.unary_unary(f"/{SERVICE}/ModelInfer") for one in channels])
@@ -78,4 +79,13 @@ class GrpcSender(Sender):
         if code is not None:
             return f"{name} {code.group(1)}"
         is_ours = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and MONOTONE() >= self._due[i] + self.job.timeout_s
-        return TIMEOUT if is_ours else name
+        return TIMEOUT if is_ours else _distrust(error.details() or "") or name
+
+
+def _distrust(details: str) -> str | None:
+    """Why TLS was refused, if that is what gRPC says; it has no other place for it than its words."""
+    if (found := _UNTRUSTED.search(details)) is not None:
+        return f"{UNTRUSTED}: {found.group(1)}"
+    if "Hostname Verification" in details:
+        return f"{UNTRUSTED}: Hostname mismatch"
+    return NO_TLS if "andshake failed" in details else None

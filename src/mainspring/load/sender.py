@@ -28,6 +28,9 @@ ANSWERED = "answered"
 TIMEOUT = "no answer in time"
 NOT_SENT = "no connection was free in time"
 ROW_ERRORS = "some rows failed"
+CLOSED = "the connection was closed"
+UNTRUSTED = "its certificate is not trusted"
+NO_TLS = "TLS was not agreed on"
 LEAD_S = 0.1
 LOOK_S = 0.05
 MONOTONE = time.monotonic
@@ -46,6 +49,7 @@ class Job:
         begins_s: When that is, on the monotonic clock; None: soon.
         connections: Kept alive at most.
         timeout_s: After so long a request has failed.
+        authority: Certificates (PEM), one of which is to have signed the server's; None: those that the machine knows.
     """
 
     host: str
@@ -57,6 +61,7 @@ class Job:
     begins_s: float | None = None
     connections: int = 256
     timeout_s: float = 5.0
+    authority: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +117,7 @@ class Sender:
         self._all: set[_Connection] = set()
         self._opening = 0
         self._waiting: deque[int] = deque()
-        self._tls = ssl.create_default_context() if job.tls else None
+        self._tls = ssl.create_default_context(cadata=job.authority) if job.tls else None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> Sent:
@@ -139,7 +144,7 @@ class Sender:
             looking.cancel()
             timer.close()
             for connection in self._all:
-                connection.close()
+                connection.abort()  # a farewell of TLS would outlast the loop
             for task in self._tasks:
                 task.cancel()
         return Sent(
@@ -202,7 +207,7 @@ class Sender:
                 )
         except (OSError, TimeoutError) as error:
             if self._waiting:  # one attempt, one failure: a server that is gone fails what it is asked
-                self.ended(self._waiting.popleft(), f"no connection: {type(error).__name__}", MONOTONE())
+                self.ended(self._waiting.popleft(), _refusal(error), MONOTONE())
             self._opening -= 1
             self._more()
         else:
@@ -245,6 +250,13 @@ class Sender:
             self._done.set_result(None)
 
 
+def _refusal(error: OSError) -> str:
+    """Why there is no connection."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{UNTRUSTED}: {error.verify_message.rstrip('.')}"
+    return NO_TLS if isinstance(error, ssl.SSLError) else f"no connection: {type(error).__name__}"
+
+
 class _Connection(asyncio.Protocol):
     """One connection that is kept alive; one request at a time."""
 
@@ -275,7 +287,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if self.request >= 0:
-            kind = "the connection was closed" if exc is None else f"the connection broke: {type(exc).__name__}"
+            kind = CLOSED if exc is None else f"the connection broke: {type(exc).__name__}"
             i, self.request = self.request, -1
             self._sender.ended(i, kind, MONOTONE())
         self._sender.lost(self)

@@ -16,7 +16,7 @@ import numpy as np
 from mainspring.core.errors import UnavailableError
 from mainspring.load.measure import Level, levels
 from mainspring.load.pool import Pool
-from mainspring.load.sender import ANSWERED, NOT_SENT, TIMEOUT, Job, Sent, send
+from mainspring.load.sender import ANSWERED, CLOSED, NO_TLS, NOT_SENT, TIMEOUT, UNTRUSTED, Job, Sent, send
 from mainspring.load.shape import Stage, arrivals
 
 LEAD_S = 0.5
@@ -26,11 +26,12 @@ _START_S = 0.5
 
 @dataclass(frozen=True)
 class Server:
-    """Where requests go."""
+    """Where requests go; ``authority`` as in `Job`."""
 
     host: str
     port: int
     tls: bool = False
+    authority: str | None = None
 
 
 class Traffic:
@@ -123,6 +124,7 @@ class Traffic:
                     begins_s,
                     self._connections,
                     self._timeout_s,
+                    self._server.authority,
                 )
             )
             self._sent += len(own)
@@ -135,6 +137,14 @@ _WAYS_OUT = (
     (("404", "NOT_FOUND"), "nothing of that name serves there: mainspring train MODEL --release makes it serve"),
     (("400", "422", "INVALID_ARGUMENT"), "what was made up breaks a rule: --value NAME=VALUE, or --requests recorded"),
     (("413",), "fewer --rows"),
+    ((f"{UNTRUSTED}: Hostname", f"{UNTRUSTED}: IP address"), "--url with a name that its certificate is for"),
+    ((f"{UNTRUSTED}: certificate",), "it is not valid at this time: the server needs another, or this machine a clock"),
+    ((UNTRUSTED,), "--ca-file FILE, the certificate (PEM) of the authority that has signed it"),
+    (
+        (NO_TLS,),
+        "https:// and grpcs:// are for doors that speak TLS ([tls] in mainspring.toml): http:// and grpc:// here",
+    ),
+    ((CLOSED,), "a door that speaks TLS is https://; one with [tls] client_ca is not for load; else its log says more"),
     (("no connection", "UNAVAILABLE"), "nobody takes requests there: mainspring status says what is up, and where"),
     (("503",), "it is up and cannot predict: its /health says why"),
     ((TIMEOUT, NOT_SENT), "it takes requests and does not answer them: its /health, or a longer --timeout"),
