@@ -1,11 +1,14 @@
 from html.parser import HTMLParser
 
+import jsonschema
 import msgspec
 import pytest
 
 from mainspring.definitions import load_project
-from mainspring.serving.openapi import document, page
+from mainspring.serving.openapi import document
+from mainspring.serving.openapi_page import page
 
+from compositions import both_live, compose  # isort: skip
 from rides import DEFINITIONS, ride  # isort: skip
 
 
@@ -67,3 +70,59 @@ def test_the_gateway_serves_both_for_the_models_that_are_live(world):
         assert (await client.predict(ride())).status == 200
 
     world.run(story)
+
+
+def judge(described, answer, model="late_ride"):
+    """Hold an answer against what the document says of its status, with no field that it does not name."""
+    responses = described["paths"][f"/predict/{model}"]["post"]["responses"]
+    said = responses[str(answer.status)]
+    schemas = {name: dict(one) for name, one in described["components"]["schemas"].items()}
+    for name in ("Prediction", "Composed", "Error"):
+        schemas[name]["additionalProperties"] = False
+    schema = said["content"]["application/json"]["schema"] | {"components": {"schemas": schemas}}
+    jsonschema.Draft202012Validator(schema).validate(answer.json)
+    for header in said.get("headers", {}):
+        assert int(answer.headers[header.lower()]) >= 1
+
+
+def test_every_answer_of_predict_is_one_that_the_document_says(world):
+    world.redefine('.alias("place")]', '.alias("place")], rules=[ms.at_most(0.0)]')
+    world.redefine(
+        '["distance_km", "passengers"])', '["distance_km", "passengers"], otherwise=ms.otherwise(value=1.5))'
+    )
+    compose(
+        world, 'both = ms.ensemble("both", quick, late_ride)', 'fast = ms.cascade("fast", quick, late_ride, sure=1.0)'
+    )
+    world.live("minutes")
+    version, careful = both_live(world)
+
+    async def whole(gateway, client):
+        described = (await client.get("/openapi.json")).json
+        taken = {one["name"] for one in described["paths"]["/predict/late_ride"]["post"]["parameters"]}
+        assert taken == {"status", "X-Deadline-Ms", "Content-Encoding"}
+        found = []
+        bodies = (ride(1), [ride(2), ride(3, distance_km="far")], [ride(3, distance_km="far")], [], ride(4, zone=7))
+        for model in ("late_ride", "minutes", "both", "fast"):
+            found += [(await client.predict(rows, model, query="?status=1"), model) for rows in bodies]
+        found.append((await client.predict(ride(5), X_Deadline_Ms="0"), "late_ride"))
+        found.append((await client.predict(ride(5), "minutes", X_Deadline_Ms="0"), "minutes"))
+        found.append((await client.predict(ride(5), X_Deadline_Ms="soon"), "late_ride"))
+        found.append((await client.predict(b"{", Content_Encoding="br"), "late_ride"))
+        found.append((await client.predict([ride(i) for i in range(501)]), "late_ride"))
+        for answer, model in found:
+            judge(described, answer, model)
+        assert {answer.status for answer, _ in found} == {200, 400, 413, 415, 422, 504}
+
+    world.run(whole)
+    for model, one in (("quick", version), ("late_ride", careful)):
+        world.damage(model, one)
+
+    async def broken(gateway, client):
+        described = (await client.get("/openapi.json")).json
+        for rows in (ride(1), [ride(2), ride(3, distance_km="far")], [ride(4)]):
+            for model in ("both", "fast"):
+                answer = await client.predict(rows, model)
+                assert answer.status == 503
+                judge(described, answer, model)
+
+    world.run(broken)

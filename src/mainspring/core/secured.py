@@ -7,14 +7,14 @@ from typing import Any
 
 _SCHEME = "key"
 _ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-_RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "description": "in seconds"}}
+RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "description": "in seconds"}}
 _REFUSALS: dict[str, dict[str, Any]] = {
     "401": {
         "description": "no key, or one that is not known or has been revoked",
         "headers": {"WWW-Authenticate": {"schema": {"type": "string"}}},
     },
     "403": {"description": "the key is for something else"},
-    "429": {"description": "the key asks more often than it may", "headers": _RETRY_AFTER},
+    "429": {"description": "the key asks more often than it may", "headers": RETRY_AFTER},
 }
 
 

@@ -21,6 +21,7 @@ from mainspring.core.http import Deferred, Request, Response, json_response
 from mainspring.core.keys import READ, Keyring
 from mainspring.serving import openapi
 from mainspring.serving.health import health_of_all, problems_of
+from mainspring.serving.openapi_page import page
 from mainspring.serving.plain_json import allow, predict
 from mainspring.serving.siblings import Siblings, together
 from mainspring.serving.snapshot import Snapshot
@@ -110,7 +111,7 @@ class Front:
         described = openapi.document(models, self._max_rows, None if self.keyring is None else scopes_of)
         if path == "/openapi.json":
             return json_response(200, described)
-        return Response(200, openapi.page(described).encode(), "text/html; charset=utf-8")
+        return Response(200, page(described).encode(), "text/html; charset=utf-8")
 
     def _own(self, what: str) -> Response | Any:
         """What this worker alone answers."""

@@ -1,22 +1,36 @@
-"""The gateway's OpenAPI 3.1 document, made from the sources that its models take, and a page of it without scripts."""
+"""The gateway's OpenAPI 3.1 document, made from the sources that its models take."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterable, Sequence
 
-import msgspec
-
 from mainspring import __version__
-from mainspring.core.secured import scopes_in, with_keys
+from mainspring.core.secured import RETRY_AFTER, with_keys
 from mainspring.definitions import CompositeDef, ModelDef
 from mainspring.events.json_schema import Schema, event_schema
+from mainspring.serving.inference import (
+    BREAKER,
+    DEADLINE,
+    EXPRESSION,
+    FEATURES,
+    MEMBER,
+    MODEL,
+    NOT_LOADED,
+    OUTPUT,
+    SHED,
+    VALUE,
+)
+from mainspring.serving.layout import STATUS
+from mainspring.serving.shared import LaneLimits
 from mainspring.serving.v2 import OUTPUTS, inputs_of
 from mainspring.serving.v2_tensors import DATATYPES
 
 _TIME = "within 5 s of the gateway's clock; left out, it is that clock's time"
 
 _TEXT = {"type": "string"}
+_REASON: Schema = {"enum": [EXPRESSION, MODEL, OUTPUT, NOT_LOADED, FEATURES, DEADLINE, SHED, BREAKER]}
+_VARIANT: Schema = {"enum": ["champion", "challenger", "fallback"]}
+_BY_FEATURE: Schema = {"type": "object", "additionalProperties": {"enum": list(STATUS)}}
 _PREDICTION: Schema = {
     "type": "object",
     "required": ["prediction", "prediction_id", "model_version", "variant"],
@@ -24,18 +38,42 @@ _PREDICTION: Schema = {
         "prediction": {"type": "number", "description": "the probability of true, or the value"},
         "prediction_id": {**_TEXT, "description": "names this answer in the log"},
         "model_version": {**_TEXT, "description": "the version that answered"},
-        "variant": {"enum": ["champion", "challenger", "fallback"]},
-        "fallback": {**_TEXT, "description": "what was fallen back to, if so"},
-        "reason": {**_TEXT, "description": "why the assigned model did not answer, or no better member of a cascade"},
+        "variant": {**_VARIANT, "description": "fallback: another than the assigned model answered"},
+        "fallback": {
+            "enum": ["champion", "last_good", "challenger", VALUE, MEMBER],
+            "description": "what was fallen back to, if so",
+        },
+        "reason": {**_REASON, "description": "why the assigned model did not answer, or no better member of a cascade"},
         "cached": {**_TEXT, "description": "the prediction whose answer is given again, from a cache"},
-        "member": {**_TEXT, "description": "of a cascade: the member that answered"},
-        "members": {"type": "object", "description": "of a composite: what each member that was asked said"},
-        "spread": {"type": "number", "description": "of an ensemble: standard deviation of its members' outputs"},
         "rules": {"type": "array", "items": _TEXT, "description": "output rules that changed the answer, if any"},
+        "status": {**_BY_FEATURE, "description": "with ?status=1: by feature"},
+    },
+}
+_COMPOSED: Schema = {
+    "type": "object",
+    "required": _PREDICTION["required"],
+    "properties": {
+        **_PREDICTION["properties"],
+        "member": {**_TEXT, "description": "of a cascade: the member that answered"},
+        "spread": {"type": "number", "description": "of an ensemble: standard deviation of its members' outputs"},
+        "members": {
+            "type": "object",
+            "description": "what each member that was asked said; its prediction is null where it had none",
+            "additionalProperties": {
+                "type": "object",
+                "required": ["prediction", "model_version", "variant"],
+                "properties": {
+                    "prediction": {"type": ["number", "null"]},
+                    "model_version": _TEXT,
+                    "variant": _VARIANT,
+                    "reason": _REASON,
+                },
+            },
+        },
         "status": {
             "type": "object",
-            "additionalProperties": {"anyOf": [_TEXT, {"type": "object", "additionalProperties": _TEXT}]},
-            "description": "with ?status=1: by feature, of a composite by member and feature",
+            "additionalProperties": _BY_FEATURE,
+            "description": "with ?status=1: by member that was asked, and feature",
         },
     },
 }
@@ -44,6 +82,31 @@ _ERROR: Schema = {
     "required": ["code", "error"],
     "properties": dict.fromkeys(("code", "error", "where", "why", "hint"), _TEXT),
 }
+_PARAMETERS_OF_PREDICT: Sequence[Schema] = (
+    {
+        "name": "status",
+        "in": "query",
+        "schema": {"enum": ["1"]},
+        "description": "asks for the status of each feature",
+    },
+    {
+        "name": "X-Deadline-Ms",
+        "in": "header",
+        "schema": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 999_999_999,
+            "default": round(LaneLimits.deadline_s * 1_000),
+        },
+        "description": "how long the answer is wanted",
+    },
+    {
+        "name": "Content-Encoding",
+        "in": "header",
+        "schema": {"enum": ["gzip", "deflate", "identity"], "default": "identity"},
+        "description": "how the body is compressed",
+    },
+)
 _V2_ERROR: Schema = {"type": "object", "required": ["error"], "properties": {"error": _TEXT}}
 _PARAMETERS: Schema = {"type": ["object", "null"]}
 _V2_INPUT: Schema = {
@@ -127,6 +190,7 @@ def document(
     """
     schemas: Schema = {
         "Prediction": _PREDICTION,
+        "Composed": _COMPOSED,
         "Error": _ERROR,
         "V2Error": _V2_ERROR,
         "V2Input": _V2_INPUT,
@@ -164,29 +228,14 @@ def document(
     return found if scopes_of is None else with_keys(found, scopes_of)
 
 
-def page(document: Schema) -> str:
-    """The document as one HTML page that needs nothing but itself."""
-    schemas = document["components"]["schemas"]
-    parts = [
-        f"<h1>{_e(document['info']['title'])}</h1><p>{_e(document['info']['description'])}</p>",
-        "<p>Version " + _e(document["info"]["version"]) + ' · <a href="openapi.json">openapi.json</a></p>',
-    ]
-    for path, methods in document["paths"].items():
-        for method, operation in methods.items():
-            parts.append(_section(path, method, operation, schemas))
-    return _PAGE.replace("BODY", "\n".join(parts))
-
-
-# --- the document ----------------------------------------------------------------------------------------------------
-
-
 def _paths(model: ModelDef | CompositeDef, max_rows: int) -> Schema:
     name = model.name
     row = {"$ref": f"#/components/schemas/{name}_request"}
-    prediction = {"$ref": "#/components/schemas/Prediction"}
+    prediction = {"$ref": f"#/components/schemas/{'Composed' if isinstance(model, CompositeDef) else 'Prediction'}"}
     error = {"$ref": "#/components/schemas/Error"}
     v2_error = {"$ref": "#/components/schemas/V2Error"}
-    one_or_many = {"anyOf": [prediction, error, {"type": "array", "items": {"anyOf": [prediction, error]}}]}
+    answers = {"anyOf": [prediction, {"type": "array", "items": {"anyOf": [prediction, error]}}]}
+    failures = {"anyOf": [error, {"type": "array", "items": error, "minItems": 1}]}
     metadata = f"/v2/models/{name}"
     inputs = ", ".join(f"{t.name} {t.datatype}" for t in inputs_of(model.request))
     return {
@@ -195,21 +244,19 @@ def _paths(model: ModelDef | CompositeDef, max_rows: int) -> Schema:
                 "operationId": f"predict_{name}",
                 "summary": f"Predict with {name} ({model.task.replace('_', ' ')})",
                 "description": model.request.doc,
-                "parameters": [
-                    {
-                        "name": "X-Deadline-Ms",
-                        "in": "header",
-                        "schema": {"type": "integer", "minimum": 0, "maximum": 999_999_999},
-                        "description": "how long the answer is wanted",
-                    }
-                ],
+                "parameters": _PARAMETERS_OF_PREDICT,
                 "requestBody": {
                     "required": True,
                     "content": _json({"anyOf": [row, {"type": "array", "items": row, "maxItems": max_rows}]}),
                 },
                 "responses": {
-                    "200": {"description": "a prediction, or one a row", "content": _json(one_or_many)},
-                    **_errors(one_or_many, "400", "413", "422", "429", "503", "504"),
+                    "200": {
+                        "description": "a prediction; of a list, one a row, or in its place the error of a bad row",
+                        "content": _json(answers),
+                    },
+                    **_errors(error, "400", "404", "413", "415", "429", "504"),
+                    **_errors(failures, "422", "503"),
+                    **_DOOR,
                 },
             }
         },
@@ -231,7 +278,8 @@ def _paths(model: ModelDef | CompositeDef, max_rows: int) -> Schema:
                         "content": _json({"$ref": "#/components/schemas/V2Response"})
                         | {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
                     },
-                    **_errors(v2_error, "400", "404", "413", "415", "422", "429", "503", "504"),
+                    **_errors(v2_error, "400", "404", "413", "415", "429", "503", "504"),
+                    **_DOOR,
                 },
             }
         },
@@ -247,11 +295,12 @@ def _operation(
     not_ready: Schema | None = None,
     kind: str = "application/json",
 ) -> Schema:
-    responses: Schema = {"200": {"description": "as asked", "content": {kind: {"schema": answer}}}}
+    responses: Schema = {"200": {"description": "as asked", "content": {kind: {"schema": answer}}}} | _DOOR
     if error is not None:
         responses |= _errors(error, "404", "503")
     if not_ready is not None:
-        responses["503"] = {"description": "not yet, or no longer", "content": _json(not_ready)}
+        later = {"description": "not yet, or no longer", "headers": RETRY_AFTER, "content": _json(not_ready)}
+        responses["503"] = later
     return {"operationId": id, "summary": summary, "responses": responses}
 
 
@@ -267,61 +316,22 @@ _REASONS = {
 }
 
 
+_DOOR: Schema = {
+    "default": {
+        "description": "refused by the door, whatever was asked: malformed HTTP, another method or host, too slow, "
+        "too large, too many connections, stopping",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }
+}
+
+
 def _errors(schema: Schema, *statuses: str) -> Schema:
-    return {status: {"description": _REASONS[status], "content": _json(schema)} for status in statuses}
+    return {
+        status: {"description": _REASONS[status], "content": _json(schema)}
+        | ({"headers": RETRY_AFTER} if status in ("429", "503") else {})
+        for status in statuses
+    }
 
 
 def _json(schema: Schema) -> Schema:
     return {"application/json": {"schema": schema}}
-
-
-# --- the page --------------------------------------------------------------------------------------------------------
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Mainspring gateway</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c2430 }
-summary { cursor: pointer; padding: .4rem 0 } details { border-top: 1px solid #d8dee8 }
-code, pre { font: 14px/1.4 ui-monospace, monospace } pre { background: #f3f5f9; padding: .8rem; overflow: auto }
-b { display: inline-block; min-width: 3.5rem } table { border-collapse: collapse; margin: .5rem 0 }
-td, th { border: 1px solid #d8dee8; padding: .2rem .6rem; text-align: left; vertical-align: top }
-@media (prefers-color-scheme: dark) {
-  body { background: #141a22; color: #dde4ee } pre { background: #1e2631 } a { color: #8ab4f8 }
-}
-</style></head><body>
-BODY
-</body></html>
-"""
-
-
-def _section(path: str, method: str, operation: Schema, schemas: Schema) -> str:
-    parts = [f"<details><summary><b>{method.upper()}</b> <code>{_e(path)}</code> {_e(operation['summary'])}</summary>"]
-    if operation.get("description"):
-        parts.append(f"<p>{_e(operation['description'])}</p>")
-    if "security" in operation:
-        scopes = " or ".join(scopes_in(operation))
-        parts.append(f"<p>{_e(f'Needs a key for {scopes}.' if scopes else 'Needs no key.')}</p>")
-    body = operation.get("requestBody")
-    if body is not None:
-        schema = body["content"]["application/json"]["schema"]
-        row = schema["anyOf"][0] if "anyOf" in schema else schema
-        named = schemas[row["$ref"].rpartition("/")[2]]
-        parts.append(_table(named))
-    parts.append("<table><tr><th>status<th>means</tr>")
-    parts += [f"<tr><td>{status}<td>{_e(one['description'])}</tr>" for status, one in operation["responses"].items()]
-    parts.append("</table></details>")
-    return "".join(parts)
-
-
-def _table(schema: Schema) -> str:
-    rows = ["<table><tr><th>field<th>must be there<th>is</tr>"]
-    for name, field in schema["properties"].items():
-        needed = "yes" if name in schema.get("required", ()) else ""
-        shown = msgspec.json.encode(field).decode()
-        rows.append(f"<tr><td><code>{_e(name)}</code><td>{needed}<td><code>{_e(shown)}</code></tr>")
-    return "".join([*rows, "</table>"])
-
-
-def _e(text: str) -> str:
-    return html.escape(text)

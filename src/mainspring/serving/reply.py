@@ -18,6 +18,7 @@ from mainspring.serving.inference import EXPRESSION, NOT_LOADED, Choice
 from mainspring.serving.request import error_json
 from mainspring.serving.unanimous import Unanimous
 
+_LATER = (("Retry-After", str(UnavailableError.retry_after_s)),)
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -80,7 +81,7 @@ class RowReply(Deferred, eq=False, kw_only=True):
 
     def finish(self) -> None:
         """Answer."""
-        self.answer(Response(self.status, self.text))
+        self.answer(_response(self.status, self.text))
 
     def fail(self, error: MainspringError) -> None:
         """Answer with an error."""
@@ -125,7 +126,7 @@ class ListReply(Deferred, eq=False, kw_only=True):
         """Answer; the request as a whole failed only if each of its good rows did."""
         answers = self.answers
         status = 200 if self.failed < len(self.places) else _status_of_none(answers[self.places[0]])
-        self.answer(Response(status, b"[" + (self.text or b",".join(answers)) + b"]"))
+        self.answer(_response(status, b"[" + (self.text or b",".join(answers)) + b"]"))
 
     def fail(self, error: MainspringError) -> None:
         """Answer with an error."""
@@ -146,6 +147,11 @@ def failure_of(choice: Choice, id: str) -> MainspringError:
 def _status_of_none(answer: bytes) -> int:
     """The status of a request none of whose rows could be answered, from what the first is told."""
     return 422 if b'"MS-S106"' in answer else 503
+
+
+def _response(status: int, text: bytes) -> Response:
+    """An answer; one that nobody could give may be there soon."""
+    return Response(status, text) if status != 503 else Response(status, text, headers=_LATER)
 
 
 def _answer_json(choice: Choice, id: str, at: int, *, shows_status: bool) -> bytes:
