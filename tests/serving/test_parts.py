@@ -22,7 +22,16 @@ def part_of(places, *choices):
 
 
 WHOLE = Batch(
-    None, NOTHING, [0] * 3, ["w-1", "w-2", "w-3"], [answered("c")] * 3, [1.0] * 3, ["u"] * 3, [10, 20, 30], [90_000] * 3
+    None,
+    NOTHING,
+    [0] * 3,
+    ["w-1", "w-2", "w-3"],
+    [answered("c")] * 3,
+    [1.0] * 3,
+    ["u"] * 3,
+    [10, 20, 30],
+    [90_000] * 3,
+    2,
 )
 
 
@@ -31,9 +40,10 @@ def test_a_part_took_as_long_as_its_own_version_and_not_as_the_whole():
     assert batch_of(part, ["p-1", "p-2", "p-3"], WHOLE).latencies_us == [510, 7_020, 7_530]
 
 
-def test_a_part_of_some_rows_keeps_its_times_and_says_whose_part_it_is():
+def test_a_part_of_some_rows_keeps_its_times_and_says_whose_part_it_is_and_of_how_many_requests():
     batch = batch_of(part_of([0, 2], answered("v1"), answered("v2")).part([2]), ["p-1"], WHOLE)
-    assert (batch.latencies_us, batch.part_of) == ([7_010], ["w-1"])  # of a batch that begins with that row
+    assert batch.latencies_us == [7_010]  # of a batch that begins with that row
+    assert (batch.part_of, batch.requests) == (["w-1"], 2)
 
 
 def test_of_an_ensemble_each_parts_latency_is_less_than_the_wholes(world):

@@ -47,7 +47,8 @@ def answered(world, number, has_id=True, **changes):
     choice = Choice("challenger", "v1", inputs, 0.5, "v0", 0.25, None, 50)
     gathered = Gathered([row], (), {}, (), (), {}, 7)
     choices = [msgspec.structs.replace(choice, **changes)]
-    batch = Batch(served, gathered, [NOW], PredictionIds("e", [number]), choices, [0.25], [f"r{number}"], [100], [123])
+    ids = PredictionIds("e", [number])
+    batch = Batch(served, gathered, [NOW], ids, choices, [0.25], [f"r{number}"], [100], [123], 1)
     return Logged(batch, None)
 
 

@@ -68,7 +68,7 @@ def batches(draw, whose=None):
     ids = PredictionIds(draw(st.sampled_from("eef")), range(n))
     choices = Unanimous(draw(st.sampled_from(["champion", "champion", "challenger"])), champion)
     before, latencies = [10 * i for i in range(n)], [100] * n
-    batch = Batch(served, gathered, [NOW] * n, ids, choices, [1.0] * n, ["u"] * n, before, latencies)
+    batch = Batch(served, gathered, [NOW] * n, ids, choices, [1.0] * n, ["u"] * n, before, latencies, n)
     return champion, Logged(batch, draw(st.sampled_from([None, asked, left_alone])) if served.is_shadow else None)
 
 
@@ -180,11 +180,11 @@ def test_rows_whose_client_has_been_told_something_else_are_not_logged():
     )
     gathered = Gathered([(f"r{i}", 1.0, NOW) for i in range(3)], (), {}, (), (), {}, 7)
     ids, told = PredictionIds("e", range(3)), [choices[0], None, choices[2]]
-    batch = Batch(served, gathered, [NOW] * 3, ids, told, [1.0] * 3, ["u"] * 3, [1] * 3, [2] * 3)
+    batch = Batch(served, gathered, [NOW] * 3, ids, told, [1.0] * 3, ["u"] * 3, [1] * 3, [2] * 3, 1)
     found = rows_of([Logged(batch, None)])
     rows = [row for part in (*found.blocks, *found.batches) for row in part.rows()]
     assert [row[0] for row in rows] == ["r0", "r2", "e-0", "e-2"]
-    nobody = Batch(served, gathered, [NOW], PredictionIds("e", [7]), [None], [1.0], ["u"], [1], [2])
+    nobody = Batch(served, gathered, [NOW], PredictionIds("e", [7]), [None], [1.0], ["u"], [1], [2], 1)
     assert rows_of([Logged(nobody, None)]).count == 0
 
 

@@ -23,9 +23,9 @@ class Batch:
         units: The label's key of each row as text.
         before_us: Time of each row until the models ran.
         latencies_us: Time of each row until it was answered.
+        requests: Of how many requests the rows are, at most.
         part_of: The composite's prediction that each row is a part of; None where a model was asked at its own door.
         is_selected: Whether an earlier member was not sure of these rows.
-        requests: Of how many requests the rows are, at most.
     """
 
     served: Served | Composed
@@ -37,9 +37,9 @@ class Batch:
     units: Sequence[str]
     before_us: Sequence[int]
     latencies_us: Sequence[int]
+    requests: int
     part_of: Sequence[str] | None = None
     is_selected: bool | None = None
-    requests: int = 1
 
 
 def batch_of(part: Part, ids: PredictionIds, whole: Batch) -> Batch:
@@ -68,7 +68,7 @@ def batch_of(part: Part, ids: PredictionIds, whole: Batch) -> Batch:
             whole.before_us[i] + part.took_us.get(one.version, every_us)
             for i, one in zip(places, verdict.choices, strict=True)
         ],
+        whole.requests,
         [whole.ids[i] for i in places],
         part.is_selected,
-        whole.requests,
     )

@@ -39,7 +39,7 @@ from mainspring.serving.served import Served
 from mainspring.serving.shadows import Shadows
 from mainspring.serving.shared import Shared
 from mainspring.serving.table import Row
-from mainspring.serving.work import Work
+from mainspring.serving.work import Work, requests_of
 
 _log = logging.getLogger(__name__)
 
@@ -253,9 +253,7 @@ class Lane:
         read_s = work.read_s
         before = by_row(slices, [int((read_s - one.job.received_s) * 1e6) for one in slices], rows)
         shares = [p for _, p in verdict.assigned]
-        batch = Batch(
-            served, gathered, work.times_us, ids, told, shares, verdict.units, before, latencies, requests=requests
-        )
+        batch = Batch(served, gathered, work.times_us, ids, told, shares, verdict.units, before, latencies, requests)
         self._record(batch)
         for part in verdict.parts:
             self._record(batch_of(part, self._numbers.take(len(part.places)), batch))
@@ -377,7 +375,9 @@ class Lane:
         told, latencies = self._answer(slices, ruled(served.rules, drawn, rows, times_us), ids)
         nothing = Gathered(rows, (), {}, (), (), {}, 0)
         probabilities = [p for _, p in assigned]
-        self._write(Batch(served, nothing, times_us, ids, told, probabilities, units, latencies, latencies), None)
+        count = requests_of(slices)
+        whole = Batch(served, nothing, times_us, ids, told, probabilities, units, latencies, latencies, count)
+        self._write(whole, None)
 
     def _expire(self, job: Job) -> None:
         self.metrics.reject(DEADLINE, sum(one.stop - one.start for one in job.unanswered()))

@@ -46,7 +46,7 @@ class Work(msgspec.Struct, frozen=True, eq=False, dict=True):
     @property
     def requests(self) -> int:
         """Of how many requests the rows are."""
-        return len({id(one.job) for one in self.slices})
+        return requests_of(self.slices)
 
     @cached_property
     def _rows(self) -> dict[Slice, range]:
@@ -67,3 +67,8 @@ class Work(msgspec.Struct, frozen=True, eq=False, dict=True):
         places = self.places(wanted)
         times_us = [self.times_us[i] for i in places]
         return Work(self.served, tuple(wanted), self.gathered.part(places), times_us, self.started_s, self.read_s)
+
+
+def requests_of(slices: Sequence[Slice]) -> int:
+    """Of how many requests the rows of slices are."""
+    return len({id(one.job) for one in slices})
