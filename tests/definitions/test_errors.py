@@ -471,6 +471,8 @@ CASES = [
     ),
     ("MS-D141", "ms.Rollout(ramp=[0.5, 0.1])  # <-", "must rise between 0 and 1", "ramp=[0.05, 0.25, 0.5]"),
     ("MS-D141", "ms.Rollout(ramp=[0.5, 1.0])  # <-", "must rise between 0 and 1", ""),
+    ("MS-D141", 'ms.Rollout(limit="4d")  # <-', "limit='4d' is up before the rollout can be over", "a longer limit="),
+    ("MS-D141", 'ms.Rollout(shadow="57d")  # <-', "limit='60d' is up before the rollout can be over", ""),
     ("MS-D141", "ms.Rollout(alpha=0.7)  # <-", "alpha=0.7 must lie between 0 and 0.5", ""),
     ("MS-D141", 'ms.Rollout(prove=[ms.guard("log_loss")])  # <-', "prove: guard('log_loss') needs margin=", ""),
     ("MS-D141", 'ms.Rollout(veto=[ms.guard("error")])  # <-', "veto: 'error' is not known", "did you mean 'errors'?"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mainspring.core.errors import ContractError, DefinitionError
+from mainspring.definitions import Rollout, guard
 from mainspring.definitions.values import Guard, RolloutDef
 from mainspring.rollout import PairedUnits, ProveGuard, RolloutPlan, VetoGuard, plan_of, veto_guard
 
@@ -31,6 +32,12 @@ def test_a_plan_says_what_its_definition_says():
         VetoGuard("fallbacks", ceiling=0.2),
     )
     assert (plan.alpha, plan.time_limit_us, plan.step_us) == (0.01, 30 * DAY_US, 2 * DAY_US)
+
+
+@pytest.mark.parametrize("declared", [Rollout(), Rollout(prove=[], veto=[])], ids=str)
+def test_a_rollout_of_which_nothing_is_asked_can_be_judged_by_its_errors(declared):
+    assert plan_of(declared).veto == (VetoGuard("errors"),)
+    assert plan_of(Rollout(prove=[guard("brier", margin=0.01)])).veto == ()
 
 
 def test_a_stage_of_an_earlier_plan_with_more_shares_is_the_last_before_live():

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mainspring.core.errors import DefinitionError
 from mainspring.core.names import did_you_mean
-from mainspring.core.spans import parse_span
+from mainspring.core.spans import format_span, parse_span
 from mainspring.definitions.kinds import list_of_kind, number, one_of_kind
 from mainspring.definitions.misused import EXAMPLES
 from mainspring.definitions.source import place_of_caller
@@ -58,19 +58,20 @@ def Rollout(  # noqa: N802  reads as the value it makes
     alpha: float = 0.05,
     limit: str = "60d",
 ) -> RolloutDef:
-    """How a release earns its traffic; spans are exposure, not calendar.
+    """How a release earns its traffic; ``shadow`` and ``step`` are exposure: time in a pause does not count.
 
     Args:
         shadow: Scored beside the champion, serving nobody, for this long.
         ramp: Rising shares of traffic, each below 1.
         step: Exposure at each share.
         prove: Losses for which non-inferiority must be shown.
-        veto: Ceilings that roll back when broken.
-        alpha: Error rate of each side of the evidence.
-        limit: After this long without proof the rollout stops and asks.
+        veto: Ceilings that roll back when broken; ``errors`` where nothing is to be proved or vetoed.
+        alpha: Chance of promoting a challenger that is worse by a guard's margin, and of rolling back one that harms
+            nobody, over all looks of the rollout.
+        limit: After this long from the beginning, by the calendar, the rollout stops and asks.
 
     Raises:
-        DefinitionError: A share, guard or alpha cannot be (MS-D141).
+        DefinitionError: A share, guard or alpha cannot be, or the limit is up before the last step is (MS-D141).
     """
     where = str(place_of_caller())
     given = list_of_kind(ramp, object, "ramp", "MS-D141", where, "0.05, 0.25, 0.5")
@@ -93,6 +94,15 @@ def Rollout(  # noqa: N802  reads as the value it makes
             raise DefinitionError("MS-D141", f"veto: {one.metric!r} is not known", where=where, hint=hint)
     spans = {"shadow": shadow, "step": step, "limit": limit}
     shadow_us, step_us, limit_us = (parse_span(s, said=f"{word}={s!r}", where=where) for word, s in spans.items())
+    takes_us = shadow_us + len(shares) * step_us
+    if limit_us <= takes_us:
+        what = f"limit={limit!r} is up before the rollout can be over"
+        why = f"shadow and {len(shares)} steps of the ramp take {format_span(takes_us)}, and labels come on top"
+        raise DefinitionError(
+            "MS-D141", what, where=where, why=why, hint="a longer limit=, or a shorter shadow= or step="
+        )
+    if not (proofs or vetoes):
+        vetoes = (Guard("errors"),)  # what nothing is asked of would be judged by nothing
     return RolloutDef(shadow_us, shares, step_us, proofs, vetoes, alpha, limit_us)
 
 
