@@ -270,7 +270,7 @@ def test_who_only_reads_a_changed_file_is_told_too_and_of_which(store):
     with store.log() as log, Sql(store.project, log, store.lake) as session:
         with pytest.raises(FormatError, match=words) as caught:
             list(session.run("select avg(delay_min) from arrived").batches)
-        assert caught.value.why == f"its bytes are not those that were written: {file}"
+        assert (caught.value.where, caught.value.why) == (str(file), "its bytes are not those that were written")
         (batch,) = session.run(f"select avg(delay_min) from arrived where _offset <= {2 * ROWS}").batches
         assert batch.column(0)[0].as_py() == 24.5  # of files that the query does not need nothing is said
     file.write_bytes(whole)
@@ -456,3 +456,17 @@ def test_a_mark_that_says_only_how_far_the_lake_is_complete_is_read(store):
     for text in ("", "nothing", "\xff"):
         (store.root / "lake" / MARK).write_text(text, encoding="latin-1")
         assert read_mark(store.root / "lake") == Mark()
+
+
+@pytest.mark.parametrize("has_sums", [True, False])
+@pytest.mark.parametrize("damage", OF_DATA)
+def test_a_query_says_which_file_is_damaged_and_the_command_that_mends_it(store, damage, has_sums):
+    if not has_sums:
+        (store.table / SUMS).unlink()
+    damage(file := store.files()[2])
+    with store.log() as log, Sql(store.project, log, store.lake) as session:
+        with pytest.raises(FormatError, match="MS-E903") as caught:
+            list(session.run("select * from arrived").batches)
+        assert caught.value.where == str(file)
+        assert "mainspring lake rebuild arrived" in caught.value.hint
+        assert str(file) not in caught.value.why

@@ -181,11 +181,12 @@ class Lake:
         if not files:
             return None
         wanted = None if columns is None else {*columns, "_offset"}
-        frames, first = [], FirstReads(self.path / source)
+        table = self.path / source
+        frames, first = [], FirstReads(table)
         for path in files:
-            with _reading(path):
+            with _reading(table, path):
                 if first.is_changed(path):
-                    raise damaged(path, CHANGED)
+                    raise damaged(table, CHANGED, path)
                 frames.append(_read(path, wanted))
         frames.sort(key=lambda f: f["_offset"].min() or 0)
         frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed", rechunk=False)
@@ -282,7 +283,7 @@ class Lake:
     def _refuse_changed(self, source: str, files: Sequence[Path]) -> None:
         """Refuse to write rows anew that are read from changed bytes: their new file would be as good as any."""
         for path in changed(self.path / source, files):
-            raise damaged(path, CHANGED)
+            raise damaged(self.path / source, CHANGED, path)
 
     def _table(self, source: str) -> _Table:
         found = self._tables.get(source)
@@ -301,7 +302,7 @@ class Lake:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(table: Path, file: Path | None = None) -> Iterator[None]:
     """Say of what cannot be read where it is and what mends it (MS-E903)."""
     try:
         yield
@@ -310,18 +311,19 @@ def _reading(path: Path) -> Iterator[None]:
     except (PolarsError, DeltaError, FileNotFoundError) as error:
         if isinstance(error, DeltaError) and "No space left" in str(error):
             raise
-        raise damaged(path, str(error).strip().splitlines()[0]) from error
+        raise damaged(table, str(error).strip().splitlines()[0], file) from error
 
 
-def damaged(path: Path, why: str) -> FormatError:
-    """The error of a table whose files are not what was written; its folder is the path, or holds it."""
-    return FormatError(
-        "MS-E903",
-        "a table of the lake is damaged",
-        where=str(path),
-        why=why,
-        hint="mainspring lake check says what of it, mainspring lake rebuild SOURCE mends it",
-    )
+def damaged(table: Path, why: str, file: Path | None = None) -> FormatError:
+    """The error of a table whose files are not what was written.
+
+    Args:
+        table: Its folder, of the name of its source.
+        why: What is wrong.
+        file: With what, where it is known.
+    """
+    hint = f"mainspring lake check {table.name} says what of it, mainspring lake rebuild {table.name} mends it"
+    return FormatError("MS-E903", "a table of the lake is damaged", where=str(file or table), why=why, hint=hint)
 
 
 def _refuse_gone(path: Path, version: int) -> None:
@@ -336,7 +338,7 @@ def _refuse_empty(path: Path, first: int, last: int) -> None:
     for version in range(max(first, 0), last + 2):
         commit = path / "_delta_log" / f"{version:020d}.json"
         if commit.is_file() and commit.stat().st_size == 0:
-            raise damaged(commit, "the commit is empty")
+            raise damaged(path, "the commit is empty", commit)
 
 
 def _is_int(kind: str) -> bool:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 8
 """Files that are read side by side, after each was compared: who takes only the first rows waits for no others."""
+_FILE, _END = " [file ", "]"
+"""What stands around a file's path in an error: DuckDB and pyarrow hand on nothing but its text."""
 
 
 class CheckedDataset(FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
@@ -54,16 +56,41 @@ class CheckedDataset(FileSystemDataset):  # type: ignore[misc]  # pyarrow has no
         """The rows.
 
         Raises:
-            OSError: A file has changed, or is gone.
+            OSError: A file has changed, is gone or cannot be read; `file_in` finds it in the error's words.
         """
         first, fragments = FirstReads(self.folder), list(self.get_fragments(filter=kept))
         for place in range(0, len(fragments), _AT_ONCE):
             group: list[ParquetFileFragment] = fragments[place : place + _AT_ONCE]
             for fragment in group:
-                if first.is_changed(path := self.folder / fragment.path):
-                    raise OSError(f"{CHANGED}: {path}")
-            part = FileSystemDataset(group, self.schema, self.format, self.filesystem)
-            yield from part.scanner(columns=columns, filter=kept).to_batches()
+                path = self.folder / fragment.path
+                try:
+                    is_changed = first.is_changed(path)
+                except FileNotFoundError:
+                    raise OSError(_naming(path, "it is gone")) from None
+                if is_changed:
+                    raise OSError(_naming(path, CHANGED))
+            try:
+                yield from self._scan(group, columns, kept)
+            except (OSError, pa.ArrowException) as error:
+                raise self._named(group, columns, kept) or error from None
+
+    def _scan(
+        self, group: list[ParquetFileFragment], columns: Sequence[str] | None, kept: Expression | None
+    ) -> Iterator[pa.RecordBatch]:
+        part = FileSystemDataset(group, self.schema, self.format, self.filesystem)
+        yield from part.scanner(columns=columns, filter=kept).to_batches()
+
+    def _named(
+        self, group: list[ParquetFileFragment], columns: Sequence[str] | None, kept: Expression | None
+    ) -> OSError | None:
+        """Which of some files cannot be read, and why; they are read one by one until it is found."""
+        for fragment in group:
+            try:
+                for _ in self._scan([fragment], columns, kept):
+                    pass
+            except (OSError, pa.ArrowException) as error:
+                return OSError(_naming(self.folder / fragment.path, str(error)))
+        return None
 
 
 @dataclass(frozen=True)
@@ -79,3 +106,14 @@ class _Scan:
         whole = self.dataset.schema
         schema = whole if self.columns is None else pa.schema([whole.field(name) for name in self.columns])
         return pa.RecordBatchReader.from_batches(schema, self.dataset.read(self.columns, self.filter))
+
+
+def file_in(said: str) -> tuple[str, Path | None]:
+    """What is wrong with a file, and which file, in words that may have come a long way from here."""
+    what, found, rest = said.rpartition(_FILE)
+    path, is_whole, _ = rest.partition(_END)
+    return (what, Path(path)) if found and is_whole else (said, None)
+
+
+def _naming(path: Path, why: str) -> str:
+    return f"{why.strip().splitlines()[0]}{_FILE}{path}{_END}"

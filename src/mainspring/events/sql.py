@@ -20,6 +20,7 @@ from mainspring.definitions.values import Project
 from mainspring.events.history import History
 from mainspring.events.lake import Lake, damaged
 from mainspring.events.log import Log
+from mainspring.events.scan import file_in
 from mainspring.events.tables import AsOf, create_views, quoted
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ MEMORY = "1GB"
 TIME_US = 60_000_000
 BATCH_ROWS = 10_000
 NOW = AsOf()
-_OF_FILES = re.compile(r"reading the stream registered as.*(IOError|Parquet|Invalid: )", re.DOTALL)
+_OF_FILES = re.compile(r"reading the stream registered as \W*lake of (\w+).*(IOError|Parquet|Invalid: )", re.DOTALL)
 _FAILED = re.compile(r"^.*? failed: (IOError: )?")
 _KIND = re.compile(r"^\w+( \w+)? Error: ")
 
@@ -190,8 +191,9 @@ class Sql(Closing):
         if found.get("exception_type") == "Out of Memory" or "Out of Memory" in text:
             what = f"the query takes more than {self._memory} of memory and what it may spill"
             return UnavailableError("MS-E454", what, why=message, hint="ask for less, or --memory 4GB")
-        if _OF_FILES.search(text):
-            return damaged(self._lake.path, _of_file(message))
+        if (of_files := _OF_FILES.search(text)) is not None:
+            why, file = file_in(_of_file(message))
+            return damaged(self._lake.path / of_files.group(1), why, file)
         return ConfigError(
             "MS-E450",
             f"the query cannot be run: {_first_line(message)}",
