@@ -5,8 +5,9 @@ import json
 import pytest
 
 from mainspring.catalog import Catalog
+from mainspring.cli.app import run
 from mainspring.core.clock import ManualClock
-from mainspring.core.errors import NotFoundError
+from mainspring.core.errors import FormatError, NotFoundError
 from mainspring.definitions import load_project
 from mainspring.events.contract import Contract
 from mainspring.events.history import History
@@ -70,6 +71,13 @@ class World:
 
 @pytest.fixture
 def world(config):
+    made = applied(config)
+    yield made
+    made.close()
+
+
+def applied(config):
+    """A project with a version of its model."""
     made = World(config)
     described = made.project.describe()
     made.decide("apply", T0, described)
@@ -83,8 +91,7 @@ def world(config):
         "view_versions": {"driver": described["views"]["driver"]["version"]},
     }
     made.decide("version", T0 + 2, numbers)
-    yield made
-    made.close()
+    return made
 
 
 def asked(world, at_us, driver="ann"):
@@ -156,3 +163,86 @@ def test_the_definitions_are_those_of_the_version_that_answered(world, config):
 def test_an_id_that_was_never_answered_is_not_found(world):
     with pytest.raises(NotFoundError, match=r"MS-L150: no prediction 'g-9' is logged"):
         trace(world.catalog, world.history, "g-9")
+
+
+def split(world, config):
+    """Put what there is into a file of the lake, of each source; the files of payments."""
+    before = set((config.lake_path / "paid").glob("*.parquet"))
+    world.history.flush()
+    (file,) = set((config.lake_path / "paid").glob("*.parquet")) - before
+    return file
+
+
+def traced(world, config):
+    """Where a prediction comes from, and the files that nothing of it needs."""
+    history = History(world.project, world.log, Lake(config.lake_path, passes_over=True))
+    history.catch_up()
+    return trace(world.catalog, history, "g-1"), list(history.lake.unread.values())
+
+
+def test_files_of_which_nothing_is_needed_may_be_damaged_and_are_named(world, config, capsys):
+    at_us = T0 + 100 * HOUR
+    world.pay("a", "ann", at_us - 90 * HOUR)
+    world.history.catch_up()
+    long_ago = split(world, config)
+    offset = world.pay("b", "ann", at_us - 2 * HOUR)
+    asked(world, at_us)
+    world.predict(at_us, folded=offset)
+    lately = split(world, config)
+    assert traced(world, config)[1] == []
+    whole = long_ago.read_bytes()
+    long_ago.write_bytes(whole[:-100])
+    with pytest.raises(FormatError, match="MS-E903"):
+        trace(world.catalog, History(world.project, world.log, Lake(config.lake_path)), "g-1")
+    found, (unread,) = traced(world, config)
+    assert [event.id for event in found.features[0].events] == ["b"]
+    assert unread.error.where == str(long_ago)
+    world.close()
+    assert run(["explain", "g-1", "--json", "-C", str(config.root)]) == 0
+    (damage,) = json.loads(capsys.readouterr().out)["damaged"]
+    assert (damage["where"], "mainspring lake rebuild paid" in damage["hint"]) == (str(long_ago), True)
+    assert run(["explain", "g-1", "-C", str(config.root)]) == 0
+    assert "not needed for this, but damaged" in capsys.readouterr().out
+    long_ago.write_bytes(whole)
+    lately.write_bytes(b"")
+    assert run(["explain", "g-1", "--json", "-C", str(config.root)]) == 8  # what was in the window may be in it
+    assert json.loads(capsys.readouterr().err)["where"] == str(lately)
+
+
+def test_of_what_is_last_only_what_came_since_is_needed(config):
+    text = config.definitions.read_text()
+    config.definitions.write_text(text.replace('ms.mean("tip", window="1d")', 'ms.last("tip")'))
+    world = applied(config)
+    at_us = T0 + 100 * HOUR
+    world.pay("a", "ann", at_us - 90 * HOUR)
+    world.history.catch_up()
+    long_ago = split(world, config)
+    offset = world.pay("b", "ann", at_us - 2 * HOUR)
+    asked(world, at_us)
+    world.predict(at_us, folded=offset)
+    lately = split(world, config)
+    files = [(path, path.read_bytes()) for path in (long_ago, lately)]
+    long_ago.write_bytes(b"")
+    found, _ = traced(world, config)
+    assert [event.id for event in found.features[0].events] == ["b"]
+    long_ago.write_bytes(files[0][1])
+    lately.write_bytes(b"")
+    with pytest.raises(FormatError, match="MS-E903"):
+        traced(world, config)
+    world.close()
+
+
+def test_what_may_be_in_a_damaged_file_is_not_said_not_to_be_there(world, config):
+    at_us = T0 + 100 * HOUR
+    asked(world, at_us)
+    world.predict(at_us, folded=0)
+    world.history.flush()
+    for name, id in (("_prediction", "g-2"), ("ride", "g-1")):
+        (file,) = (config.lake_path / name).glob("*.parquet")
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-100])
+        history = History(world.project, world.log, Lake(config.lake_path, passes_over=True))
+        with pytest.raises(FormatError, match="MS-E903") as caught:
+            trace(world.catalog, history, id)
+        assert caught.value.where == str(file)
+        file.write_bytes(whole)

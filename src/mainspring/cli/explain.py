@@ -42,11 +42,16 @@ def explain(prediction_id: str, /, *, options: Options = DEFAULT) -> None:
     from mainspring.loop.lineage import Lineage, trace
 
     workspace = Workspace(options.project)
-    with workspace.history() as history, workspace.catalog() as catalog:
+    with workspace.history(passes_over=True) as history, workspace.catalog() as catalog:
         found = trace(catalog, history, prediction_id)
+        damaged = [one.error for one in history.lake.unread.values()]
     tracking = workspace.config.tracking_url
     tree = _tree(found, tracking) if isinstance(found, Lineage) else _composition_tree(found)
-    terminal.answer(options, found.to_dict() | {"tracking": tracking}, tree)
+    for error in damaged:
+        damage = tree.add(terminal.text(f"not needed for this, but damaged: {error.where}: {error.why}", "red"))
+        damage.add(terminal.text(error.hint))
+    shown = found.to_dict() | {"tracking": tracking, "damaged": [error.to_dict() for error in damaged]}
+    terminal.answer(options, shown, tree)
 
 
 def _composition_tree(found: Composition) -> Tree:

@@ -112,13 +112,13 @@ class Workspace:
             yield opened
 
     @contextmanager
-    def history(self) -> Iterator[History]:
-        """All events known: the lake and the tail of the log, caught up."""
+    def history(self, *, passes_over: bool = False) -> Iterator[History]:
+        """All events known: the lake, perhaps without damaged files, and the tail of the log, caught up."""
         from mainspring.events.history import History
         from mainspring.events.lake import Lake
 
         with self.log() as log:
-            history = History(self.project, log, Lake(self.config.lake_path))
+            history = History(self.project, log, Lake(self.config.lake_path, passes_over=passes_over))
             history.catch_up()
             yield history
 

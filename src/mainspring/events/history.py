@@ -159,7 +159,7 @@ class History:
                 found = self._log.page(self._offset, _PAGE)
                 if found and found[0].first > self._offset + 1:
                     # Another process has put what we were about to read into the lake, and trimmed the log.
-                    self._lake = Lake(self._lake.path)
+                    self._lake = Lake(self._lake.path, passes_over=self._lake.passes_over)
                     self._start()
                     continue
                 for one in found:

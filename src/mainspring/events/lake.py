@@ -23,6 +23,7 @@ from mainspring.core.names import check_name
 from mainspring.definitions.expressions import UTC_US
 from mainspring.events.mark import read_mark
 from mainspring.events.sums import CHANGED, FirstReads, changed, note_sums
+from mainspring.events.unread import Unread, unread
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,12 +69,18 @@ class _Table:
 class Lake:
     """The Delta tables under one folder. One process writes; any may read.
 
+    Args:
+        path: The folder.
+        passes_over: For who only reads: ``frame`` has what can be read, and ``unread`` the files that it lacks.
+
     Raises:
         ConfigError: The folder's path holds a percent escape, which Delta's library would decode (MS-E309).
         FormatError: A file of a table cannot be read, in whatever looks at it (MS-E903).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, passes_over: bool = False) -> None:
+        self.passes_over = passes_over
+        self.unread: dict[Path, Unread] = {}
         if _ESCAPE.search(str(path.resolve())):
             raise ConfigError("MS-E309", "a lake's folder cannot have a percent escape in its path", where=str(path))
         self.path = path
@@ -181,18 +188,29 @@ class Lake:
         if not files:
             return None
         wanted = None if columns is None else {*columns, "_offset"}
-        table = self.path / source
-        frames, first = [], FirstReads(table)
+        frames, first = [], FirstReads(self.path / source)
         for path in files:
-            with _reading(table, path):
-                if first.is_changed(path):
-                    raise damaged(table, CHANGED, path)
-                frames.append(_read(path, wanted))
+            try:
+                frames.append(self._read(source, path, wanted, first))
+            except FormatError as error:
+                if not self.passes_over:
+                    raise
+                self.unread[path] = unread(source, path, self._table(source).delta, error)
+        if not frames:
+            return None
         frames.sort(key=lambda f: f["_offset"].min() or 0)
         frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed", rechunk=False)
         if not frame["_offset"].is_sorted():  # compaction does not keep the order
             frame = frame.sort("_offset")
         return frame if columns is None else frame.select([name for name in columns if name in frame.columns])
+
+    def _read(self, source: str, path: Path, wanted: Collection[str] | None, first: FirstReads) -> pl.DataFrame:
+        """The rows of a file of a table."""
+        table = self.path / source
+        with _reading(table, path):
+            if first.is_changed(path):
+                raise damaged(table, CHANGED, path)
+            return _read(path, wanted)
 
     def _files(self, source: str, predicate: str | None = None) -> list[Path]:
         """The files of the table as it was last looked at, or those that may have rows for which a predicate holds."""

@@ -15,7 +15,7 @@ from mainspring.definitions import MOMENT, Aggregate, ViewDef, view_from
 from mainspring.definitions.expressions import parse
 from mainspring.events.history import History
 from mainspring.events.system import OTHERWISE, PREDICTION
-from mainspring.events.versions import visible
+from mainspring.events.versions import UNTIL_OFFSET, visible
 from mainspring.features.status import Status
 from mainspring.loop.composition import Composition, composition_of
 
@@ -102,15 +102,18 @@ def trace(catalog: Catalog, history: History, prediction_id: str) -> Lineage | C
 
     Args:
         catalog: Caught up.
-        history: Caught up.
+        history: Caught up. Its lake may pass over damaged files: of them nothing was needed then, but to count what
+            is before the newest event of a ``last`` or an ``age``.
         prediction_id: As the gateway answered it.
 
     Raises:
         NotFoundError: No such prediction (MS-L150), the catalog lacks its definitions (MS-L151), no model answered
             it (MS-L152), or its answer is that of another (MS-L153).
+        FormatError: What it was made of may be in a file that cannot be read (MS-E903).
     """
     found = history.frame(PREDICTION.name).filter(pl.col("prediction_id") == prediction_id)
     if found.is_empty():
+        _require(history, PREDICTION.name)
         hint = "predictions are in the log some milliseconds after their answer; ids look like k3f9-7"
         raise NotFoundError("MS-L150", f"no prediction {prediction_id!r} is logged", hint=hint)
     prediction = found.to_dicts()[0]
@@ -118,6 +121,8 @@ def trace(catalog: Catalog, history: History, prediction_id: str) -> Lineage | C
         what = f"prediction {prediction_id} is an answer that was given again"
         raise NotFoundError("MS-L153", what, hint=f"mainspring explain {prediction['cached']}, the first one")
     if prediction["members"] is not None:
+        at_us = from_datetime(prediction["predicted_at"])
+        _require(history, PREDICTION.name, at_us, at_us)  # where those of its members are
         return composition_of(catalog, history, prediction)
     if prediction["version"] == OTHERWISE:
         what = (
@@ -158,7 +163,32 @@ def _request(history: History, source: str, request_id: str | None) -> dict[str,
     if request_id is None:
         return None
     found = history.frame(source).filter(pl.col("_id") == request_id).sort("_offset")
+    if found.is_empty() or UNTIL_OFFSET in found.columns:
+        _require(history, source)
     return found.to_dicts()[0] if found.height else None
+
+
+def _require(history: History, source: str, from_us: int | None = None, until_us: int | None = None) -> None:
+    """Refuse to go on without events that a damaged file may hold.
+
+    Raises:
+        FormatError: One may (MS-E903).
+    """
+    for one in history.lake.unread.values():
+        if one.may_hold(source, from_us, until_us):
+            raise one.error
+
+
+def _require_events(history: History, view: ViewDef, from_us: int | None, until_us: int) -> None:
+    """As `_require`, of the events of a view; corrections and features of features are of any time."""
+    for source in view.sources:
+        if view.using or UNTIL_OFFSET in history.frame(source.name).columns:
+            _require(history, source.name)
+        else:
+            _require(history, source.name, from_us, until_us)
+    for used in view.using:
+        for source in used.sources:
+            _require(history, source.name)
 
 
 def _views(catalog: Catalog, version: Version) -> dict[str, ViewDef]:
@@ -232,9 +262,11 @@ def _of_view(
     from_us = None if reach_us is None else until_us - reach_us
     key = None if request is None else {column: request.get(column) for column in view.entity}
     seen = _seen(view, aggregate, key, (from_us, until_us), prediction["folded"], history)
-    latest = seen.sort("_time", "_known_at", "_offset").tail(
-        1 if aggregate.function in ("last", "age") else MOST_EVENTS
-    )
+    is_newest = aggregate.function in ("last", "age")
+    latest = seen.sort("_time", "_known_at", "_offset").tail(1 if is_newest else MOST_EVENTS)
+    newest_us = from_datetime(latest["_time"][0]) if is_newest and latest.height else from_us
+    if request is not None:
+        _require_events(history, view, newest_us, until_us)
     refs = (EventRef(r["_offset"], r["_id"], from_datetime(r["_time"])) for r in reversed(latest.to_dicts()))
     return FeatureLineage(
         name,
