@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mainspring.core.errors import FormatError
 from mainspring.core.ids import PredictionIds
 from mainspring.core.numbers import array_text
 from mainspring.events.cells import CODES, EACH, FLOATS, INTS, NUMBERED, SAME, Cells, joined
@@ -97,7 +98,17 @@ def test_what_all_rows_share_is_said_once_and_zeros_of_either_sign_are_not_share
     assert joined([(Cells.same("a"), 2), (Cells.same("a"), 3)]) == Cells.same("a")
     assert joined([(Cells.same(0.0), 1), (Cells.same(-0.0), 1)]).values(2) == [0.0, 0.0]
     assert [math.copysign(1, v) for v in joined([(Cells.same(0.0), 1), (Cells.same(-0.0), 1)]).values(2)] == [1, -1]
+    assert [math.copysign(1, v) for (v,) in Cells.of([[0.0], [-0.0]]).values(2)] == [1, -1]
+    vectors = joined([(Cells.same([0.0]), 1), (Cells.same([-0.0]), 1)]).values(2)
+    assert [math.copysign(1, v) for (v,) in vectors] == [1, -1]
     assert Cells.codes(np.zeros((3, 2), np.uint8)) == Cells.same("")
+
+
+def test_a_form_that_is_not_known_is_no_other_one():
+    later = over_the_wire(Cells(7, bytes(6), 2))
+    for read in (lambda: later.values(3), lambda: later.part(3, slice(0, 2))):
+        with pytest.raises(FormatError, match="MS-E901: a column of the log is of form 7"):
+            read()
 
 
 @given(columns(n=3))

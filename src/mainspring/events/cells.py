@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from mainspring.core.errors import FormatError
 from mainspring.core.ids import PredictionIds
 from mainspring.core.numbers import array_texts, nullable
 
@@ -62,8 +63,8 @@ class Cells(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """Values of any kind, one a row."""
         first = values[0]
         is_same = values[-1] == first and values.count(first) == len(values)  # the last one mostly says no
-        if is_same and (first is None or first.__class__ is not float or first):
-            return cls(SAME, first)  # but for a zero: it may have either sign
+        if is_same and not _is_ambiguous(first):
+            return cls(SAME, first)
         return cls(EACH, values if isinstance(values, list) else list(values))
 
     @classmethod
@@ -106,23 +107,28 @@ class Cells(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return np.frombuffer(self.data, _INT64)
 
     def values(self, n: int) -> Sequence[Any]:
-        """The value of each of the n rows."""
-        match self.form:
-            case 0:  # SAME
-                return [self.data] * n
-            case 1:  # EACH
-                return cast("list[Any]", self.data)
-            case 2:  # INTS
-                return cast("list[int]", self.numbers().tolist())
-            case 3:  # FLOATS
-                return nullable(np.frombuffer(self.data, _FLOAT64))
-            case 4:  # NUMBERED
-                return list(PredictionIds(self.more, self.numbers().tolist()))
-            case 5:  # ARRAYS
-                return self._array_texts(n)
-            case _:  # CODES
-                rows = np.frombuffer(self.data, np.uint8).reshape(n, self.width).tolist()
-                return [_ENCODE(row).decode() if any(row) else "" for row in rows]
+        """The value of each of the n rows.
+
+        Raises:
+            FormatError: It is of a form that this release does not know (MS-E901).
+        """
+        form = self.form
+        if form == SAME:
+            return [self.data] * n
+        if form == EACH:
+            return cast("list[Any]", self.data)
+        if form == INTS:
+            return cast("list[int]", self.numbers().tolist())
+        if form == FLOATS:
+            return nullable(np.frombuffer(self.data, _FLOAT64))
+        if form == NUMBERED:
+            return list(PredictionIds(self.more, self.numbers().tolist()))
+        if form == ARRAYS:
+            return self._array_texts(n)
+        if form == CODES:
+            rows = np.frombuffer(self.data, np.uint8).reshape(n, self.width).tolist()
+            return [_ENCODE(row).decode() if any(row) else "" for row in rows]
+        raise _unknown(form)
 
     def _array_texts(self, n: int) -> list[str]:
         floats = np.frombuffer(self.data, _FLOAT64).reshape(n, self.width)
@@ -135,22 +141,27 @@ class Cells(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return array_texts(rows, has_infinite=bool(np.isinf(floats).any()))
 
     def part(self, n: int, places: npt.NDArray[np.intp] | slice) -> Cells:
-        """The rows at ``places`` of the n that there are."""
-        match self.form:
-            case 0:  # SAME
-                return self
-            case 1:  # EACH
-                return Cells(EACH, _picked(self.data, places))
-            case 2 | 3 | 4:  # INTS, FLOATS, NUMBERED
-                if isinstance(places, slice) and places.step is None:
-                    start, stop, _ = places.indices(n)
-                    return Cells(self.form, self.data[8 * start : 8 * stop], 0, self.more)
-                return Cells(self.form, np.frombuffer(self.data, _INT64)[places].tobytes(), 0, self.more)
-            case 5:  # ARRAYS
-                values = np.frombuffer(self.data, _FLOAT64).reshape(n, self.width)[places]
-                return Cells.arrays(values, {at: _picked(texts, places) for at, texts in self.more.items()})
-            case _:  # CODES
-                return Cells.codes(np.frombuffer(self.data, np.uint8).reshape(n, self.width)[places])
+        """The rows at ``places`` of the n that there are.
+
+        Raises:
+            FormatError: It is of a form that this release does not know (MS-E901).
+        """
+        form = self.form
+        if form == SAME:
+            return self
+        if form == EACH:
+            return Cells(EACH, _picked(self.data, places))
+        if form in (INTS, FLOATS, NUMBERED):
+            if isinstance(places, slice) and places.step is None:
+                start, stop, _ = places.indices(n)
+                return Cells(form, self.data[8 * start : 8 * stop], 0, self.more)
+            return Cells(form, np.frombuffer(self.data, _INT64)[places].tobytes(), 0, self.more)
+        if form == ARRAYS:
+            values = np.frombuffer(self.data, _FLOAT64).reshape(n, self.width)[places]
+            return Cells.arrays(values, {at: _picked(texts, places) for at, texts in self.more.items()})
+        if form == CODES:
+            return Cells.codes(np.frombuffer(self.data, np.uint8).reshape(n, self.width)[places])
+        raise _unknown(form)
 
     def fault(self, n: int, kind: str, *, nullable: bool) -> str:
         """What is wrong with it as a column of n rows of a kind; empty if nothing is. It may come from outside."""
@@ -172,6 +183,12 @@ class Cells(msgspec.Struct, frozen=True, array_like=True, gc=False):
             is_epoch = isinstance(self.more, str) and 0 < len(self.more) <= 100
             return "" if is_epoch and (self.numbers() >= 0).all() else "ids without an epoch"
         return _fault_of_texts(self.more, n, self.width) if form == ARRAYS else ""
+
+
+def _unknown(form: int) -> FormatError:
+    """The error of a column of the log that nothing here can read: what it means is not to be guessed."""
+    what = f"a column of the log is of form {form}, which this release does not know"
+    return FormatError("MS-E901", what, hint="read it with the release that wrote it")
 
 
 def _fault_of_texts(texts: Any, n: int, width: int) -> str:
@@ -204,7 +221,7 @@ def joined(parts: Sequence[tuple[Cells, int]]) -> Cells:
     if len(parts) == 1:
         return first
     if all(one.form == first.form and one.width == first.width for one, _ in parts):
-        if first.form == SAME and all(one.data == first.data and not _is_zero(one.data) for one, _ in parts):
+        if first.form == SAME and all(one.data == first.data and not _is_ambiguous(one.data) for one, _ in parts):
             return first
         if first.form in (INTS, FLOATS, CODES) or (
             first.form == NUMBERED and all(one.more == first.more for one, _ in parts)
@@ -216,6 +233,6 @@ def joined(parts: Sequence[tuple[Cells, int]]) -> Cells:
     return Cells(EACH, list(chain.from_iterable(one.values(n) for one, n in parts)))
 
 
-def _is_zero(value: Any) -> bool:
-    """Whether it is a float of which there are two that are equal."""
-    return value.__class__ is float and value == 0.0
+def _is_ambiguous(value: Any) -> bool:
+    """Whether there may be others that are equal to it: a zero has two signs, and a list may hold some."""
+    return (value.__class__ is float and value == 0.0) or value.__class__ is list
