@@ -11,6 +11,7 @@ from mainspring.core.errors import BackPressureError, FormatError
 from mainspring.core.ids import PredictionIds
 from mainspring.definitions.values import Constraint, Field, Project, SourceDef
 from mainspring.events import PREDICTION, Draft, Log, record_batch
+from mainspring.events.batch import Batch
 from mainspring.events.cells import Cells
 from mainspring.events.history import History
 from mainspring.events.lake import Lake
@@ -146,6 +147,20 @@ def test_a_number_counts_once_however_it_comes(log, clock):
     assert ids(log.read(0)) == ["e-1", "e-2", "e-3", "e-4", "e-5", "e-6", "e-7", "f-1"]
     counts = log.counts()[PREDICTION.name]
     assert (counts.accepted, counts.duplicate) == (8, 8)
+
+
+def test_rows_of_an_earlier_releases_frame_count_once_before_and_after_they_come_by_column(log, clock):
+    def statuses(rows):
+        (acks,) = log.append_all([rows], clock)
+        return [ack.status for ack in acks]
+
+    def frame(*numbers):
+        return Batch.of_rows(PREDICTION, [row(n) for n in numbers], "internal", first_wins=True)
+
+    assert statuses(frame(1, 2)) == ["accepted"] * 2
+    assert statuses(columns([1, 2, 3])) == ["duplicate", "duplicate", "accepted"]
+    assert statuses(frame(2, 3, 4)) == ["duplicate", "duplicate", "accepted"]
+    assert statuses(columns([4, 5])) == ["duplicate", "accepted"]
 
 
 def test_a_number_twice_in_one_batch_counts_once(log, clock):

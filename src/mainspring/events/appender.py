@@ -156,6 +156,8 @@ class Appender:
             return None
         if isinstance(rows, Columns) and (numbers := rows.numbers) is not None:
             return self._numbered_ones(txn, target, rows, numbers, known_us, step)
+        if target.is_prediction:  # by row, as earlier releases sent them: they may come by column too
+            return None
         idents = rows.idents
         if idents is not None:
             keys, contents = target.hasher.keys(idents), contents_of(rows.source.name, rows.bodies)
