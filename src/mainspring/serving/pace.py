@@ -30,6 +30,10 @@ class Pace:
         self._few_us *= 1.0 - _RELAX
         self._row_us *= 1.0 - _RELAX
 
+    def knows(self, rows: int) -> bool:
+        """Whether runs of about so many rows have been observed."""
+        return (self._few_us if rows <= _FEW else self._row_us) > 0.0
+
     def expects_us(self, rows: int) -> float:
         """How long a run of ``rows`` will take, as far as is known."""
         return max(self._few_us, self._row_us * rows)
