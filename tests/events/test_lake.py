@@ -1,7 +1,9 @@
 """The lake: exactly once, in any folder, across schemas and compaction."""
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 
 from mainspring.core.errors import ConfigError
 from mainspring.definitions.expressions import UTC_US
@@ -103,3 +105,66 @@ def test_a_folder_that_the_library_would_misread_is_refused(tmp_path):
 def test_a_table_is_named_by_a_name(tmp_path):
     with pytest.raises(ConfigError):
         Lake(tmp_path).append("../s", frame(1, 1), 1)
+
+
+WIDE = {f"c{i}": 0.5 for i in range(50)}
+
+
+def test_rows_of_a_wide_source_are_counted_by_age_and_let_go_of_by_age(tmp_path):
+    lake = Lake(tmp_path)
+    lake.append("s", frame(1, 50, **WIDE), 50)
+    lake.append("s", frame(51, 100, **WIDE), 100)
+    assert lake.count("s") == (100, 100)
+    assert lake.count("s", 24_000_000) == (100, 24)
+    assert lake.retain("s", 61 * 1_000_000 - 5) == 60
+    assert lake.count("s") == (40, 40)
+    assert lake.frame("s").equals(frame(61, 100, **WIDE))
+
+
+def test_a_wide_table_of_a_release_that_noted_other_columns_is_counted_and_goes_on(tmp_path):
+    rows = frame(1, 50, **WIDE)
+    write_deltalake(tmp_path / "s", rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    lake = Lake(tmp_path)
+    assert lake.count("s", 24_000_000) == (50, 24)
+    lake.append("s", frame(51, 100, **WIDE), 100)
+    lake.append("s", frame(101, 150, **WIDE), 150)
+    assert lake.count("s", 74_000_000) == (150, 74)
+    assert lake.frame("s").equals(frame(1, 150, **WIDE))
+    assert Lake(tmp_path).version("s") == 3  # one of them says what is noted from now on
+
+
+def with_dictionary(path):
+    """Columns that have a dictionary in every file of a table."""
+    found = [pq.ParquetFile(file).metadata.row_group(0) for file in path.glob("*.parquet")]
+    columns = [
+        {g.column(i).path_in_schema for i in range(g.num_columns) if g.column(i).has_dictionary_page} for g in found
+    ]
+    return set.intersection(*columns)
+
+
+def test_only_texts_that_repeat_get_a_dictionary_also_when_files_are_joined(tmp_path):
+    n = 3_000
+    own = {"carrier": ["UA", "AA", None] * (n // 3), "tail": [f"N{i}" for i in range(n)], "one": [1.0] * n}
+    lake = Lake(tmp_path / "lake")
+    for i in range(3):
+        lake.append("s", frame(i * n + 1, (i + 1) * n, **own), (i + 1) * n)
+    assert with_dictionary(tmp_path / "lake" / "s") == {"carrier"}
+    lake.compact("s")
+    for file in set((tmp_path / "lake" / "s").glob("*.parquet")) - set(lake._files("s")):
+        file.unlink()
+    assert with_dictionary(tmp_path / "lake" / "s") == {"carrier"}
+    assert lake.frame("s")["carrier"].to_list() == own["carrier"] * 3
+    assert lake.frame("s")["tail"].to_list() == own["tail"] * 3
+
+
+def test_what_is_noted_of_files_is_kept_when_a_column_of_whole_numbers_becomes_one_of_floats(tmp_path):
+    lake = Lake(tmp_path)
+    lake.append("s", frame(1, 10, n=1, **WIDE), 10)
+    lake.append("s", frame(11, 20, n=1.5, **WIDE), 20)
+    lake.append("s", frame(21, 30, n=2.5, **WIDE), 30)
+    assert lake.count("s", 4_000_000) == (30, 4)
+    actions = pl.DataFrame(lake._table("s").delta.get_add_actions(flatten=True))
+    assert {name for name in actions.columns if name.startswith("min")} == {
+        f"min.{name}" for name in META_SCHEMA if name != "_id"
+    }
+    assert actions["min._time"].null_count() == 0

@@ -14,20 +14,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from polars.exceptions import PolarsError
 
 from mainspring.core.errors import ConfigError, FormatError, UnavailableError
 from mainspring.core.names import check_name
 from mainspring.definitions.expressions import UTC_US
+from mainspring.events.encoding import SAMPLE_ROWS, writer_properties
 from mainspring.events.mark import read_mark
+from mainspring.events.reach import rows_and_reach
 from mainspring.events.sums import CHANGED, FirstReads, changed, note_sums
 from mainspring.events.unread import Unread, unread
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as pa_dataset
+    from deltalake import WriterProperties
 
 APP = "mainspring-log"
 META_SCHEMA: dict[str, Any] = {
@@ -45,7 +48,8 @@ _JOINED_BYTES = 104_857_600
 """Files below this size are joined into larger ones."""
 _GONE = "its own log (_delta_log) is gone"
 _ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
-_WRITER = WriterProperties(compression="ZSTD", compression_level=1)  # level 3: twice the time, hardly fewer bytes
+_STATISTICS = "delta.dataSkippingStatsColumns"
+"""Columns whose ends the table's log has for each file; unasked they are the first 32, and ours are the last."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +135,15 @@ class Lake:
                 str(table.path),
                 _as_arrow(rows),
                 mode="append",
+                configuration={_STATISTICS: ",".join(_skipped_by(rows))},
                 commit_properties=properties,
-                writer_properties=_WRITER,
+                writer_properties=writer_properties(rows),
             )
             table.delta = DeltaTable(str(table.path))
             return
+        noted = table.delta.metadata().configuration.get(_STATISTICS, "").split(",")
+        if set(_skipped_by(rows)) - set(noted):  # a time is new, or an earlier release made the table
+            table.delta.alter.set_table_properties({_STATISTICS: ",".join(_skipped_by(rows))})
         known = {f.name: str(f.type) for f in table.delta.schema().fields}
         changes = [_filled(fill, known).alias(name) for name, fill in fills.items() if name not in known]
         widened = [name for name, dtype in rows.schema.items() if dtype == pl.Float64 and _is_int(known.get(name, ""))]
@@ -154,7 +162,7 @@ class Lake:
             mode="append" if older is None else "overwrite",
             schema_mode="overwrite" if widened else None if known.keys() == set(rows.columns) else "merge",
             commit_properties=properties,
-            writer_properties=_WRITER,
+            writer_properties=writer_properties(rows),
         )
 
     def offset(self, source: str) -> int:
@@ -234,21 +242,23 @@ class Lake:
     def count(self, source: str, reach_us: int | None = None) -> tuple[int, int]:
         """How many rows the source's table has, and how many of them are not older than ``reach_us`` before the newest.
 
-        Both from the statistics that each file carries: nothing is read. Of a file that lies partly within reach the
+        Both from what the table's log says of each file (`reach`). Of a file that lies partly within reach the
         share of its span is counted, so the second number is an estimate.
         """
         delta = self._table(source).delta
         if delta is None:
             return 0, 0
-        files = pl.DataFrame(delta.get_add_actions(flatten=True))
-        counts = files["num_records"].to_list()
-        ends = files.select(pl.col("min._time", "max._time").cast(UTC_US).cast(pl.Int64))
-        since_us = max(ends["max._time"], default=0) - (reach_us or 0)
+        with _reading(self.path / source):
+            files = rows_and_reach(delta, self.path / source)
+        total = sum(n for n, _, _ in files)
+        if reach_us is None:
+            return total, total
+        since_us = max((high for _, _, high in files), default=0) - reach_us
         near = 0.0
-        for n, low, high in zip(counts, *ends.get_columns(), strict=True):
+        for n, low, high in files:
             within = high >= since_us if high == low else (high - max(low, since_us)) / (high - low)
             near += n * max(within, 0.0)
-        return sum(counts), sum(counts) if reach_us is None else round(near)
+        return total, round(near)
 
     def retain(self, source: str, since_us: int, pins: Sequence[Pin] = ()) -> int:
         """Delete the rows whose event time lies before a moment; their files go after a week.
@@ -275,7 +285,7 @@ class Lake:
         before = self.count(source)[0]
         self._refuse_changed(source, touched)
         with _reading(self.path / source):
-            delta.delete(predicate, writer_properties=_WRITER)
+            delta.delete(predicate, writer_properties=_properties_like(touched))
         note_sums(self.path / source, self._files(source))
         return before - self.count(source)[0]
 
@@ -293,7 +303,8 @@ class Lake:
         small = [path for path in self._files(source) if path.exists() and path.stat().st_size < _JOINED_BYTES]
         self._refuse_changed(source, small)
         with _reading(table.path):
-            done = table.delta.optimize.compact(target_size=_JOINED_BYTES, writer_properties=_WRITER)
+            properties = _properties_like(small)
+            done = table.delta.optimize.compact(target_size=_JOINED_BYTES, writer_properties=properties)
         table.delta.vacuum(dry_run=False)
         note_sums(table.path, self._files(source))
         return int(done["numFilesRemoved"])
@@ -380,6 +391,17 @@ def _read(path: Path, columns: Collection[str] | None) -> pl.DataFrame:
         return pl.read_parquet(path, glob=False, hive_partitioning=False)
     has = pl.read_parquet_schema(path)
     return pl.read_parquet(path, columns=[c for c in has if c in columns], glob=False, hive_partitioning=False)
+
+
+def _skipped_by(rows: pl.DataFrame) -> list[str]:
+    """Columns by whose ends a query leaves files out: offset and times."""
+    return ["_offset", *(name for name, dtype in rows.schema.items() if dtype == UTC_US)]
+
+
+def _properties_like(files: Sequence[Path]) -> WriterProperties:
+    """For a writer of rows that are read from these files."""
+    some = [pl.read_parquet(path, n_rows=SAMPLE_ROWS, glob=False, hive_partitioning=False) for path in files[:1]]
+    return writer_properties(some[0] if some else pl.DataFrame())
 
 
 def _as_arrow(frame: pl.DataFrame) -> pa.Table:

@@ -43,7 +43,8 @@ FOLD_BATCH = 50_000
 IDLE_S = 0.05
 PAUSE_S = 0.01
 """The second thread lets the first fold what both were woken for, and looks at several commits at once."""
-LAKE_ROWS = 20_000
+LAKE_ROWS = 65_536
+"""Of 20,000 a commit to the lake took twice the time for each: most of it does not depend on how many there are."""
 LAKE_EVERY_S = 30.0
 VIEW_KINDS = ROUTING | {"apply", "backfill"}
 """Decisions after which other view versions may be needed, or one anew."""
