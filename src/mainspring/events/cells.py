@@ -126,8 +126,9 @@ class Cells(msgspec.Struct, frozen=True, array_like=True, gc=False):
         if form == ARRAYS:
             return self._array_texts(n)
         if form == CODES:
-            rows = np.frombuffer(self.data, np.uint8).reshape(n, self.width).tolist()
-            return [_ENCODE(row).decode() if any(row) else "" for row in rows]
+            rows = [self.data[i * self.width : (i + 1) * self.width] for i in range(n)]
+            texts = {row: _ENCODE(list(row)).decode() if any(row) else "" for row in set(rows)}
+            return [texts[row] for row in rows]
         raise _unknown(form)
 
     def _array_texts(self, n: int) -> list[str]:

@@ -12,7 +12,8 @@ from polars.exceptions import PolarsError
 from mainspring.core.errors import FormatError
 from mainspring.definitions.expressions import UTC_US, polars_type
 from mainspring.definitions.values import Field, SourceDef
-from mainspring.events.cells import FLOATS, INTS, SAME, Cells, joined
+from mainspring.events.cells import ARRAYS, FLOATS, INTS, SAME, Cells, joined
+from mainspring.events.json_arrays import array_texts
 from mainspring.events.lake import META_SCHEMA
 from mainspring.events.record import Shape, known_length, stored_default
 from mainspring.events.record_batch import Stored
@@ -28,7 +29,11 @@ def frame_of(parts: Sequence[Stored], schema: Mapping[str, Any]) -> pl.DataFrame
     sizes = [part.size for part in parts]
     n, columns = sum(sizes), []
     for (name, dtype), *cells in zip(schema.items(), *(part.columns for part in parts), strict=False):
-        columns.append(_of_cells(name, joined(list(zip(cells, sizes, strict=True))), n, dtype))
+        cut = list(zip(cells, sizes, strict=True))
+        if any(one.form == ARRAYS for one in cells):
+            columns.append(array_texts(cut).alias(name))
+        else:
+            columns.append(_of_cells(name, joined(cut), n, dtype))
     first = parts[0]
     ids = pl.repeat(None, n, dtype=pl.String(), eager=True) if first.id_at is None else columns[first.id_at]
     meta: dict[str, Any] = {
