@@ -1,5 +1,7 @@
 """Rows that lie in one record of the log by column: read, found, trimmed and known again like any other."""
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from mainspring.core import ManualClock
 from mainspring.core.errors import BackPressureError, FormatError
 from mainspring.core.ids import PredictionIds
 from mainspring.definitions.values import Constraint, Field, Project, SourceDef
-from mainspring.events import PREDICTION, Draft, Log, record_batch
+from mainspring.events import PREDICTION, Draft, Log, record_batch, runs, seen
 from mainspring.events.batch import Batch
 from mainspring.events.cells import Cells
 from mainspring.events.history import History
@@ -338,6 +340,71 @@ def test_ids_of_rows_by_column_are_known_when_the_log_is_opened_again(tmp_path, 
         with Log.open(path, MAP, writable=True) as log:
             same, other = Draft(ORDER, rows[2]), Draft(ORDER, (*rows[2][:2], 99, *rows[2][3:]))
             assert [ack.status for ack in log.append([same, other], clock)] == ["duplicate", "quarantined"]
+
+
+def orders(start, stop):
+    return [(f"o{i}", "x", i, i / 8, None, [0.0, 1.0], None, NOW) for i in range(start, stop)]
+
+
+def said_of(log, clock, row):
+    """What becomes of a row that comes at another door, as it was and with another content."""
+    same, other = Draft(ORDER, row), Draft(ORDER, (*row[:2], 99, *row[3:]))
+    return [(ack.status, ack.offset) for ack in log.append([same, other], clock)]
+
+
+@pytest.mark.parametrize("where", ["memory", "run", "merged", "trimmed", "trimmed and merged"])
+def test_rows_by_column_are_compared_with_what_comes_at_another_door_wherever_their_ids_are(
+    tmp_path, clock, monkeypatch, where
+):
+    monkeypatch.setattr(runs, "RUN_ENTRIES", 1_000_000 if where in ("memory", "trimmed") else 8)
+    with Log.open(tmp_path / "log", MAP, writable=True) as log:
+        log.append_all([by_column(ORDER, orders(0, 10))], clock)
+        if "trimmed" in where:
+            log.append([Draft(PREDICTION, row(0))], clock)
+            assert log.trim(11) == 10
+        if "merged" in where:
+            for start in range(10, 5_000, 250):
+                log.append_all([by_column(ORDER, orders(start, start + 250))], clock)
+        for place in (0, 3, 9):
+            assert said_of(log, clock, orders(0, 10)[place]) == [("duplicate", place + 1), ("quarantined", None)]
+    with Log.open(tmp_path / "log", MAP, writable=True) as log:
+        assert said_of(log, clock, orders(0, 10)[5]) == [("duplicate", 6), ("quarantined", None)]
+
+
+def test_rows_by_column_are_compared_within_the_transaction_that_brings_them(log, clock):
+    same, other = orders(3, 4)[0], (*orders(3, 4)[0][:2], 99, *orders(3, 4)[0][3:])
+    groups = [by_column(ORDER, orders(0, 8)), [Draft(ORDER, same), Draft(ORDER, other)]]
+    _, acks = log.append_all(groups, clock)
+    assert [(ack.status, ack.offset) for ack in acks] == [("duplicate", 4), ("quarantined", None)]
+
+
+def test_new_rows_by_column_are_written_without_a_row_being_made(log, clock):
+    rows = by_column(ORDER, orders(0, 8))
+    log.append_all([rows], clock)
+    assert rows._rows is None
+
+
+def test_a_row_by_column_that_nobody_can_compare_any_more_is_known_by_its_id(log, clock):
+    """``dedup`` was so short for a while that what stood for its content was not kept when it was trimmed."""
+    brief = replace(ORDER, dedup_us=1)
+    log.append_all([by_column(ORDER, orders(0, 8))], clock)
+    clock.set(NOW + DAY)
+    log.append([Draft(brief, orders(8, 9)[0])], clock)
+    assert log.trim(9) == 8
+    assert said_of(log, clock, orders(0, 1)[0]) == [("duplicate", 1), ("duplicate", 1)]
+
+
+def test_a_trim_that_fails_has_forgotten_nothing(log, clock, monkeypatch):
+    log.append_all([by_column(ORDER, orders(0, 8))], clock)
+    log.append([Draft(PREDICTION, row(0))], clock)
+    monkeypatch.setattr(seen, "Stored", None)
+    with pytest.raises(AttributeError):
+        log.trim(9)
+    monkeypatch.undo()
+    assert len(log.read(0)) == 9
+    assert said_of(log, clock, orders(0, 1)[0]) == [("duplicate", 1), ("quarantined", None)]
+    assert log.trim(9) == 8
+    assert said_of(log, clock, orders(0, 1)[0]) == [("duplicate", 1), ("quarantined", None)]
 
 
 def test_a_record_whose_columns_cannot_be_read_is_an_error_with_its_offset(log, clock):

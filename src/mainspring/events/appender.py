@@ -6,7 +6,7 @@ The ``Appender`` works within a write transaction that the log opens and, with i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, repeat
 
 import lmdb
 import msgspec
@@ -16,15 +16,16 @@ import numpy.typing as npt
 from mainspring.definitions.values import SourceDef
 from mainspring.events import held
 from mainspring.events.batch import Accepted, Batch, encode_row
+from mainspring.events.contents import UNREAD, content_of, contents_of
 from mainspring.events.counters import CELL, COUNTS, DEPRECATED, SENT
 from mainspring.events.drafts import Ack, Draft
 from mainspring.events.held import MAX_RAW_BYTES, Held, Reject
 from mainspring.events.numbered import Numbered
 from mainspring.events.objections import lies_ahead, rejected, says_otherwise
-from mainspring.events.record import FORMAT, HEADER, HISTORY, KEY, MENDED
+from mainspring.events.record import BATCH, FORMAT, HEADER, HISTORY, KEY, MENDED, size_of
 from mainspring.events.record_batch import Columns
 from mainspring.events.runs import Runs
-from mainspring.events.seen import Earlier, Memory, Seen, content_of, contents_of
+from mainspring.events.seen import Earlier, Memory, Seen
 from mainspring.events.shapes import Shapes
 from mainspring.events.targets import Target
 
@@ -114,6 +115,29 @@ class Appender:
         if before_offset > self._seen.sealed_offset + 1:
             self._seen.seal(txn, self.last_offset)
 
+    def trim(self, txn: lmdb.Transaction[bytes], before_offset: int, limit: int) -> int:
+        """Delete the oldest records whose offsets lie before ``before_offset``, ``limit`` at most or a few rows more.
+
+        Returns:
+            How many were deleted.
+        """
+        stop = min(before_offset, self.last_offset)
+        deleted = 0
+        by_column: list[tuple[int, bytes]] = []
+        with txn.cursor(db=self._events) as cursor:
+            more = cursor.first()
+            while more and deleted < limit and (last := int.from_bytes(cursor.key(), "big")) < stop:
+                raw = cursor.value()
+                deleted += size_of(raw)
+                if raw[0] == BATCH:
+                    by_column.append((last, raw))
+                more = cursor.delete()
+            if deleted and cursor.first():
+                first = int.from_bytes(cursor.key(), "big") - size_of(cursor.value()) + 1
+                txn.put(b"first", CELL.pack(first), db=self._meta)
+        self._seen.tell(txn, by_column, self._last_known_us)
+        return deleted
+
     def append(
         self, txn: lmdb.Transaction[bytes], groups: Sequence[Sequence[Draft | Reject]], now_us: int
     ) -> list[Sequence[Ack]]:
@@ -160,7 +184,9 @@ class Appender:
             return None
         idents = rows.idents
         if idents is not None:
-            keys, contents = target.hasher.keys(idents), contents_of(rows.source.name, rows.bodies)
+            keys = target.hasher.keys(idents)
+            is_unread = isinstance(rows, Columns) and rows.lies_by_column
+            contents = repeat(UNREAD) if is_unread else contents_of(rows.source.name, rows.bodies)
             if not self._seen.add_new(txn, target.memory, keys, contents, self.last_offset + 1, known_us):
                 return None
         return self._write(txn, target, rows, idents, known_us, step)
@@ -270,6 +296,7 @@ class Appender:
         """Drafts as they would be written; what runs know of their ids is looked up for all at once."""
         out: list[_Ready | Reject] = []
         hashes: list[bytes] = []
+        compared: list[bytes] = []
         targets: dict[int, Target] = {}
         for draft in drafts:
             if isinstance(draft, Reject):
@@ -288,8 +315,10 @@ class Appender:
             if target.corrects_at is not None:
                 keys = (*keys, target.hasher.key(text, content))
             hashes += keys
+            if not draft.first_wins:
+                compared += keys
             out.append(_Ready(target, draft, body, ident, keys, content))
-        self._seen.expect(txn, hashes)
+        self._seen.expect(txn, hashes, compared)
         return out
 
     def _earlier(

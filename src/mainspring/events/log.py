@@ -26,7 +26,7 @@ from mainspring.events.environment import close_environment, open_environment
 from mainspring.events.held import Held, Reject
 from mainspring.events.pages import Pages
 from mainspring.events.progress import Advance, Position, advance, positions
-from mainspring.events.record import KEY, Record, Shape, Stretch, size_of
+from mainspring.events.record import KEY, Record, Shape, Stretch
 from mainspring.events.shapes import Shapes
 
 if TYPE_CHECKING:
@@ -280,17 +280,8 @@ class Log(Closing):
             with self._remembered(), self._environment.write() as txn:  # ids of what is trimmed have to be elsewhere
                 self._appender.seal(txn, before_offset)
             while True:
-                with self._environment.write() as txn:
-                    stop = min(before_offset, self._appender.last_offset)
-                    deleted = 0
-                    with txn.cursor(db=self._events) as cursor:
-                        more = cursor.first()
-                        while more and deleted < _TRIM and int.from_bytes(cursor.key(), "big") < stop:
-                            deleted += size_of(cursor.value())
-                            more = cursor.delete()
-                        if deleted and cursor.first():
-                            first = int.from_bytes(cursor.key(), "big") - size_of(cursor.value()) + 1
-                            txn.put(b"first", CELL.pack(first), db=self._meta)
+                with self._remembered(), self._environment.write() as txn:
+                    deleted = self._appender.trim(txn, before_offset, _TRIM)
                 total += deleted
                 if deleted < _TRIM:
                     return total

@@ -115,6 +115,11 @@ class Columns(Drafts):
         return cls(source, found.size, columns, found.body)
 
     @property
+    def lies_by_column(self) -> bool:
+        """Whether the log keeps them in one record; few are a record each."""
+        return self.size >= LEAST_ROWS
+
+    @property
     def numbers(self) -> tuple[str, npt.NDArray[np.int64]] | None:
         """Epoch and numbers of the ids; None where they are no numbers of one."""
         ids = None if self.source.id is None else self.columns[self.source.places[self.source.id]]
@@ -153,7 +158,7 @@ class Columns(Drafts):
     def records(self, number: int, start: int, known_us: int, now_us: int) -> list[tuple[bytes, bytes]]:
         """One record of all, or one of each where they are few."""
         at = self.source.places[self.source.time]
-        if self.size < LEAST_ROWS:
+        if not self.lies_by_column:
             return records_of(self.bodies, self.columns[at].values(self.size), number, start, known_us, now_us)
         header = HEADER.pack(BATCH, 0, number, self.size, at, known_us, now_us)
         return [(KEY(start + self.size - 1), header + self.body)]
@@ -262,6 +267,11 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     def is_numbered(self) -> bool:
         """Whether the ids are numbers."""
         return self.id_at is not None and self.columns[self.id_at].form == NUMBERED
+
+    def rows(self, places: Sequence[int]) -> list[Row]:
+        """The values of the rows at ``places``."""
+        at = np.array(places, np.intp)
+        return rows_of([one.part(self.size, at) for one in self.columns], len(at))
 
     def records(self) -> list[Record]:
         """Each row as a record."""

@@ -7,6 +7,9 @@ it was written, so that a file of old history can be loaded twice without counti
 The newest ids are kept in memory alone: they are in the log, and are read from it again when the log is opened. Once
 there are enough of them they become a sorted run (``runs.py``); before their records are trimmed, too.
 
+What stands for a row that lies in the log by column is ``UNREAD``: nearly every id is new, and then nobody asks. Who
+does has it read from the record. Before such a record is trimmed another entry says what stands for each of its rows.
+
 Of a corrected source the entry of an id is its latest version, and the id alone does not make an event a duplicate. One
 that is equal to the latest version changes nothing and is a duplicate. One that is equal to an older version may be a
 row that went back to what it was; it is a redelivery only if rows say themselves when they changed (``known_at=``).
@@ -17,20 +20,19 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
-from itertools import count, repeat
+from itertools import count
 
 import lmdb
 import msgspec
 
 from mainspring.definitions.values import SourceDef
+from mainspring.events.contents import UNREAD, content_of, contents_at
 from mainspring.events.counters import CELL
 from mainspring.events.record import BATCH, HEADER, Record, Shape, decode
 from mainspring.events.record_batch import Stored
 from mainspring.events.runs import ENTRY, Entry, Runs
-from mainspring.events.system import PREDICTION
 
 MEMORY = b"ids:"
-NO_CONTENT = bytes(8)
 SEALED = b"sealed"
 _LENGTH = struct.Struct("<I").pack
 _encode = msgspec.msgpack.Encoder().encode
@@ -86,18 +88,6 @@ class Hasher:
         return [blake2b(base + length(len(text)) + text, digest_size=16).digest() for text in texts]
 
 
-def content_of(source: str, body: bytes) -> bytes:
-    """8 bytes that stand for a row; zeros for a prediction: its id is a number that is used once, and decides alone."""
-    return NO_CONTENT if source == PREDICTION.name else blake2b(body, digest_size=8).digest()
-
-
-def contents_of(source: str, bodies: Iterable[bytes]) -> Iterable[bytes]:
-    """``content_of`` of many."""
-    if source == PREDICTION.name:
-        return repeat(NO_CONTENT)
-    return (blake2b(body, digest_size=8).digest() for body in bodies)
-
-
 class Seen:
     """The memory of ids. After ``finish`` call ``committed``, or ``undo`` if the transaction failed."""
 
@@ -109,6 +99,8 @@ class Seen:
         self._young: dict[bytes, bytes] = {}  # entries of each hash, as runs have them: no objects for a collector
         self._added: list[bytes] = []  # of this transaction
         self._old: dict[bytes, list[Entry]] = {}  # what runs know of the ids of this transaction
+        self._shapes: Mapping[int, tuple[Shape, int | None]] = {}
+        self._contents: dict[int, bytes] = {}  # by offset, what stands for the rows that they are compared with
         self._entries = 0  # in ``_young``
         self._is_sealed = False
         self._last = self.sealed_offset = 0
@@ -116,8 +108,9 @@ class Seen:
     def load(self, txn: lmdb.Transaction[bytes], shapes: dict[int, tuple[Shape, int | None]]) -> None:
         """Read what there is, the newest ids from their records."""
         self._runs.load(txn)
+        self._shapes = shapes
         self._memories.clear()
-        self._young, self._added, self._old = {}, [], {}
+        self._young, self._added, self._old, self._contents = {}, [], {}, {}
         self._entries, self._is_sealed = 0, False
         with txn.cursor(db=self._meta) as cursor:
             found = cursor.set_range(MEMORY)
@@ -135,21 +128,24 @@ class Seen:
                 if raw[0] == BATCH:
                     stored = Stored.read(offset, raw, shapes, self.sealed_offset)
                     for record in () if stored.is_numbered else stored.records():  # numbers have their own memory
-                        self._remember(record, _encode(record.values), hashers)
+                        self._remember(record, UNREAD, hashers)
                 else:
-                    self._remember(decode(offset, raw, shapes), raw[HEADER.size :], hashers)
+                    record = decode(offset, raw, shapes)
+                    self._remember(record, content_of(record.source, raw[HEADER.size :]), hashers)
                 found = cursor.next()
         self._added.clear()
 
-    def _remember(self, record: Record, body: bytes, hashers: Mapping[str, Hasher]) -> None:
-        """Remember the id of a record of the log, whose values are ``body``."""
+    def _remember(self, record: Record, content: bytes, hashers: Mapping[str, Hasher]) -> None:
+        """Remember the id of a record of the log."""
         known = self._memories.get(record.source)
         if record.id is None or known is None:
             return
         named = {known.corrects, *known.aliases}  # a record from before there was such a column has none
         does = next((v for c, v in zip(record.columns, record.values, strict=True) if c in named), None)
-        content, ident = content_of(record.source, body), record.id.encode()
+        ident = record.id.encode()
         key = hashers[record.source].key(ident)
+        if does is not None and content == UNREAD:
+            content = content_of(record.source, _encode(record.values))
         row = hashers[record.source].key(ident, content) if does is not None else b""
         self._put(known, key, row, content, record.offset, record.known_at_us, record.ingested_at_us, does)
 
@@ -161,9 +157,18 @@ class Seen:
             self._memories[source.name] = memory
         return memory
 
-    def expect(self, txn: lmdb.Transaction[bytes], hashes: Sequence[bytes]) -> None:
-        """Look up all that this transaction will ask for."""
+    def expect(self, txn: lmdb.Transaction[bytes], hashes: Sequence[bytes], compared: Iterable[bytes]) -> None:
+        """Look up all that this transaction will ask for.
+
+        Args:
+            txn: The append's own transaction.
+            hashes: Of ids, and of ids with rows.
+            compared: Those of them whose rows will be compared with what was there.
+        """
         self._old = self._runs.find(txn, list(dict.fromkeys(hashes)))
+        there = (key for key in compared if key in self._young or key in self._old)
+        unread = {entry[1] for key in there for entry in self._versions(key) if entry[0] == UNREAD}
+        self._contents = dict(contents_at(txn, self._events, self._shapes, unread)) if unread else {}
 
     def add(
         self, memory: Memory, key: bytes, content: bytes, offset: int, known_us: int, now_us: int
@@ -182,8 +187,8 @@ class Seen:
             width = memory.width_us
             near = [entry for entry in self._versions(key) if abs(known_us - entry[2]) < width]
             if near:
-                first = min(near, key=_known)
-                return Earlier(abs(first[1]), first[0] == content)
+                first = min(near, key=_first)
+                return Earlier(abs(first[1]), first[0] in (content, UNREAD))
         self._put(memory, key, b"", content, offset, known_us, now_us, None)
         return None
 
@@ -267,6 +272,34 @@ class Seen:
             self.seal(txn, offset)
         self._runs.tend(txn, now_us, len(self._added))
 
+    def tell(self, txn: lmdb.Transaction[bytes], stretches: Iterable[tuple[int, bytes]], now_us: int) -> None:
+        """Remember what stands for rows that lie by column and are about to be deleted, where it may be asked for yet.
+
+        Args:
+            txn: In which they are deleted.
+            stretches: Their records, with the offset of the last row of each.
+            now_us: What was remembered until before it may be forgotten.
+        """
+        entries: list[bytes] = []
+        for last, raw in stretches:
+            stored = Stored.read(last, raw, self._shapes, 0)
+            kept = txn.get(MEMORY + stored.shape.source.encode(), db=self._meta)
+            if stored.is_numbered or kept is None:
+                continue
+            memory = msgspec.msgpack.decode(kept, type=Memory)
+            if stored.known_us + stored.size + memory.width_us < now_us:
+                continue
+            hasher, records = Hasher(memory.source), stored.records()
+            keys = hasher.keys(str(record.id) for record in records)
+            known = self._runs.find(txn, keys)
+            for key, record in zip(keys, records, strict=True):
+                for said, offset, known_us, until_us in known.get(key, ()):
+                    if offset == record.offset and said == UNREAD:
+                        content = content_of(memory.source, _encode(record.values))
+                        entries.append(ENTRY.pack(key, content, offset, known_us, until_us))
+        if entries:
+            self._runs.seal(txn, b"".join(entries))
+
     def seal(self, txn: lmdb.Transaction[bytes], offset: int) -> None:
         """Make a run of what is kept in memory alone: all ids of the log after ``sealed_offset`` up to ``offset``."""
         if self._young:
@@ -279,7 +312,7 @@ class Seen:
         """What was done since the last time is on the disk."""
         self._runs.committed()
         self._added.clear()
-        self._old = {}
+        self._old, self._contents = {}, {}
         if self._is_sealed:
             self._young, self._entries, self._is_sealed = {}, 0, False
             self.sealed_offset = self._last
@@ -295,7 +328,7 @@ class Seen:
                 del self._young[key]
         self._entries -= len(self._added)
         self._added.clear()
-        self._old, self._is_sealed = {}, False
+        self._old, self._contents, self._is_sealed = {}, {}, False
         self._memories.clear()
 
     def _put(
@@ -320,17 +353,20 @@ class Seen:
         self._entries += 1
 
     def _versions(self, key: bytes) -> list[Entry]:
-        return self._old.get(key, []) + [entry[1:] for entry in ENTRY.iter_unpack(self._young.get(key, b""))]
+        found = self._old.get(key, []) + [entry[1:] for entry in ENTRY.iter_unpack(self._young.get(key, b""))]
+        known = self._contents
+        return [(known.get(one[1], UNREAD), *one[1:]) if one[0] == UNREAD else one for one in found]
 
     def _latest(self, memory: Memory, key: bytes, known_us: int) -> Entry | None:
         """The newest entry within the window."""
         near = [entry for entry in self._versions(key) if abs(known_us - entry[2]) < memory.width_us]
-        return max(near, key=_offset, default=None)
+        return max(near, key=_last, default=None)
 
 
-def _known(entry: Entry) -> int:
-    return entry[2]
+def _first(entry: Entry) -> tuple[int, bool]:
+    """Of two of one event the one comes first that says its content."""
+    return entry[2], entry[0] == UNREAD
 
 
-def _offset(entry: Entry) -> int:
-    return abs(entry[1])
+def _last(entry: Entry) -> tuple[int, bool]:
+    return abs(entry[1]), entry[0] != UNREAD
