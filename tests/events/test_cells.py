@@ -128,6 +128,8 @@ def test_a_column_of_its_kind_has_no_fault(made):
         (Cells(EACH, ["a", "b", None]), "str", "a value is no str"),
         (Cells(EACH, [1, 2, True]), "int", "a value is no int"),
         (Cells(SAME, 1.5), "int", "a value is no int"),
+        (Cells(SAME, None), "str", "a value is no str"),
+        (Cells(EACH, [None, None, None]), "float", "a value is no float"),
         (Cells(FLOATS, b"1234567"), "float", "not 3 values"),
         (Cells(INTS, "no bytes"), "datetime", "not 3 values"),
         (Cells(NUMBERED, bytes(24), 0, 7), "str", "ids without an epoch"),

@@ -167,16 +167,16 @@ class Cells(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def fault(self, n: int, kind: str, *, nullable: bool) -> str:
         """What is wrong with it as a column of n rows of a kind; empty if nothing is. It may come from outside."""
         data, form = self.data, self.form
-        if form == FLOATS and kind == "float" and data.__class__ is bytes and len(data) == 8 * n:
-            return "" if self.width >= 0 else f"not {n} values"  # by far the most columns are such
+        if form == SAME:  # by far the most columns are such, or floats
+            is_one = data.__class__ in _TYPES[kind] or (nullable and data is None)
+            return "" if is_one else f"a value is no {kind}"
+        if form == FLOATS and kind == "float" and data.__class__ is bytes and len(data) == 8 * n and self.width >= 0:
+            return ""
         if form not in _FORMS.get(kind, _ANY_KIND):
             return f"form {form} is not one of {kind}"
-        if form in (SAME, EACH):
-            values = [data] if form == SAME else data
-            if not isinstance(values, list) or (form == EACH and len(values) != n):
-                return f"not {n} values"
-            types = set(map(type, values)) - ({type(None)} if nullable else set())
-            return "" if types <= {*_TYPES[kind]} else f"a value is no {kind}"
+        if form == EACH:
+            is_whole = isinstance(data, list) and len(data) == n
+            return _fault_of_values(data, kind, nullable=nullable) if is_whole else f"not {n} values"
         each = {CODES: self.width, ARRAYS: 8 * self.width}.get(form, 8)
         if not isinstance(data, bytes) or self.width < 0 or len(data) != n * each:
             return f"not {n} values"
@@ -190,6 +190,18 @@ def _unknown(form: int) -> FormatError:
     """The error of a column of the log that nothing here can read: what it means is not to be guessed."""
     what = f"a column of the log is of form {form}, which this release does not know"
     return FormatError("MS-E901", what, hint="read it with the release that wrote it")
+
+
+def _fault_of_values(values: Sequence[Any], kind: str, *, nullable: bool) -> str:
+    if kind == "str":
+        try:
+            "".join(values)  # looks at each, faster than a loop
+        except TypeError:
+            pass
+        else:
+            return ""
+    types = set(map(type, values)) - ({type(None)} if nullable else set())
+    return "" if types <= {*_TYPES[kind]} else f"a value is no {kind}"
 
 
 def _fault_of_texts(texts: Any, n: int, width: int) -> str:

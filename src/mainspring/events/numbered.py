@@ -7,6 +7,7 @@ them: when they may be forgotten (i64, microseconds), and their bits.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 import lmdb
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from mainspring.core.ids import numbered
 
 _BLOCK_BITS = 13
-_BYTES = 1 << (_BLOCK_BITS - 3)
+_NUMBERS = 1 << _BLOCK_BITS
 _UNTIL = struct.Struct("<q")
 _NUMBER = struct.Struct(">Q").pack
 
@@ -28,8 +29,7 @@ class Numbered:
 
     def __init__(self, db: lmdb._Database) -> None:
         self._db = db
-        self._blocks: dict[bytes, bytearray] = {}
-        self._touched: set[bytes] = set()
+        self._blocks: dict[bytes, _Block] = {}
         self._swept = b""
 
     def add(
@@ -46,19 +46,14 @@ class Numbered:
         Returns:
             bool[n].
         """
-        known = np.zeros(len(numbers), np.bool_)
         blocks = numbers >> _BLOCK_BITS
+        first = int(blocks[0])
+        if (blocks == first).all():  # as nearly always: they come one after the other
+            return self._mark(txn, _key(epoch, first), numbers, until_us)
+        known = np.empty(len(numbers), np.bool_)
         for block in np.unique(blocks).tolist():
             mine = blocks == block
-            places = numbers[mine] & ((1 << _BLOCK_BITS) - 1)
-            key = _key(epoch, block)
-            found = self._block(txn, key)
-            bits = np.frombuffer(found, np.uint8, offset=_UNTIL.size)
-            at, mask = places >> 3, np.left_shift(1, places & 7).astype(np.uint8)
-            known[mine] = bits[at] & mask != 0
-            np.bitwise_or.at(bits, at, mask)
-            _UNTIL.pack_into(found, 0, max(until_us, *_UNTIL.unpack_from(found)))
-            self._touched.add(key)
+            known[mine] = self._mark(txn, _key(epoch, block), numbers[mine], until_us)
         return known
 
     def add_id(self, txn: lmdb.Transaction[bytes], ident: str, until_us: int) -> bool:
@@ -68,8 +63,9 @@ class Numbered:
 
     def finish(self, txn: lmdb.Transaction[bytes], now_us: int) -> None:
         """Write what was remembered, and forget a block that is out of its time, if the next in turn is."""
-        for key in self._touched:
-            txn.put(key, bytes(self._blocks[key]), db=self._db)
+        for key, block in self._blocks.items():
+            raw = _UNTIL.pack(block.until_us) + np.packbits(block.flags, bitorder="little").tobytes()
+            txn.put(key, raw, db=self._db)
         self.forget()
         with txn.cursor(db=self._db) as cursor:
             if cursor.set_range(self._swept + b"\0") or cursor.first():
@@ -80,14 +76,35 @@ class Numbered:
     def forget(self) -> None:
         """What is in memory is what the disk says."""
         self._blocks.clear()
-        self._touched.clear()
 
-    def _block(self, txn: lmdb.Transaction[bytes], key: bytes) -> bytearray:
-        found = self._blocks.get(key)
-        if found is None:
-            raw = txn.get(key, db=self._db)
-            found = self._blocks[key] = bytearray(_UNTIL.size + _BYTES) if raw is None else bytearray(raw)
-        return found
+    def _mark(
+        self, txn: lmdb.Transaction[bytes], key: bytes, numbers: npt.NDArray[np.int64], until_us: int
+    ) -> npt.NDArray[np.bool_]:
+        """Remember numbers of one block; which of them were known."""
+        block = self._blocks.get(key)
+        if block is None:
+            block = self._blocks[key] = _Block.read(txn.get(key, db=self._db))
+        places = numbers & (_NUMBERS - 1)
+        known: npt.NDArray[np.bool_] = block.flags[places]
+        block.flags[places] = True
+        block.until_us = max(block.until_us, until_us)
+        return known
+
+
+@dataclass(slots=True, eq=False)
+class _Block:
+    """A block within a transaction: bool[8192], which numbers are known."""
+
+    until_us: int
+    flags: npt.NDArray[np.bool_]
+
+    @classmethod
+    def read(cls, raw: bytes | None) -> _Block:
+        """As the log stores it; None if it has none yet."""
+        if raw is None:
+            return cls(0, np.zeros(_NUMBERS, np.bool_))
+        bits = np.frombuffer(raw, np.uint8, offset=_UNTIL.size)
+        return cls(_UNTIL.unpack_from(raw)[0], np.unpackbits(bits, bitorder="little").view(np.bool_))
 
 
 def _key(epoch: str, block: int) -> bytes:

@@ -145,9 +145,11 @@ class Runs:
         words = np.frombuffer(b"".join(hashes), "<u8").reshape(-1, 2)
         probe = Probe.of(words[:, 1])
         for run in runs:
-            for place in run.sieve.passes(probe).tolist():
+            places = run.sieve.passes(probe)
+            firsts, stops = (run.fences.searchsorted(words[places, 0], side) for side in ("left", "right"))
+            for place, first, stop in zip(places.tolist(), firsts.tolist(), stops.tolist(), strict=True):
                 key = hashes[place]
-                if found := self._entries(txn, run, key, words[place, 0]):
+                if found := self._entries(txn, run, key, range(max(first - 1, 0), stop)):
                     out.setdefault(key, []).extend(found)
         return out
 
@@ -157,7 +159,7 @@ class Runs:
 
         state = self._next
         found = np.frombuffer(entries, _dtype())
-        found = found[np.argsort(found["high"], kind="stable")]
+        found = found.take(np.argsort(found["high"], kind="stable"))  # an index copies field by field
         sieve = Sieve.empty(len(found))
         sieve.add(found["low"])
         fences = self._write(txn, state.next_number, 0, found)
@@ -204,11 +206,10 @@ class Runs:
             txn.put(key, raw[i : i + _PAGE_BYTES], db=self._pages)
         return entries["high"][::_PAGE_ENTRIES].astype(np.uint64)
 
-    def _entries(self, txn: lmdb.Transaction[bytes], run: Run, key: bytes, high: np.uint64) -> list[Entry]:
+    def _entries(self, txn: lmdb.Transaction[bytes], run: Run, key: bytes, pages: range) -> list[Entry]:
+        """Those of a hash on some pages of a run."""
         out: list[Entry] = []
-        first = max(int(run.fences.searchsorted(high)) - 1, 0)
-        last = int(run.fences.searchsorted(high, "right"))
-        for number in range(first, last):
+        for number in pages:
             page = txn.get(_KEY(run.number, _OF_ENTRIES, number), b"", db=self._pages)
             at = page.find(key)
             while at >= 0:
@@ -266,11 +267,11 @@ class Runs:
         import numpy as np
 
         low, high = (1 << 64) * merge.done // merge.steps, (1 << 64) * (merge.done + 1) // merge.steps
-        found = np.concatenate([self._between(txn, run, low, high) for run in merge.runs])
-        found = found[found["until"] >= now_us]
-        found = found[np.argsort(found["high"], kind="stable")]
+        found = _together([self._between(txn, run, low, high) for run in merge.runs])
+        left = np.flatnonzero(found["until"] >= now_us)
+        found = found.take(left[np.argsort(found["high"][left], kind="stable")])
         merge.sieve.add(found["low"])
-        ready = np.concatenate([merge.rest, found])
+        ready = _together([merge.rest, found])
         is_last = merge.done + 1 == merge.steps
         whole = len(ready) if is_last else len(ready) // _PAGE_ENTRIES * _PAGE_ENTRIES
         fences = self._write(txn, merge.number, merge.pages, ready[:whole])
@@ -303,6 +304,13 @@ class Runs:
         highs = found["high"]
         stop = len(found) if high >> 64 else int(highs.searchsorted(np.uint64(high)))
         return found[int(highs.searchsorted(np.uint64(low))) : stop]
+
+
+def _together(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Entries one after the other: as plain bytes a tenth of what it takes field by field."""
+    import numpy as np
+
+    return np.concatenate([part.view(f"V{ENTRY.size}") for part in parts]).view(_dtype())
 
 
 def _dtype() -> np.dtype[Any]:
