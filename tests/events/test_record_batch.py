@@ -378,6 +378,16 @@ def test_rows_by_column_are_compared_within_the_transaction_that_brings_them(log
     assert [(ack.status, ack.offset) for ack in acks] == [("duplicate", 4), ("quarantined", None)]
 
 
+def test_batches_that_come_together_know_each_others_ids_and_those_of_runs(log, clock, monkeypatch):
+    monkeypatch.setattr(runs, "RUN_ENTRIES", 8)
+    log.append_all([by_column(ORDER, orders(0, 8))], clock)
+    some = [by_column(ORDER, orders(start, start + 4)) for start in (8, 12, 10, 6)]
+    said = [[(ack.status, ack.offset) for ack in acks] for acks in log.append_all(some, clock)]
+    accepted = [[("accepted", start + i) for i in range(4)] for start in (9, 13)]
+    again = [[("duplicate", start + i) for i in range(4)] for start in (11, 7)]
+    assert said == [*accepted, *again]
+
+
 def test_new_rows_by_column_are_written_without_a_row_being_made(log, clock):
     rows = by_column(ORDER, orders(0, 8))
     log.append_all([rows], clock)

@@ -19,7 +19,8 @@ from mainspring.events.batch import Accepted, Batch, encode_row
 from mainspring.events.contents import UNREAD, content_of, contents_of
 from mainspring.events.counters import CELL, COUNTS, DEPRECATED, SENT
 from mainspring.events.drafts import Ack, Draft
-from mainspring.events.held import MAX_RAW_BYTES, Held, Reject
+from mainspring.events.held import Reject
+from mainspring.events.holding import Holding
 from mainspring.events.numbered import Numbered
 from mainspring.events.objections import lies_ahead, rejected, says_otherwise
 from mainspring.events.record import BATCH, FORMAT, HEADER, HISTORY, KEY, MENDED, size_of
@@ -31,6 +32,7 @@ from mainspring.events.targets import Target
 
 ACCEPTED, DUPLICATE, QUARANTINED, MENDED_COUNT = range(4)
 _BATCHES = (Batch, Columns)
+_Named = dict[int, tuple[Sequence[str], list[bytes]]]
 
 
 class _Step:
@@ -76,12 +78,12 @@ class Appender:
 
     def __init__(self, dbs: Mapping[str, lmdb._Database], shapes: Shapes) -> None:
         self._events, self._meta = dbs["events"], dbs["meta"]
-        self._quarantine, self._counts = dbs["quarantine"], dbs["counts"]
+        self._holding, self._counts = Holding(dbs["quarantine"]), dbs["counts"]
         self._shapes = shapes
         self._seen = Seen(Runs(dbs["ids"], dbs["runs"]), self._events, self._meta)
         self._numbered = Numbered(dbs["numbered"])
         self._targets: dict[int, Target] = {}
-        self._last_known_us = self._sequence = 0
+        self._last_known_us = 0
         self.last_offset = 0
         self.served_until_us: int | None = None
 
@@ -97,8 +99,7 @@ class Appender:
         self.last_offset = self._cell(txn, b"last") or 0
         self._last_known_us = self._cell(txn, b"known") or 0
         self.served_until_us = self._cell(txn, b"served")
-        with txn.cursor(db=self._quarantine) as cursor:
-            self._sequence = int.from_bytes(cursor.key(), "big") if cursor.last() else 0
+        self._holding.load(txn)
 
     def committed(self) -> None:
         """What was done is on the disk."""
@@ -149,12 +150,13 @@ class Appender:
         served_us = self.served_until_us
         step = _Step(now_us)
         out: list[Sequence[Ack]] = []
+        named = self._named(txn, groups)
         for is_batch, some in groupby(groups, _is_batch):
             if not is_batch:
                 out += self._one_by_one(txn, list(some), step)
                 continue
             for batch in some:
-                acks = self._as_a_whole(txn, batch, step) if isinstance(batch, Batch | Columns) else None
+                acks = self._as_a_whole(txn, batch, named, step) if isinstance(batch, Batch | Columns) else None
                 out += self._one_by_one(txn, [batch], step) if acks is None else [acks]
         if self.last_offset > first:
             txn.put(b"last", CELL.pack(self.last_offset), db=self._meta)
@@ -170,7 +172,22 @@ class Appender:
         self._numbered.finish(txn, now_us)
         return out
 
-    def _as_a_whole(self, txn: lmdb.Transaction[bytes], rows: Batch | Columns, step: _Step) -> Sequence[Ack] | None:
+    def _named(self, txn: lmdb.Transaction[bytes], groups: Sequence[Sequence[Draft | Reject]]) -> _Named:
+        """Ids of batches that may be written as a whole, and their hashes; runs are asked about all of them at once."""
+        found: _Named = {}
+        for rows in groups:
+            if not isinstance(rows, Batch | Columns) or not len(rows) or rows.source.corrects is not None:
+                continue
+            is_numbered = isinstance(rows, Columns) and rows.numbers is not None
+            if not is_numbered and (idents := rows.idents) is not None:
+                found[id(rows)] = idents, self._target(txn, rows.source).hasher.keys(idents)
+        if found:
+            self._seen.meet(txn, [key for _, keys in found.values() for key in keys])
+        return found
+
+    def _as_a_whole(
+        self, txn: lmdb.Transaction[bytes], rows: Batch | Columns, named: _Named, step: _Step
+    ) -> Sequence[Ack] | None:
         """Write rows, all of which are new; None if something about them may be otherwise, and nothing is done.
 
         Of those that have numbers for ids the new ones are written.
@@ -182,12 +199,11 @@ class Appender:
             return self._numbered_ones(txn, target, rows, numbers, known_us, step)
         if target.is_prediction:  # by row, as earlier releases sent them: they may come by column too
             return None
-        idents = rows.idents
+        idents, keys = named.get(id(rows), (None, []))
         if idents is not None:
-            keys = target.hasher.keys(idents)
             is_unread = isinstance(rows, Columns) and rows.lies_by_column
             contents = repeat(UNREAD) if is_unread else contents_of(rows.source.name, rows.bodies)
-            if not self._seen.add_new(txn, target.memory, keys, contents, self.last_offset + 1, known_us):
+            if not self._seen.add_new(target.memory, keys, contents, self.last_offset + 1, known_us):
                 return None
         return self._write(txn, target, rows, idents, known_us, step)
 
@@ -260,7 +276,7 @@ class Appender:
                         if draft.resolves is None:
                             step.tally(target.source.name)[DUPLICATE] += 1
                         else:
-                            self._resolve(txn, draft.resolves, held.DUPLICATE, earlier.offset)
+                            self._holding.resolve(txn, draft.resolves, held.DUPLICATE, earlier.offset)
                         continue
                     wrong = says_otherwise(target, str(ident), earlier.offset)
             if wrong is not None:
@@ -273,7 +289,7 @@ class Appender:
             else:
                 step.tally(target.source.name)[MENDED_COUNT] += 1
                 flags |= MENDED
-                self._resolve(txn, draft.resolves, held.REPLAYED, offset)
+                self._holding.resolve(txn, draft.resolves, held.REPLAYED, offset)
             for name, at, default in target.deprecated:
                 if row[at] != default and row[at] is not None:
                     step.sent[name] = step.sent.get(name, 0) + 1
@@ -345,44 +361,10 @@ class Appender:
             target = self._targets[id(source)] = Target(source, self._shapes.number(txn, source), memory)
         return target
 
-    def _hold(
-        self,
-        txn: lmdb.Transaction[bytes],
-        reject: Reject,
-        step: _Step,
-        ident: str | None,
-    ) -> Ack:
-        ack = Ack("quarantined", None, reject.reason, ident, reject.code, reject.path)
-        if reject.resolves is not None:  # mended, and still wrong: it stays, with its new reason
-            raw = txn.get(KEY(reject.resolves), db=self._quarantine)
-            if raw is not None:
-                before = held.from_bytes(raw)
-                after = msgspec.structs.replace(before, code=reject.code, reason=reject.reason, path=reject.path)
-                txn.put(KEY(reject.resolves), after.to_bytes(), db=self._quarantine)
-            return ack
-        self._sequence += 1
-        entry = Held(
-            self._sequence,
-            reject.source,
-            reject.raw[:MAX_RAW_BYTES],
-            reject.code,
-            reject.reason,
-            reject.path,
-            reject.version,
-            reject.sender,
-            step.now_us,
-            reject.is_history,
-            len(reject.raw) > MAX_RAW_BYTES,
-        )
-        txn.put(KEY(self._sequence), entry.to_bytes(), append=True, db=self._quarantine)
-        step.tally(reject.source)[QUARANTINED] += 1
-        return ack
-
-    def _resolve(self, txn: lmdb.Transaction[bytes], sequence: int, status: str, offset: int | None) -> None:
-        raw = txn.get(KEY(sequence), db=self._quarantine)
-        if raw is not None:
-            after = msgspec.structs.replace(held.from_bytes(raw), status=status, offset=offset, raw=b"")
-            txn.put(KEY(sequence), after.to_bytes(), db=self._quarantine)
+    def _hold(self, txn: lmdb.Transaction[bytes], reject: Reject, step: _Step, ident: str | None) -> Ack:
+        if reject.resolves is None:
+            step.tally(reject.source)[QUARANTINED] += 1
+        return self._holding.hold(txn, reject, step.now_us, ident)
 
     def _count(self, txn: lmdb.Transaction[bytes], tallies: Mapping[str, Sequence[int]]) -> None:
         for name, tally in tallies.items():

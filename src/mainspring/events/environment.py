@@ -38,6 +38,7 @@ class Environment:
 
     def __init__(self, path: Path, names: tuple[str, ...], map_bytes: int) -> None:
         self.path = path
+        self._folder = str(path)
         self.map_bytes = map_bytes
         self.usable_bytes = map_bytes - max(map_bytes // 16, min(map_bytes // 4, _RESERVE_BYTES))
         self.users = 0
@@ -167,7 +168,7 @@ class Environment:
             raise self.disk_full()
 
     def _free_bytes(self) -> int:
-        disk = os.statvfs(self.path)
+        disk = os.statvfs(self._folder)
         return disk.f_bavail * disk.f_frsize
 
     def disk_full(self) -> BackPressureError:

@@ -129,7 +129,7 @@ def checked_entries(found: CheckedRows, contracts: Mapping[str, Contract]) -> li
         by_shape[_place(block.shape, found)] += block.bodies
     parts = sorted(zip(found.shapes, by_shape, strict=True), key=lambda part: part[0].source == PREDICTION.name)
     batches = [(found.shapes[_place(batch.shape, found)], batch) for batch in found.batches]
-    return [_checked(*part, contracts) for part in parts] + [_by_column(*one, contracts) for one in batches]
+    return [_checked(*part, contracts) for part in parts if part[1]] + [_by_column(*one, contracts) for one in batches]
 
 
 def _place(shape: int, found: CheckedRows) -> int:

@@ -99,6 +99,7 @@ class Seen:
         self._young: dict[bytes, bytes] = {}  # entries of each hash, as runs have them: no objects for a collector
         self._added: list[bytes] = []  # of this transaction
         self._old: dict[bytes, list[Entry]] = {}  # what runs know of the ids of this transaction
+        self._met: dict[bytes, list[Entry]] = {}  # and of those that are to be new
         self._shapes: Mapping[int, tuple[Shape, int | None]] = {}
         self._contents: dict[int, bytes] = {}  # by offset, what stands for the rows that they are compared with
         self._entries = 0  # in ``_young``
@@ -110,7 +111,7 @@ class Seen:
         self._runs.load(txn)
         self._shapes = shapes
         self._memories.clear()
-        self._young, self._added, self._old, self._contents = {}, [], {}, {}
+        self._young, self._added, self._old, self._met, self._contents = {}, [], {}, {}, {}
         self._entries, self._is_sealed = 0, False
         with txn.cursor(db=self._meta) as cursor:
             found = cursor.set_range(MEMORY)
@@ -192,9 +193,12 @@ class Seen:
         self._put(memory, key, b"", content, offset, known_us, now_us, None)
         return None
 
+    def meet(self, txn: lmdb.Transaction[bytes], hashes: Sequence[bytes]) -> None:
+        """Look up which of the ids that ``add_new`` will be asked about are old; all at once, for that is cheaper."""
+        self._met = self._runs.find(txn, hashes)
+
     def add_new(
         self,
-        txn: lmdb.Transaction[bytes],
         memory: Memory,
         keys: Sequence[bytes],
         contents: Iterable[bytes],
@@ -204,15 +208,15 @@ class Seen:
         """Remember live events if none of their ids was ever seen, and say so; else remember none of them.
 
         Args:
-            txn: The append's own transaction.
             memory: Of their source, which is not corrected.
-            keys: Hashes of their ids.
+            keys: Hashes of their ids, all of which were met.
             contents: What stands for each row.
             offset: Where the first will be; the others follow.
             known_us: When the first becomes known; the others a microsecond later each.
         """
         new = set(keys)
-        if len(new) < len(keys) or not self._young.keys().isdisjoint(new) or self._runs.find(txn, keys):
+        is_new = len(new) == len(keys) and self._young.keys().isdisjoint(new) and self._met.keys().isdisjoint(new)
+        if not is_new:
             return False
         n = len(keys)
         until_us = known_us + memory.width_us
@@ -312,7 +316,7 @@ class Seen:
         """What was done since the last time is on the disk."""
         self._runs.committed()
         self._added.clear()
-        self._old, self._contents = {}, {}
+        self._old, self._met, self._contents = {}, {}, {}
         if self._is_sealed:
             self._young, self._entries, self._is_sealed = {}, 0, False
             self.sealed_offset = self._last
@@ -328,7 +332,7 @@ class Seen:
                 del self._young[key]
         self._entries -= len(self._added)
         self._added.clear()
-        self._old, self._contents, self._is_sealed = {}, {}, False
+        self._old, self._met, self._contents, self._is_sealed = {}, {}, {}, False
         self._memories.clear()
 
     def _put(

@@ -27,9 +27,8 @@ class Probe(NamedTuple):
         """Of 64 bits each."""
         import numpy as np
 
-        bits = np.zeros_like(hashes)
-        for shift in _SHIFTS:
-            bits |= np.uint64(1) << ((hashes >> np.uint64(shift)) & np.uint64(63))
+        shifts = np.array(_SHIFTS, np.uint64)[:, None]
+        bits = np.bitwise_or.reduce(np.uint64(1) << ((hashes >> shifts) & np.uint64(63)))
         return cls(hashes >> np.uint64(32), bits)
 
 
@@ -61,11 +60,10 @@ class Sieve:
 
     def passes(self, probe: Probe) -> NDArray[np.intp]:
         """Places of those that may be in the set."""
-        import numpy as np
-
-        return np.flatnonzero((self.words[self._places(probe)] & probe.bits) == probe.bits)
+        found: NDArray[np.intp] = ((self.words[self._places(probe)] & probe.bits) == probe.bits).nonzero()[0]
+        return found
 
     def _places(self, probe: Probe) -> NDArray[np.intp]:
         import numpy as np
 
-        return ((probe.where * np.uint64(len(self.words))) >> np.uint64(32)).astype(np.intp)
+        return ((probe.where * np.uint64(len(self.words))) >> np.uint64(32)).view(np.intp)
