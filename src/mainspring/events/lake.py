@@ -7,21 +7,21 @@ rows. Whoever is killed between a commit and anything else finds out from the ta
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from polars.exceptions import PolarsError
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from mainspring.core.errors import ConfigError, FormatError, UnavailableError
 from mainspring.core.names import check_name
 from mainspring.definitions.expressions import UTC_US
 from mainspring.events.encoding import SAMPLE_ROWS, writer_properties
+from mainspring.events.lake_damage import GONE, damaged, reading, refuse_empty, refuse_gone
 from mainspring.events.mark import read_mark
 from mainspring.events.reach import rows_and_reach
 from mainspring.events.sums import CHANGED, FirstReads, changed, note_sums
@@ -46,7 +46,6 @@ _CHECKPOINT = 100
 """Commits from before a checkpoint are not read any more; the library makes one after as many."""
 _JOINED_BYTES = 104_857_600
 """Files below this size are joined into larger ones."""
-_GONE = "its own log (_delta_log) is gone"
 _ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 _STATISTICS = "delta.dataSkippingStatsColumns"
 """Columns whose ends the table's log has for each file; unasked they are the first 32, and ours are the last."""
@@ -180,10 +179,10 @@ class Lake:
         table = self._table(source)
         if table.delta is not None:
             known = table.delta.version()
-            with _reading(table.path):
-                _refuse_gone(table.path, known)
+            with reading(table.path):
+                refuse_gone(table.path, known)
                 table.delta.update_incremental()
-                _refuse_empty(table.path, known, table.delta.version())
+                refuse_empty(table.path, known, table.delta.version())
 
     def frame(self, source: str, columns: Sequence[str] | None = None) -> pl.DataFrame | None:
         """The table's rows in the order of ``_offset``; None without a table.
@@ -215,7 +214,7 @@ class Lake:
     def _read(self, source: str, path: Path, wanted: Collection[str] | None, first: FirstReads) -> pl.DataFrame:
         """The rows of a file of a table."""
         table = self.path / source
-        with _reading(table, path):
+        with reading(table, path):
             if first.is_changed(path):
                 raise damaged(table, CHANGED, path)
             return _read(path, wanted)
@@ -248,7 +247,7 @@ class Lake:
         delta = self._table(source).delta
         if delta is None:
             return 0, 0
-        with _reading(self.path / source):
+        with reading(self.path / source):
             files = rows_and_reach(delta, self.path / source)
         total = sum(n for n, _, _ in files)
         if reach_us is None:
@@ -284,7 +283,7 @@ class Lake:
             return 0
         before = self.count(source)[0]
         self._refuse_changed(source, touched)
-        with _reading(self.path / source):
+        with reading(self.path / source):
             delta.delete(predicate, writer_properties=_properties_like(touched))
         note_sums(self.path / source, self._files(source))
         return before - self.count(source)[0]
@@ -302,7 +301,7 @@ class Lake:
             return 0
         small = [path for path in self._files(source) if path.exists() and path.stat().st_size < _JOINED_BYTES]
         self._refuse_changed(source, small)
-        with _reading(table.path):
+        with reading(table.path):
             properties = _properties_like(small)
             done = table.delta.optimize.compact(target_size=_JOINED_BYTES, writer_properties=properties)
         table.delta.vacuum(dry_run=False)
@@ -319,55 +318,15 @@ class Lake:
         if found is None or found.delta is None:
             path = self.path / check_name(source, "source")
             delta: DeltaTable | None = None
-            with _reading(path):
+            with reading(path):
                 with suppress(TableNotFoundError):  # killed before the first commit
                     delta = DeltaTable(str(path)) if (path / "_delta_log").is_dir() else None
                 if delta is None and source in read_mark(self.path).tables:
-                    raise damaged(path, _GONE)
+                    raise damaged(path, GONE)
                 if delta is not None:
-                    _refuse_empty(path, delta.version() - _CHECKPOINT, delta.version())
+                    refuse_empty(path, delta.version() - _CHECKPOINT, delta.version())
             found = self._tables[source] = _Table(path, delta)
         return found
-
-
-@contextmanager
-def _reading(table: Path, file: Path | None = None) -> Iterator[None]:
-    """Say of what cannot be read where it is and what mends it (MS-E903)."""
-    try:
-        yield
-    except CommitFailedError:
-        raise
-    except (PolarsError, DeltaError, FileNotFoundError) as error:
-        if isinstance(error, DeltaError) and "No space left" in str(error):
-            raise
-        raise damaged(table, str(error).strip().splitlines()[0], file) from error
-
-
-def damaged(table: Path, why: str, file: Path | None = None) -> FormatError:
-    """The error of a table whose files are not what was written.
-
-    Args:
-        table: Its folder, of the name of its source.
-        why: What is wrong.
-        file: With what, where it is known.
-    """
-    hint = f"mainspring lake check {table.name} says what of it, mainspring lake rebuild {table.name} mends it"
-    return FormatError("MS-E903", "a table of the lake is damaged", where=str(file or table), why=why, hint=hint)
-
-
-def _refuse_gone(path: Path, version: int) -> None:
-    """Refuse a table whose log was taken away since it was last looked at: a commit would begin another one."""
-    log = path / "_delta_log"
-    if not any((log / name).exists() for name in (f"{version:020d}.json", "_last_checkpoint")):
-        raise damaged(path, _GONE)
-
-
-def _refuse_empty(path: Path, first: int, last: int) -> None:
-    """Refuse commits whose bytes a power cut took: the library passes over them, and over their rows."""
-    for version in range(max(first, 0), last + 2):
-        commit = path / "_delta_log" / f"{version:020d}.json"
-        if commit.is_file() and commit.stat().st_size == 0:
-            raise damaged(path, "the commit is empty", commit)
 
 
 def _is_int(kind: str) -> bool:

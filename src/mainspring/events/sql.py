@@ -18,7 +18,8 @@ from mainspring.core.names import did_you_mean
 from mainspring.core.spans import format_span
 from mainspring.definitions.values import Project
 from mainspring.events.history import History
-from mainspring.events.lake import Lake, damaged
+from mainspring.events.lake import Lake
+from mainspring.events.lake_damage import damaged
 from mainspring.events.log import Log
 from mainspring.events.scan import file_in
 from mainspring.events.tables import AsOf, create_views, quoted
