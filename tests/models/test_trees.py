@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from lightgbm import LGBMClassifier, LGBMRegressor
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import (
+    ExtraTreesClassifier,
     ExtraTreesRegressor,
+    GradientBoostingClassifier,
     GradientBoostingRegressor,
     RandomForestClassifier,
     RandomForestRegressor,
@@ -106,16 +108,18 @@ def onnx_runtime(graph, numbers, texts=None):
     return np.concatenate(alone).astype(np.float64), ask(session, ["output"], numbers, texts)[0].astype(np.float64)
 
 
+def asks_the_impossible(said):
+    """Whether a split asks what is less than minus infinity."""
+    splits = zip(said["nodes_modes"], said["nodes_values"], strict=True)
+    return any(mode == "BRANCH_LT" and value == -np.inf for mode, value in splits)
+
+
 @settings(max_examples=150, deadline=None)
 @given(forests(), st.lists(st.tuples(*[floats] * WIDTH), max_size=8))
 def test_any_forest_adds_its_leaves_bit_for_bit_as_onnx_runtime_does_of_one_row_and_of_many(said, rows):
     graph = model_of([ensemble(said), *ending()]).SerializeToString()
-    is_never = any(
-        mode == "BRANCH_LT" and value == -np.inf
-        for mode, value in zip(said["nodes_modes"], said["nodes_values"], strict=True)
-    )
     runtime = Runtime(graph, NUMBERS)
-    assert runtime.is_compiled != is_never
+    assert runtime.is_compiled != asks_the_impossible(said)
     numbers = beside(said, rows)
     together, texts = runtime.predict_matrix(numbers, no_texts(numbers)), no_texts(numbers)
     alone = [runtime.predict_matrix(numbers[i : i + 1], texts[i : i + 1]) for i in range(len(numbers))]
@@ -199,10 +203,13 @@ def fitted(kind, seed, rows=400):
         "RandomForestRegressor": lambda: RandomForestRegressor(**trees),
         "ExtraTreesRegressor": lambda: ExtraTreesRegressor(**trees, max_depth=int(rng.integers(1, 9))),
         "GradientBoostingRegressor": lambda: GradientBoostingRegressor(**trees),
+        "RandomForestClassifier": lambda: RandomForestClassifier(**trees),
+        "ExtraTreesClassifier": lambda: ExtraTreesClassifier(**trees, max_depth=int(rng.integers(1, 9))),
+        "GradientBoostingClassifier": lambda: GradientBoostingClassifier(**trees),
         "LGBM in a pipeline": lambda: make_pipeline(FunctionTransformer(), LGBMClassifier(**trees, verbose=-1)),
     }
     estimator = makers[kind]()
-    is_class = kind in ("LGBMClassifier", "LGBM in a pipeline")
+    is_class = kind.endswith(("Classifier", "pipeline"))
     estimator.fit(X, y > 0 if is_class else np.abs(y))
     return estimator, Signature(NUMBERS.inputs, "probability" if is_class else "value"), X
 
@@ -217,6 +224,9 @@ def fitted(kind, seed, rows=400):
         "RandomForestRegressor",
         "ExtraTreesRegressor",
         "GradientBoostingRegressor",
+        "RandomForestClassifier",
+        "ExtraTreesClassifier",
+        "GradientBoostingClassifier",
     ],
 )
 def test_a_converted_estimator_is_compiled_and_answers_as_onnx_runtime_does(kind, seed):
@@ -397,14 +407,74 @@ def test_a_graph_with_other_steps_is_left_to_onnx_runtime(name, model):
     )
 
 
-def test_a_forest_of_classes_is_left_to_onnx_runtime():
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(200, WIDTH)).astype(np.float32)
-    estimator = RandomForestClassifier(5, random_state=0).fit(X, X[:, 0] > 0)
-    signature = Signature(NUMBERS.inputs, "probability")
-    runtime = Runtime(convert(estimator, signature, "m").SerializeToString(), signature)
+def of_classes(said, transform):
+    """A model that adds a forest's leaves as a classifier of two classes does."""
+    said = {name.replace("target_", "class_"): value for name, value in said.items() if name != "n_targets"}
+    said |= {"classlabels_int64s": [0, 1], "post_transform": transform}
+    forest = helper.make_node("TreeEnsembleClassifier", ["numbers"], ["label", "both"], domain="ai.onnx.ml", **said)
+    true = numpy_helper.from_array(np.array([1], np.int64), "true")
+    nodes = [forest, helper.make_node("Gather", ["both", "true"], ["sum"], axis=1), *ending()]
+    return model_of(nodes, [true]).SerializeToString()
+
+
+@settings(max_examples=50, deadline=None)
+@given(forests(), st.lists(st.tuples(*[floats] * WIDTH), max_size=8))
+def test_any_forest_of_two_classes_adds_its_leaves_bit_for_bit_as_onnx_runtime_does(said, rows):
+    graph, numbers = of_classes(said, "NONE"), beside(said, rows)
+    runtime = Runtime(graph, NUMBERS)
+    assert runtime.is_compiled != asks_the_impossible(said)
+    alone, together = onnx_runtime(graph, numbers)
+    assert np.array_equal(runtime.predict_matrix(numbers, no_texts(numbers)), together, equal_nan=True)
+    assert np.array_equal(alone, together, equal_nan=True)
+    linked = of_classes(said, "LOGISTIC")
+    ours = Runtime(linked, NUMBERS).predict_matrix(numbers, no_texts(numbers))
+    assert ours == pytest.approx(onnx_runtime(linked, numbers)[1], abs=APART, nan_ok=True)
+
+
+def changed(change):
+    """The graph of a classifier, changed, and its signature."""
+    estimator, signature, _ = fitted("GradientBoostingClassifier", 1)
+    model = convert(estimator, signature, "m")
+    (forest,) = (node for node in model.graph.node if node.op_type == "TreeEnsembleClassifier")
+    change(model.graph, {one.name: one for one in forest.attribute}, forest)
+    return model.SerializeToString(), signature
+
+
+def of_both_classes(_graph, said, _forest):
+    said["class_ids"].ints[::2] = [1] * len(said["class_ids"].ints[::2])
+
+
+def of_another_link(_graph, said, _forest):
+    said["post_transform"].s = b"PROBIT"
+
+
+def of_false(graph, _said, _forest):
+    (at,) = (one for one in graph.initializer if one.name == "ms_true")
+    at.CopyFrom(numpy_helper.from_array(np.array([0], np.int64), at.name))
+
+
+def of_two_links(graph, _said, _forest):
+    last = graph.node[-1]
+    graph.node.insert(len(graph.node) - 1, helper.make_node("Sigmoid", [last.input[0]], ["again"]))
+    graph.node[-1].input[0] = "again"
+
+
+@pytest.mark.parametrize("change", [of_both_classes, of_another_link, of_false, of_two_links])
+def test_other_forests_of_classes_are_left_to_onnx_runtime(change):
+    graph, signature = changed(change)
+    runtime = Runtime(graph, signature)
     assert not runtime.is_compiled
-    assert runtime.predict_matrix(X, no_texts(X)) == pytest.approx(estimator.predict_proba(X)[:, 1], abs=1e-6)
+    numbers = np.random.default_rng(0).normal(size=(50, WIDTH)).astype(np.float32)
+    answered = runtime.predict_matrix(numbers, no_texts(numbers))
+    assert np.array_equal(answered, onnx_runtime(graph, numbers)[1], equal_nan=True)
+
+
+def test_probabilities_are_those_of_the_classifier_itself():
+    for kind in ("RandomForestClassifier", "ExtraTreesClassifier", "GradientBoostingClassifier"):
+        estimator, signature, X = fitted(kind, 3)
+        runtime = Runtime(convert(estimator, signature, "m").SerializeToString(), signature)
+        assert runtime.is_compiled
+        assert runtime.predict_matrix(X, no_texts(X)) == pytest.approx(estimator.predict_proba(X)[:, 1], abs=1e-6)
 
 
 @pytest.mark.parametrize(("plan", "place"), [("plan", -4), ("sweeping", -33)])

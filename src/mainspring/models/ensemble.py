@@ -1,6 +1,7 @@
 """The trees of a graph, where the graph is nothing but one sum of trees, its link, and columns picked for it.
 
-That is what ``forest_graph`` writes, and what skl2onnx makes of a regressor of trees on numbers as they come.
+That is what ``forest_graph`` writes, and what skl2onnx makes of a regressor of trees, or of a classifier of two
+classes, on numbers as they come.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from mainspring.models.walk import EXPONENTIAL, IDENTITY, LOGISTIC
 _DEEPEST = 64
 """Levels of a tree that is walked: each walk takes as many steps as its tree is deep."""
 _MOST_COLUMNS, _MOST_PLACES = 16_000, 0xFFFF
+CLASSIFIER = "TreeEnsembleClassifier"
+_ENSEMBLES = ("TreeEnsembleRegressor", CLASSIFIER)
 _LINKS = {"Sigmoid": LOGISTIC, "Exp": EXPONENTIAL}
+_OF_CLASSES = {"NONE": IDENTITY, "LOGISTIC": LOGISTIC}
 _DEFAULTS = {"aggregate_function": b"SUM", "post_transform": b"NONE", "n_targets": 1}
 _NODES = ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids")
 _READ = {*_DEFAULTS, "base_values", "nodes_hitrates", "nodes_missing_value_tracks_true"}
@@ -53,26 +57,33 @@ class _Graph:
 
     def trees(self) -> tuple[Trees, str]:
         _require(self._made["output"].op_type == "Reshape")  # to one number a row
-        name, link = "output", IDENTITY
-        while (node := self._made.pop(name)).op_type != "TreeEnsembleRegressor":  # none twice: a circle has no end
+        name, link, is_second = "output", IDENTITY, False
+        while (node := self._made.pop(name)).op_type not in _ENSEMBLES:  # none twice: a circle has no end
             name = node.input[0]
             if node.op_type in _LINKS and link == IDENTITY:
                 link = _LINKS[node.op_type]
             elif node.op_type == "Gather":  # the probability of True, beside that of False
-                both = self._made.pop(name)
-                _require(both.op_type == "Concat" and len(both.input) == 2)
-                _require(_attributes(node) == {"axis": 1} == _attributes(both) and self._constant(node, 1) == [1])
-                name = both.input[1]
+                _require(_attributes(node) == {"axis": 1} and self._constant(node, 1) == [1] and not is_second)
+                is_second = True
+            elif node.op_type == "Concat":
+                _require(_attributes(node) == {"axis": 1} and len(node.input) == 2 and is_second)
+                name, is_second = node.input[1], False
             elif node.op_type == "Reshape":
                 _require(self._constant(node, 1) == [-1])
             else:
                 _require(self._is_as_it_was(node))
+        said = _attributes(node)
+        if node.op_type == CLASSIFIER:
+            _require(is_second and name == node.output[1] and link == IDENTITY)
+            said, link = _of_one_class(said)
+        else:
+            _require(not is_second)
         columns = np.array(self._columns(node.input[0]), np.int64)
         numbers = self._widths.get("numbers", 0)
         lookups = tuple(lookup for _, lookup in self._lookups.values())
         width = numbers + sum(one.table.shape[1] for one in lookups)
         _require(0 < width <= _MOST_COLUMNS)
-        found = _ensemble(_attributes(node), columns, width, numbers, link)
+        found = _ensemble(said, columns, width, numbers, link)
         return Trees(walk_plan(found), sweep_plan(found), numbers, lookups), name
 
     def _columns(self, name: str) -> list[int]:
@@ -126,6 +137,16 @@ def _attributes(node: Any) -> dict[str, Any]:
     from onnx.helper import get_attribute_value
 
     return {one.name: get_attribute_value(one) for one in node.attribute}
+
+
+def _of_one_class(said: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """A classifier of two classes that adds one number a leaf, as a regressor says it, and its link."""
+    labels = said.pop("classlabels_int64s", None) or said.pop("classlabels_strings")
+    _require(len(labels) == 2 and len({*said.pop("class_ids")}) == 1)
+    link = _OF_CLASSES[said.pop("post_transform", b"NONE").decode()]
+    for name in ("treeids", "nodeids", "weights"):
+        said[f"target_{name}"] = said.pop(f"class_{name}")
+    return said | {"target_ids": [0]}, link
 
 
 def _ensemble(said: dict[str, Any], columns: Ints, width: int, numbers: int, link: int) -> Ensemble:

@@ -8,10 +8,11 @@ value; here it is the function in float64, rounded once.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 
-from mainspring.models.ensemble import read
+from mainspring.models.ensemble import CLASSIFIER, read
 from mainspring.models.session import ask, open_session
 from mainspring.models.signature import MISSING_TEXT, Floats, Signature, Texts
 from mainspring.models.thresholds import UNSEEN
@@ -39,9 +40,8 @@ def adopted(graph: bytes, signature: Signature) -> Trees | None:
         if found is None:
             return None
         trees, total = found
-        model.graph.output.append(onnx.helper.make_tensor_value_info(total, onnx.TensorProto.FLOAT, [None, 1]))
         numbers, texts = _probes(trees, signature)
-        output, sums = ask(open_session(model.SerializeToString()), ["output", total], numbers, texts)
+        output, sums = _asked(model, total, numbers, texts)
         ours, plain = trees.predict(numbers, texts), trees.linked(IDENTITY)
         together = plain.predict(numbers, texts)
         alone = np.concatenate([plain.predict(numbers[i : i + 1], texts[i : i + 1]) for i in range(_PROBES)])
@@ -50,10 +50,28 @@ def adopted(graph: bytes, signature: Signature) -> Trees | None:
     with np.errstate(invalid="ignore"):  # of infinite values
         scale = 1.0 if trees.link == LOGISTIC else np.maximum(np.abs(output), _APART)
         near = (ours == output) | (np.abs(ours - output) <= _APART * scale) | (np.isnan(ours) & np.isnan(output))
-    if near.all() and all(np.array_equal(one, sums.reshape(-1), equal_nan=True) for one in (together, alone)):
+    if near.all() and all(np.array_equal(one, sums[:, -1], equal_nan=True) for one in (together, alone)):
         return trees
     _log.info("compiled trees answer differently: ONNX Runtime evaluates this model")
     return None
+
+
+def _asked(model: Any, total: str, numbers: Floats, texts: Texts) -> list[Any]:
+    """What ONNX Runtime answers, and the sum of the leaves, in the last column, without a classifier's own link."""
+    from onnx import TensorProto, helper
+
+    linked = [
+        one
+        for node in model.graph.node
+        for one in node.attribute
+        if node.op_type == CLASSIFIER and one.name == "post_transform" and one.s != b"NONE"
+    ]
+    said = ask(open_session(model.SerializeToString()), ["output"], numbers, texts) if linked else []
+    for one in linked:
+        one.s = b"NONE"
+    model.graph.output.append(helper.make_tensor_value_info(total, TensorProto.FLOAT, [None, None]))
+    wanted = [total] if linked else ["output", total]
+    return said + ask(open_session(model.SerializeToString()), wanted, numbers, texts)
 
 
 def _probes(trees: Trees, signature: Signature) -> tuple[Floats, Texts]:
