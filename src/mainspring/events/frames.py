@@ -12,7 +12,7 @@ from polars.exceptions import PolarsError
 from mainspring.core.errors import FormatError
 from mainspring.definitions.expressions import UTC_US, polars_type
 from mainspring.definitions.values import Field, SourceDef
-from mainspring.events.cells import ARRAYS, FLOATS, INTS, SAME, Cells, joined
+from mainspring.events.cells import ARRAYS, FLOATS, INTS, NUMBERED, SAME, Cells, joined
 from mainspring.events.json_arrays import array_texts
 from mainspring.events.lake import META_SCHEMA
 from mainspring.events.record import Shape, known_length, stored_default
@@ -52,6 +52,8 @@ def _of_cells(name: str, cells: Cells, n: int, dtype: Any) -> pl.Series:
         series = pl.Series(name, [cells.data], dtype=held, strict=True).new_from_index(0, n)
     elif cells.form == INTS:
         series = pl.Series(name, cells.numbers())
+    elif cells.form == NUMBERED:
+        series = (pl.Series([f"{cells.more}-"]) + pl.Series(cells.numbers()).cast(pl.String)).alias(name)
     elif cells.form == FLOATS:
         series = pl.Series(name, np.frombuffer(cells.data, np.float64), nan_to_null=True)
     else:

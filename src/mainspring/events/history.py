@@ -29,6 +29,8 @@ _PAGE = 20_000
 _MOST_FRAMES = 32
 _SETTLED_ROWS = 4_096
 """Rows are made a frame while the processor's cache still has them: a page at once takes up to four times as long."""
+_SETTLED_BY_COLUMN = 8_192
+"""As many of rows that lie by column, which take less room until then."""
 _log = logging.getLogger(__name__)
 _COMPACT_AFTER = 64
 _FEW_ROWS = 64
@@ -314,7 +316,7 @@ class History:
             buffer.settle()
         buffer.stored.append(stored)
         buffer.stored_rows += stored.size
-        if buffer.stored_rows >= _SETTLED_ROWS:
+        if buffer.stored_rows >= _SETTLED_BY_COLUMN:
             buffer.settle()
 
     def _buffer_of(self, name: str, version: str) -> _Buffer:

@@ -113,8 +113,10 @@ class Lake:
         """
         for _ in range(_ATTEMPTS):
             self.refresh(source)
-            rows = as_lists(frame.filter(pl.col("_offset") > self.offset(source)))
-            if last_offset <= self.offset(source) or rows.is_empty():
+            known, rows = self.offset(source), as_lists(frame)
+            if not rows.is_empty() and rows["_offset"][0] <= known:  # else nothing is copied
+                rows = rows.filter(pl.col("_offset") > known)
+            if last_offset <= known or rows.is_empty():
                 return 0
             try:
                 self._commit(source, rows, last_offset, fills or {})
