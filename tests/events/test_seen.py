@@ -12,7 +12,9 @@ from mainspring.core import ManualClock
 from mainspring.core.errors import BackPressureError
 from mainspring.core.ids import hash128
 from mainspring.definitions.values import Field, SourceDef
-from mainspring.events import Draft, Log, Reject, runs
+from mainspring.events import Draft, Log, Reject, record_batch, runs
+from mainspring.events.cells import Cells
+from mainspring.events.record_batch import Columns, RecordBatch
 from mainspring.events.sieve import Probe, Sieve
 
 MAP = 1 << 26
@@ -36,11 +38,12 @@ def source_of(dedup=7 * DAY, *, corrects=False, is_stamped=False):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Runs of eight entries in pages of three, merged sixteen at a time."""
+    """Runs of eight entries in pages of three, merged sixteen at a time; two rows lie in one record by column."""
     monkeypatch.setattr(runs, "_PAGE_ENTRIES", 3)
     monkeypatch.setattr(runs, "_PAGE_BYTES", 3 * runs.ENTRY.size)
     monkeypatch.setattr(runs, "RUN_ENTRIES", 8)
     monkeypatch.setattr(runs, "_STEP", 16)
+    monkeypatch.setattr(record_batch, "LEAST_ROWS", 2)
 
 
 def stored(log, name):
@@ -105,7 +108,14 @@ batches = st.lists(
     min_size=1,
     max_size=14,
 )
-between = st.lists(st.sampled_from(["", "reopen", "trim", "fail"]), min_size=14, max_size=14)
+between = st.lists(st.tuples(st.sampled_from(["", "reopen", "trim", "fail"]), st.booleans()), min_size=14, max_size=14)
+
+
+def by_column(source, rows):
+    """Rows as a gateway sends them: of an id that came before, the first one stays."""
+    cells = [Cells.of_kind(f.kind, column) for f, column in zip(source.fields, zip(*rows, strict=True), strict=True)]
+    (found,) = RecordBatch.several(0, [(len(rows), cells)])
+    return Columns.read(source, found)
 
 
 @pytest.mark.usefixtures("small")
@@ -119,7 +129,7 @@ def test_what_becomes_of_an_event_agrees_with_a_list_of_everything_that_was_take
     everything, clock, path = Everything(source), ManualClock(60), tmp_path_factory.mktemp("log")
     log = Log.open(path, MAP, writable=True)
     last = 0
-    for batch, event in zip(stream, happens, strict=False):
+    for batch, (event, is_by_column) in zip(stream, happens, strict=False):
         if event == "reopen":
             log.close()
             log = Log.open(path, MAP, writable=True)
@@ -131,9 +141,11 @@ def test_what_becomes_of_an_event_agrees_with_a_list_of_everything_that_was_take
         if event == "fail":
             with pytest.raises(TypeError):
                 log.append([*drafts, Reject("s", None, "MS-E101", "bytes that nobody has")], clock)
+        comes_by_column = is_by_column and kind == "plain"
+        drafts = by_column(source, rows) if comes_by_column else drafts
         for row, draft, ack in zip(rows, drafts, log.append(drafts, clock), strict=True):
             known = row[4] if draft.history else max(clock.now_us(), last + 1)
-            assert ack.status in everything.say(row, known, first_wins=False)
+            assert ack.status in everything.say(row, known, first_wins=comes_by_column)
             if ack.status == "accepted":
                 everything.taken.append((row, known))
                 last = last if draft.history else known
