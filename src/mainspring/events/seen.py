@@ -28,7 +28,7 @@ import msgspec
 from mainspring.definitions.values import SourceDef
 from mainspring.events.contents import UNREAD, content_of, contents_at
 from mainspring.events.counters import CELL
-from mainspring.events.record import BATCH, HEADER, Record, Shape, decode
+from mainspring.events.record import BATCH, HEADER, UNPACK, Record, Shape, decode
 from mainspring.events.record_batch import Stored
 from mainspring.events.runs import ENTRY, Entry, Runs
 
@@ -286,21 +286,24 @@ class Seen:
         """
         entries: list[bytes] = []
         for last, raw in stretches:
-            stored = Stored.read(last, raw, self._shapes, 0)
-            kept = txn.get(MEMORY + stored.shape.source.encode(), db=self._meta)
-            if stored.is_numbered or kept is None:
+            _, _, number, size, _, known_us, _ = UNPACK(raw)
+            kept = txn.get(MEMORY + self._shapes[number][0].source.encode(), db=self._meta)
+            if kept is None:
                 continue
             memory = msgspec.msgpack.decode(kept, type=Memory)
-            if stored.known_us + stored.size + memory.width_us < now_us:
+            if known_us + size + memory.width_us < now_us:  # as mostly: the log keeps rows longer than their ids
+                continue
+            stored = Stored.read(last, raw, self._shapes, 0)
+            if stored.is_numbered:
                 continue
             hasher, records = Hasher(memory.source), stored.records()
             keys = hasher.keys(str(record.id) for record in records)
             known = self._runs.find(txn, keys)
             for key, record in zip(keys, records, strict=True):
-                for said, offset, known_us, until_us in known.get(key, ()):
+                for said, offset, came_us, until_us in known.get(key, ()):
                     if offset == record.offset and said == UNREAD:
                         content = content_of(memory.source, _encode(record.values))
-                        entries.append(ENTRY.pack(key, content, offset, known_us, until_us))
+                        entries.append(ENTRY.pack(key, content, offset, came_us, until_us))
         if entries:
             self._runs.seal(txn, b"".join(entries))
 
