@@ -69,7 +69,7 @@ class PredictionLog:
         spool: Spool,
         *,
         max_buffered: int = 200_000,
-        gather_s: float = 0.027,
+        gather_s: float = 0.02,
         hold_s: float = 0.03,
         max_batch: int = 1_000,
     ) -> None:
