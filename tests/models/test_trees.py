@@ -445,7 +445,7 @@ def of_both_classes(_graph, said, _forest):
 
 
 def of_another_link(_graph, said, _forest):
-    said["post_transform"].s = b"PROBIT"
+    said["post_transform"].s = b"SOFTMAX"  # of PROBIT ONNX Runtime answers twice otherwise, now and then
 
 
 def of_false(graph, _said, _forest):

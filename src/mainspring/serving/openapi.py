@@ -86,8 +86,8 @@ _PARAMETERS_OF_PREDICT: Sequence[Schema] = (
     {
         "name": "status",
         "in": "query",
-        "schema": {"enum": ["1"]},
-        "description": "asks for the status of each feature",
+        "schema": {"type": "string", "examples": ["1"]},
+        "description": "1 asks for the status of each feature, anything else for none",
     },
     {
         "name": "X-Deadline-Ms",
