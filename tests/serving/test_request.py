@@ -5,7 +5,7 @@ from rides import MINUTE, NOW, ride
 
 from mainspring.core.clock import ManualClock
 from mainspring.core.errors import ContractError, TooLargeError
-from mainspring.serving.request import RequestReader
+from mainspring.serving.request import MAX_ROW_BYTES, RequestReader
 
 
 class _Wall(ManualClock):
@@ -106,3 +106,22 @@ def test_a_list_read_in_one_pass_is_what_its_rows_are_one_by_one(reader, spoilt)
     assert found.times_us == [one.times_us[0] for one in alone]
     assert [*found.places] == ([0, 1, 3] if spoilt else [0, 1, 2, 3])
     assert len(found.errors) == bool(spoilt)
+
+
+def test_a_row_that_the_log_could_not_take_is_refused_and_its_neighbours_are_not(reader):
+    large, most = "x" * MAX_ROW_BYTES, "x" * (MAX_ROW_BYTES // 2)
+    with pytest.raises(TooLargeError, match="MS-S126"):
+        reader.read(body(ride(driver=large)))
+    found = reader.read(body(ride(1), ride(2, driver=large), ride(3, driver=most), ride(4, driver=most)))
+    assert [row[0] for row in found.rows] == ["r1", "r3", "r4"]
+    assert [error.code for error in found.errors] == ["MS-S126"]
+
+
+def test_columns_with_a_row_that_the_log_could_not_take_are_refused(reader):
+    half = "x" * (MAX_ROW_BYTES // 2)
+    columns = {"ride_id": ["r1", half + "x"], "driver": [half, half], "zone": ["north"] * 2}
+    columns |= {"distance_km": [1.0, 2.0], "passengers": [1, 2], "asked_at": [NOW, NOW]}
+    with pytest.raises(TooLargeError, match="MS-S126"):
+        reader.check(columns, 2)
+    columns["ride_id"] = ["r1", "r2"]
+    assert len(reader.check(columns, 2)[0]) == 2

@@ -5,11 +5,13 @@ import threading
 from collections import defaultdict
 from itertools import count
 
+import numpy as np
 import pytest
 
 from mainspring.definitions import load_project
 from mainspring.serving.breaker import MIN_RUNS, OPEN_S
 from mainspring.serving.inference import Outputs, Scorer
+from mainspring.serving.layout import Inputs
 from mainspring.serving.metrics import ModelMetrics
 from mainspring.serving.panel import Panel
 from mainspring.serving.shared import LaneLimits
@@ -90,7 +92,9 @@ def test_without_a_value_a_request_is_told_at_its_deadline_that_it_comes_too_lat
         model.go.set()
         assert (await client.predict(ride(2), "minutes")).status == 200
 
-    assert [r["unit"] for r in logged(world, story)] == ["r2"]
+    (row,) = logged(world, story)
+    assert row["unit"] == "r2"
+    assert row["prediction_id"].endswith("-1")  # nobody was told another one: a gap would say that an answer was lost
 
 
 def test_a_slow_shadow_delays_no_answer_and_is_logged_with_its_pair(world):
@@ -171,10 +175,31 @@ def test_a_breaker_stays_out_of_the_way_where_nobody_else_could_answer(world):
 
 def test_rows_that_break_their_own_expression_do_not_open_the_breaker():
     panel, scorer = Panel(ModelMetrics("m")), Scorer("v1", None, None)
-    inputs = object()
+    inputs = inputs_of(1.0)
     for reason, state in (("expression", 0), ("features", 0), ("model", 1)):
         for _ in range(2 * MIN_RUNS if state else MIN_RUNS):
             panel.heard("champion", (scorer, Outputs(inputs, [0.0], {0: (reason, "why")}, 5)), 1.0, 1)
+        assert panel._metrics.variants["champion"].breaker_open == state
+
+
+def inputs_of(*numbers):
+    shape = len(numbers), 1
+    block = np.array(numbers, np.float32).reshape(shape)
+    return Inputs(("km",), block.astype(float), np.zeros(shape, np.uint8), block, np.empty((len(block), 0), object), {})
+
+
+def test_rows_with_numbers_beyond_float32_do_not_open_the_breaker_and_its_neighbours_failures_do():
+    panel, scorer = Panel(ModelMetrics("m")), Scorer("v1", None, None)
+    odd, sound = inputs_of(np.inf, 1.0), inputs_of(1.0, 1.0)
+    why = ("output", "the model gave nan")
+    for inputs, failed, state in (
+        (odd, {0: why}, 0),
+        (odd, {0: why, 1: why}, 1),
+        (sound, {0: why, 1: why}, 1),
+    ):
+        panel = Panel(ModelMetrics("m"))
+        for _ in range(2 * MIN_RUNS):
+            panel.heard("champion", (scorer, Outputs(inputs, [0.0, 0.0], failed, 5)), 1.0, 2)
         assert panel._metrics.variants["champion"].breaker_open == state
 
 

@@ -223,8 +223,7 @@ class Lane:
         """A batch that was scored in a thread is there."""
         if self._aside is None or self._aside[0] is not work:
             return  # ``finish`` came first
-        found = self._aside[1]
-        self._aside = None
+        (_, found), self._aside = self._aside, None
         try:
             self._answer_batch(work, found.result())
         except Exception:  # noqa: BLE001  as in ``_execute``
@@ -232,15 +231,18 @@ class Lane:
         self._batcher.release()
 
     def _answer_batch(self, work: Work, verdict: Verdict) -> None:
-        served, gathered, slices = work.served, work.gathered, work.slices
         scored_s, rows = perf_counter(), len(work.times_us)
-        requests = work.requests
-        self._hear(verdict.asked, requests)
+        self._hear(verdict.asked, work.requests)
         self.metrics.latency["features"].observe(work.read_s - work.started_s, rows)
         self.metrics.latency["model"].observe(scored_s - work.read_s, rows)
-        for (view, _), (_, status) in zip(served.views, gathered.blocks, strict=True):
-            self.metrics.count_features(view.name, status)
-        ids = self._numbers.take(rows)
+        self.metrics.count_views(work.served.views, work.gathered.blocks)
+        live = [one for one in work.slices if not one.job.is_over]
+        if len(live) < len(work.slices):  # who has been told something else is given no id: a gap would say it was lost
+            if not live:
+                return
+            work, verdict = work.part(live), verdict.part(work.places(live))
+        served, gathered, slices = work.served, work.gathered, work.slices
+        ids = self._numbers.take(len(work.times_us))
         choices = ruled(served.rules, verdict.choices, gathered.rows, work.times_us)
         if self._traces is not None:
             work.tell(scored_s)
@@ -250,10 +252,9 @@ class Lane:
                 if choice is not None:
                     self._cache.keep(gathered.rows[i], work.times_us[i], verdict.choices[i], ids[i], i, gathered.folded)
             self.metrics.cache_bytes = self._cache.size_bytes
-        read_s = work.read_s
-        before = by_row(slices, [int((read_s - one.job.received_s) * 1e6) for one in slices], rows)
-        shares = [p for _, p in verdict.assigned]
-        batch = Batch(served, gathered, work.times_us, ids, told, shares, verdict.units, before, latencies, requests)
+        before = by_row(slices, [int((work.read_s - one.job.received_s) * 1e6) for one in slices], len(ids))
+        shares, times_us, requests = [p for _, p in verdict.assigned], work.times_us, work.requests
+        batch = Batch(served, gathered, times_us, ids, told, shares, verdict.units, before, latencies, requests)
         self._record(batch)
         for part in verdict.parts:
             self._record(batch_of(part, self._numbers.take(len(part.places)), batch))
@@ -303,7 +304,6 @@ class Lane:
         at = 0
         latencies: list[int] = []
         told: Sequence[Choice | None] = choices
-        took = self.metrics.latency["total"].observe
         for one in slices:
             job, start, stop = one.job, one.start, one.stop
             n = stop - start
@@ -324,7 +324,7 @@ class Lane:
                     took_us = int(took_s * 1e6)
                     if is_whole:
                         self.metrics.answers += 1
-                        took(took_s, job.size)
+                        self.metrics.latency["total"].observe(took_s, job.size)
             if not is_told:
                 told = [*told[:at], *[None] * n, *told[at + n :]]
             latencies += (took_us,) * n

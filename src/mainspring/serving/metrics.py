@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ from mainspring.serving.inference import NOT_LOADED
 from mainspring.serving.unanimous import Unanimous
 
 if TYPE_CHECKING:
+    from mainspring.definitions import ViewDef
     from mainspring.serving.composed import Composition
     from mainspring.serving.inference import Choice
 
@@ -28,6 +29,7 @@ PARTS = ("total", "queue", "features", "model")
 _REASONS = {
     "MS-S101": "malformed",
     "MS-S102": "too_large",
+    "MS-S126": "too_large",
     "MS-S103": "moment",
     "MS-S115": "malformed",
     "MS-S140": "malformed",
@@ -117,6 +119,13 @@ class ModelMetrics:
         self.latency = {part: Histogram() for part in PARTS}
         self.served: dict[str, list[int]] = {}
         self.shadow_skipped = 0
+
+    def count_views(
+        self, views: Iterable[tuple[ViewDef, object]], blocks: Iterable[tuple[object, npt.NDArray[np.uint8]]]
+    ) -> None:
+        """Count values of views by their status, as they were read for a batch."""
+        for (view, _), (_, status) in zip(views, blocks, strict=True):
+            self.count_features(view.name, status)
 
     def count_features(self, view: str, status: npt.NDArray[np.uint8]) -> None:
         """Count values of a view by their status (``features.status``)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
+import numpy as np
 from msgspec.structs import replace
 
 from mainspring.serving.breaker import SLOW_US, Breaker
@@ -24,9 +25,6 @@ from mainspring.serving.metrics import ModelMetrics
 from mainspring.serving.router import Variant
 from mainspring.serving.served import Served
 from mainspring.serving.unanimous import Unanimous
-
-_OWN = (MODEL, OUTPUT)
-"""Failures that are the model's own: an expression that a row breaks, or a store that is down, are not."""
 
 
 class Verdict(msgspec.Struct, frozen=True, eq=False):
@@ -169,7 +167,7 @@ class Panel:
         for reason, _ in outputs.failed.values():
             metrics.failed(reason)
         scorer.pace.observe(rows, outputs.took_us)
-        own = sum(reason in _OWN for reason, _ in outputs.failed.values()) if outputs.failed else 0
+        own = _own(outputs, outputs.inputs) if outputs.failed else 0
         breaker = self._breaker(scorer)
         breaker.record(now_s, rows, own, outputs.took_us, requests)
         metrics.breaker_open = int(breaker.state != "closed")
@@ -181,6 +179,16 @@ class Panel:
         if found is None:
             found = self._breakers[key] = Breaker(key[1])
         return found
+
+
+def _own(outputs: Outputs, inputs: Inputs) -> int:
+    """Failures that are the model's own. An expression that a row breaks, or a store that is down, are not.
+
+    Nor is what it says of numbers beyond float32, which anybody may send.
+    """
+    failed = outputs.failed.items()
+    own = [row for row, (reason, _) in failed if reason in (MODEL, OUTPUT)]
+    return len(own) - int(np.isinf(inputs.numbers[own]).any(axis=1).sum()) if own else 0
 
 
 def _left_alone(rows: int) -> Outputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -19,6 +19,9 @@ AHEAD_US = 5_000_000
 """How far a request's time may lie from the clock."""
 TEST_BEHIND_US = 3_600_000_000
 """How far behind a clock that a driver moves: it moves in ticks."""
+
+MAX_ROW_BYTES = 1_048_576
+"""Of one row: a prediction with more of it would be larger than the intake takes, answered and not logged."""
 
 _FIRST = (0,)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
@@ -73,7 +76,7 @@ class RequestReader:
 
         Raises:
             ContractError: It is no JSON (MS-S101), or a single row breaks its contract.
-            TooLargeError: More rows than a request may have (MS-S102).
+            TooLargeError: More rows than a request may have (MS-S102), or a single row is too large (MS-S126).
         """
         now_us = self._clock.now_us()
         if not body.lstrip(b" \t\r\n").startswith(b"["):
@@ -111,7 +114,7 @@ class RequestReader:
 
     def _whole(self, body: bytes, now_us: int) -> Rows | None:
         """The rows of a list in which each is right; None where one may not be, or there are too many."""
-        columns = self.contract.check_json_list(body)
+        columns = self.contract.check_json_list(body) if len(body) <= MAX_ROW_BYTES else None
         found = None if columns is None else self._at_moments(columns, now_us)
         if found is None or len(found[1]) > self._max_rows:
             return None
@@ -129,10 +132,11 @@ class RequestReader:
 
         Raises:
             ContractError: A row breaks its contract; the first one is named.
-            TooLargeError: More rows than a request may have (MS-S102).
+            TooLargeError: More rows than a request may have (MS-S102), or one is too large (MS-S126).
         """
         if rows > self._max_rows:
             raise self._too_many(rows)
+        _check_sizes(columns.values())
         now_us = self._clock.now_us()
         right = self.contract.columns_of(columns, rows)
         whole = None if right is None else self._at_moments(right, now_us)
@@ -157,6 +161,8 @@ class RequestReader:
         return TooLargeError("MS-S102", f"{rows} rows; a request has at most {self._max_rows}")
 
     def _row(self, raw: bytes | memoryview, now_us: int) -> tuple[Row, int]:
+        if len(raw) > MAX_ROW_BYTES:
+            raise _too_large(len(raw))
         try:
             row = self.contract.check_json(raw, now_us)
         except ContractError as error:
@@ -192,6 +198,29 @@ class RequestReader:
                 hint=f"leave {self._time_name} out, or POST /events to record the past",
             )
         return row, time_us
+
+
+def _check_sizes(columns: Collection[Column | Floats]) -> None:
+    """Refuse rows with more text than one may have."""
+    lists = [one for one in columns if not isinstance(one, np.ndarray)]
+    if sum(map(_text_size, lists)) <= MAX_ROW_BYTES:
+        return
+    sizes = [[len(value) if isinstance(value, str) else 0 for value in one] for one in lists]
+    most = max(map(sum, zip(*sizes, strict=True)), default=0)
+    if most > MAX_ROW_BYTES:
+        raise _too_large(most)
+
+
+def _text_size(column: Column) -> int:
+    """Characters of all texts of a column."""
+    try:
+        return len("".join(column))  # a call for all of them, as most times
+    except TypeError:
+        return sum(len(value) for value in column if isinstance(value, str))
+
+
+def _too_large(found: int) -> TooLargeError:
+    return TooLargeError("MS-S126", f"a row of {found:,} bytes; one has at most {MAX_ROW_BYTES:,}")
 
 
 def error_json(error: MainspringError) -> bytes:
