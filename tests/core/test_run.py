@@ -7,8 +7,22 @@ import msgspec
 import pytest
 
 from mainspring.core.errors import ConfigError, UnavailableError
-from mainspring.core.run import Door, Lease, internal_token, read_door, remove_door, write_door
+from mainspring.core.run import (
+    Door,
+    Lease,
+    door_of,
+    internal_token,
+    join_door,
+    leave_door,
+    read_door,
+    read_doors,
+    remove_door,
+    write_door,
+)
 
+_JOIN = "import sys; from pathlib import Path; from mainspring.core.run import join_door, leave_door\n"
+_JOIN += "run = Path(sys.argv[1]); join_door(run, 'gateway', sys.argv[2]); print(flush=True)\n"
+_JOIN += "sys.stdin.read(); leave_door(run, 'gateway')"
 _HOLD = "import sys; from pathlib import Path; from mainspring.core.run import Lease\n"
 _HOLD += "l = Lease(Path(sys.argv[1])); print(l.acquire(), flush=True); sys.stdin.read()"
 
@@ -45,6 +59,45 @@ def test_a_door_of_a_process_that_is_gone_is_no_door(tmp_path):
 def test_a_recycled_pid_is_not_taken_for_the_process_that_had_it(tmp_path):
     (tmp_path / "intake.json").write_bytes(msgspec.json.encode(Door("http://127.0.0.1:1", os.getpid(), started=1)))
     assert read_door(tmp_path, "intake") is None
+
+
+def _joined(path, url):
+    argv = [sys.executable, "-c", _JOIN, path, url]
+    child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"\n"
+    return child
+
+
+def test_several_processes_have_a_door_at_once_and_who_leaves_takes_back_its_own_alone(tmp_path):
+    one, two = _joined(tmp_path, "http://127.0.0.1:1"), _joined(tmp_path, "http://127.0.0.1:2")
+    join_door(tmp_path, "gateway", "http://127.0.0.1:3")
+    assert {door.pid: door.url[-1] for door in read_doors(tmp_path, "gateway")} == {
+        one.pid: "1",
+        two.pid: "2",
+        os.getpid(): "3",
+    }
+    assert read_door(tmp_path, "gateway") == "http://127.0.0.1:1"  # it was first
+    assert door_of(tmp_path, "gateway", two.pid).url == "http://127.0.0.1:2"
+    leave_door(tmp_path, "gateway")
+    assert [door.pid for door in read_doors(tmp_path, "gateway")] == [one.pid, two.pid]
+    one.communicate()  # it leaves: whoever wants any one finds the other
+    assert read_door(tmp_path, "gateway") == "http://127.0.0.1:2"
+    _end(two)  # it leaves its file, and who comes next removes it
+    assert read_doors(tmp_path, "gateway") == []
+    join_door(tmp_path, "gateway", "http://127.0.0.1:4")
+    assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["gateway", f"gateway_{os.getpid()}"]
+    assert read_door(tmp_path, "gateway") == "http://127.0.0.1:4"
+
+
+def test_a_process_that_joins_does_not_take_the_first_ones_file_while_it_lives(tmp_path):
+    one = _joined(tmp_path, "http://127.0.0.1:1")
+    before = (tmp_path / "gateway.json").read_bytes()
+    join_door(tmp_path, "gateway", "http://127.0.0.1:2")
+    assert (tmp_path / "gateway.json").read_bytes() == before
+    one.communicate()
+    assert not (tmp_path / "gateway.json").exists()
+    join_door(tmp_path, "gateway", "http://127.0.0.1:2")
+    assert (tmp_path / "gateway.json").exists()
 
 
 def test_a_torn_door_file_is_no_door(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mainspring.core.run import door_pid, internal_token, read_door
+from mainspring.core.run import internal_token, read_door
 from mainspring.features import OnlineStore
 
 from rides import Client, World, metric, ride, until  # isort: skip
@@ -211,7 +211,7 @@ def test_a_worker_that_is_killed_breaks_no_more_than_what_its_clients_were_waiti
         os.kill(killed, signal.SIGKILL)
         askers.more()
         back = "another worker is in its place"
-        crash_system.wait(lambda: door_pid(world.config.run, "gateway_1") not in {None, killed}, back)
+        crash_system.wait(lambda: pids(world).get(1) not in {None, killed}, back)
         askers.more()
     assert {status for status, _ in askers.answers} == {200}
     assert len(askers.broken) <= CLIENTS

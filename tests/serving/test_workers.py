@@ -16,7 +16,16 @@ import httpx
 import pytest
 
 from mainspring.core.errors import UnavailableError
-from mainspring.core.run import door_pid, internal_token, read_door, write_door
+from mainspring.core.run import (
+    GRPC_DOOR,
+    door_of,
+    door_pid,
+    internal_token,
+    join_door,
+    read_door,
+    read_doors,
+    write_door,
+)
 from mainspring.loop.supervisor import Supervisor
 from mainspring.serving.siblings import together
 from mainspring.serving.workers import await_former
@@ -43,21 +52,25 @@ def workers(world, count=2):
     with said.open("w") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log)
     try:
-        url = until(lambda: read_door(world.config.run, "gateway") or process.poll() is not None)
+        until(lambda: door_of(world.config.run, "gateway", process.pid) or process.poll() is not None)
         assert process.poll() is None, said.read_text()
-        until(lambda: all(httpx.get(f"{one}/ready").status_code == 200 for one in own_doors(world, count).values()))
-        yield url
+        yield door_of(world.config.run, "gateway", process.pid).where
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0, said.read_text()
 
 
-def own_doors(world, count=2):
-    return {i: door for i in range(1, count + 1) if (door := read_door(world.config.run, f"gateway_{i}"))}
+def names(world):
+    """Names of the own doors of workers, by the worker's number."""
+    return {int(path.stem.split("_")[2]): path.stem for path in world.config.run.glob("gateway_*_[0-9].json")}
 
 
-def pids(world, count=2):
-    return {i: pid for i in range(1, count + 1) if (pid := door_pid(world.config.run, f"gateway_{i}"))}
+def own_doors(world):
+    return {i: door for i, name in names(world).items() if (door := read_door(world.config.run, name))}
+
+
+def pids(world):
+    return {i: pid for i, name in names(world).items() if (pid := door_pid(world.config.run, name))}
 
 
 def are_new(found, before):
@@ -119,8 +132,8 @@ def test_workers_share_a_port_count_together_reload_together_and_come_back_when_
         # one dies: the other serves every request, and it is started again
         before = pids(world)
         os.kill(before[1], signal.SIGKILL)
-        until(lambda: door_pid(world.config.run, "gateway_1") is None)
-        while (back := door_pid(world.config.run, "gateway_1")) is None:
+        until(lambda: pids(world).get(1) != before[1])
+        while (back := pids(world).get(1)) is None:
             assert ask(url, next(numbers))["model_version"] == second
         assert back != before[1]
         assert pids(world)[2] == before[2]
@@ -163,12 +176,67 @@ def test_a_parent_that_is_killed_takes_its_workers_with_it_and_the_supervisor_st
     assert pids(world) == {}
 
 
+def counted(url):
+    """What each worker of a gateway says that it has answered, by its number, and the epochs of all of them."""
+    text = httpx.get(f"{url}/metrics").text
+    found = re.findall(r'^mainspring_answers_total\{worker="(\d)",model="late_ride"\} (\d+)$', text, re.MULTILINE)
+    epochs = {one["epoch"] for one in httpx.get(f"{url}/health").json()["workers"].values()}
+    return {int(number): int(count) for number, count in found}, epochs
+
+
+def status(world, *options):
+    argv = [sys.executable, "-m", "mainspring", "status", "-C", str(world.root), *options]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def test_two_gateways_of_a_project_count_and_tell_their_own_workers_and_one_that_stops_leaves_the_other_whole(world):
+    world.live()
+    settings = world.root / "mainspring.toml"
+    settings.write_text(settings.read_text().replace("[gateway]\n", "[gateway]\nworkers = 2\ngrpc = 0\n"))
+    world.reload()
+    run = world.config.run
+    with Supervisor(world.config, ("gateway",)) as supervisor:
+        url, parent, grpc = supervisor.urls()["gateway"], supervisor.pids()["gateway"], supervisor.urls()["grpc"]
+        before = names(world)
+        with workers(world) as other:
+            assert other != url
+            of_url = {epoch(ask(url, number)["prediction_id"]) for number in range(40)}
+            of_other = {epoch(ask(other, number)["prediction_id"]) for number in range(40, 45)}
+            for _ in range(8):  # whichever worker takes the connection
+                answers, epochs = counted(url)
+                assert (sorted(answers), sum(answers.values())) == ([1, 2], 40)
+                other_answers, other_epochs = counted(other)
+                assert (sorted(other_answers), sum(other_answers.values())) == ([1, 2], 5)
+                assert of_url <= epochs
+                assert of_other <= other_epochs
+                assert not epochs & other_epochs
+            found = json.loads(status(world, "--json"))
+            assert [one["url"] for one in found["gateways"]] == [url, other]
+            assert found["gateways"][0]["pid"] == parent
+            assert found["processes"]["gateway"] == url
+            told = status(world)
+            assert url in told
+            assert other in told
+            assert supervisor.urls() == {"gateway": url, "grpc": grpc}
+        assert names(world) == before
+        answers, _ = counted(url)
+        assert (sorted(answers), sum(answers.values())) == ([1, 2], 40)
+        assert json.loads(status(world, "--json"))["processes"]["gateway"] == url
+        assert [door.pid for door in read_doors(run, "gateway")] == [parent]
+        assert (read_door(run, "gateway"), read_door(run, GRPC_DOOR)) == (url, grpc)
+    assert not list(run.glob("gateway*.json"))
+
+
 def test_workers_of_a_gateway_that_is_gone_and_do_not_go_are_told_of(world, monkeypatch):
     monkeypatch.setattr("mainspring.serving.workers.FORMER_S", 0.0)
-    write_door(world.config.run, "gateway_1", "http://127.0.0.1:1")  # this process is alive, and stays so
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    write_door(world.config.run, f"gateway_{gone.pid}_1", "http://127.0.0.1:1")  # this process is alive, and stays so
+    join_door(world.config.run, "gateway", "http://127.0.0.1:1")  # another gateway is not theirs
     with pytest.raises(UnavailableError, match=rf"MS-S131: workers of a gateway that is gone .*: pid {os.getpid()}"):
         await_former(world.config, threading.Event())
-    write_door(world.config.run, "gateway", "http://127.0.0.1:1")
+    write_door(world.config.run, f"gateway_{gone.pid}_1", "http://127.0.0.1:1")
+    (world.config.run / f"gateway_{gone.pid}_1.json").rename(world.config.run / f"gateway_{os.getpid()}_1.json")
     await_former(world.config, threading.Event())  # they have a parent: the port will say so
 
 

@@ -32,8 +32,12 @@ def serve(
     workers: Annotated[
         int | None, Parameter(validator=Number(gte=1, lte=256), help="Processes that share the port.")
     ] = None,
-    grpc: Annotated[int | None, Parameter(show=False)] = None,
+    grpc: Annotated[
+        int | None,
+        Parameter(validator=Number(gte=0, lte=65_535), help="Port of the gRPC door."),
+    ] = None,
     worker: Annotated[int, Parameter(show=False)] = 0,
+    parent: Annotated[int, Parameter(show=False)] = 0,
     inner: Annotated[int, Parameter(show=False)] = 0,
     options: Options = DEFAULT,
     process: ProcessOptions = DEFAULT_PROCESS,
@@ -52,8 +56,9 @@ def serve(
         run_workers(config, argv, stop)
     else:
         from mainspring.serving.gateway import run_gateway
+        from mainspring.serving.siblings import Seat
         from mainspring.serving.workers import await_former
 
         if worker == 0:
             await_former(config, stop)
-        run_gateway(config, workspace.project, workspace.clock, stop, worker=worker, inner=inner)
+        run_gateway(config, workspace.project, workspace.clock, stop, seat=Seat(parent, worker, inner))

@@ -9,7 +9,7 @@ from cyclopts import App
 from mainspring.cli import terminal
 from mainspring.cli.options import DEFAULT, Options
 from mainspring.cli.workspace import Workspace
-from mainspring.core.run import read_public
+from mainspring.core.run import read_doors, read_public
 from mainspring.core.times import to_iso
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def status(*, last: int = 8, options: Options = DEFAULT) -> None:
             "project": config.project.name,
             "processes": {name: read_public(config.run, name) for name in ("intake", "gateway")}
             | {"worker": _worker(config)},
+            "gateways": [{"url": one.where, "pid": one.pid} for one in read_doors(config.run, "gateway")],
             "deaths": _deaths(config),
             "events": _events(config),
             "fold": _fold(config),
@@ -202,6 +203,8 @@ def _audit(catalog: Catalog, model: str) -> dict[str, Any] | None:
 def _shown(found: dict[str, Any]) -> list[RenderableType]:
     out: list[RenderableType] = [terminal.text(found["project"], "bold")]
     processes = [(name, "-" if where is None else where) for name, where in found["processes"].items()]
+    others = [("gateway", one["url"]) for one in found["gateways"][1:]]
+    processes[2:2] = others
     out.append(terminal.table(("process", "url or pid"), processes))
     for one in found["deaths"]:
         times = f"{one['times']} times, the last" if one["times"] > 1 else "once,"

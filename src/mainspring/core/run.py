@@ -1,5 +1,8 @@
 """The run folder: where each process listens, the token they share, and the leases that keep a second one out.
 
+A door that several processes may have at once, as gateways behind a balancer do, is ``run/<name>_<pid>.json`` of each
+of them, and ``run/<name>.json`` of the first: who wants any one reads that, and finds another when it is gone.
+
 Everything here is readable by its owner alone: the folder is 0700 and each file 0600.
 """
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +42,11 @@ class Door(msgspec.Struct, frozen=True):
     started: int = 0
     public: str = ""
 
+    @property
+    def where(self) -> str:
+        """Where others find it."""
+        return self.public or self.url
+
 
 def write_door(run: Path, name: str, url: str, public: str = "") -> None:
     """Say in ``run/<name>.json`` that this process answers at ``url``; readers see the old file or the new one.
@@ -57,28 +66,60 @@ def write_door(run: Path, name: str, url: str, public: str = "") -> None:
     scratch.replace(path)
 
 
+def join_door(run: Path, name: str, url: str, public: str = "") -> None:
+    """Say that this process answers at ``url`` too: as ``write_door``, but beside whoever else has the door ``name``.
+
+    What processes that are gone have left of theirs is removed.
+    """
+    for path, _ in _joined(run, name):
+        _sweep(path)
+    write_door(run, _own(name, os.getpid()), url, public)
+    held = _living(run / f"{name}.json")
+    if held is None or held.pid == os.getpid():
+        write_door(run, name, url, public)
+
+
+def leave_door(run: Path, name: str) -> None:
+    """Take back what this process wrote by ``join_door``; the others' are left alone."""
+    remove_door(run, name)
+    remove_door(run, _own(name, os.getpid()))
+
+
+def read_doors(run: Path, name: str) -> list[Door]:
+    """The door ``name`` of each living process that has it: first whose ``<name>.json`` is, then the oldest first."""
+    first = _living(run / f"{name}.json")
+    found = [door for path, pid in _joined(run, name) if (door := _living(path)) is not None and door.pid == pid]
+    others = [door for door in found if first is None or door.pid != first.pid]
+    return ([first] if first is not None else []) + sorted(others, key=lambda door: (door.started, door.pid))
+
+
+def door_of(run: Path, name: str, pid: int | None) -> Door | None:
+    """The door ``name`` of the living process ``pid``; None when it has none."""
+    return next((door for door in read_doors(run, name) if door.pid == pid), None)
+
+
 def read_door(run: Path, name: str) -> str | None:
     """The URL that a living process wrote for ``name``; None when there is none or its process is gone."""
-    door = _read(run / f"{name}.json")
-    return door.url if door is not None and _is_alive(door) else None
+    door = _first(run, name)
+    return door.url if door is not None else None
 
 
 def read_public(run: Path, name: str) -> str | None:
     """The URL at which others find the door ``name``; None when there is none or its process is gone."""
-    door = _read(run / f"{name}.json")
-    return (door.public or door.url) if door is not None and _is_alive(door) else None
+    door = _first(run, name)
+    return door.where if door is not None else None
 
 
 def door_pid(run: Path, name: str) -> int | None:
     """Pid of the living process that wrote the door ``name``; None when there is none."""
-    door = _read(run / f"{name}.json")
-    return door.pid if door is not None and _is_alive(door) else None
+    door = _first(run, name)
+    return door.pid if door is not None else None
 
 
 def remove_door(run: Path, name: str) -> None:
     """Take back what this process wrote; another process's door is left alone."""
     path = run / f"{name}.json"
-    door = _read(path)
+    door = _living(path)
     if door is not None and door.pid == os.getpid():
         path.unlink(missing_ok=True)
 
@@ -193,6 +234,31 @@ def _read(path: Path) -> Door | None:
         return msgspec.json.decode(path.read_bytes(), type=Door)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
+
+
+def _own(name: str, pid: int) -> str:
+    return f"{name}_{pid}"
+
+
+def _joined(run: Path, name: str) -> list[tuple[Path, int]]:
+    """Files of the processes that have joined the door ``name``, living or not, and the pid in each one's name."""
+    found = ((path, re.fullmatch(rf"{name}_(\d+)", path.stem)) for path in run.glob(f"{name}_*.json"))
+    return sorted((path, int(match[1])) for path, match in found if match is not None)
+
+
+def _first(run: Path, name: str) -> Door | None:
+    """The door of ``<name>.json``; when its process is gone, of another one that has joined it."""
+    return _living(run / f"{name}.json") or next(iter(read_doors(run, name)), None)
+
+
+def _living(path: Path) -> Door | None:
+    door = _read(path)
+    return door if door is not None and _is_alive(door) else None
+
+
+def _sweep(path: Path) -> None:
+    if _living(path) is None:
+        path.unlink(missing_ok=True)
 
 
 def exists(pid: int) -> bool:

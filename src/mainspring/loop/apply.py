@@ -19,7 +19,7 @@ from mainspring.events.system import DECISION
 from mainspring.loop.costs import view_costs
 from mainspring.loop.desk import open_desk
 from mainspring.loop.impact import on_corrections, on_readers
-from mainspring.loop.ledger import reload_gateway
+from mainspring.loop.ledger import reload_gateways
 
 if TYPE_CHECKING:
     from mainspring.events.record import Record
@@ -173,12 +173,12 @@ def apply_project(config: Config, *, now_us: int, actor: str, reason: str = "") 
 
 
 def _tell_the_doors(config: Config) -> None:
-    """Have the intake and the connectors read the definitions again, and the gateway its routes."""
+    """Have the intake and the connectors read the definitions again, and every gateway its routes."""
     for door in ("intake", "connect"):
         pid = door_pid(config.run, door)
         if pid is not None:
             os.kill(pid, signal.SIGHUP)
-    reload_gateway(config)
+    reload_gateways(config)
 
 
 def _prepare_tracking(config: Config) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from mainspring.catalog import Catalog
 from mainspring.catalog.decisions import ROUTING
 from mainspring.core import BackPressureError, Clock, Config, UnavailableError, WallClock, to_datetime
-from mainspring.core.run import internal_token, read_door
+from mainspring.core.run import internal_token, read_door, read_doors
 from mainspring.events.client import IntakeClient
 from mainspring.events.contract import Contract
 from mainspring.events.history import History
@@ -148,7 +148,7 @@ class Ledger:
         kinds = {str(row["kind"]) for row in rows}
         self._news |= kinds
         if (ROUTING | {"weights"}) & kinds:
-            reload_gateway(self._config)
+            reload_gateways(self._config)
 
 
 def decision_row(
@@ -174,19 +174,20 @@ def decision_row(
     }
 
 
-def reload_gateway(config: Config) -> bool:
-    """Have the gateway swap to the present routes now rather than at its next look; False when none answers."""
-    url = read_door(config.run, "gateway")
-    if url is None:
-        return False
+def reload_gateways(config: Config) -> None:
+    """Have every gateway swap to the present routes now; one that does not answer finds them at its next look."""
+    for door in read_doors(config.run, "gateway"):
+        _reload(config, door.url)
+
+
+def _reload(config: Config, url: str) -> None:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=RELOAD_TIMEOUT_S)
     try:
         headers = {"Authorization": f"Bearer {internal_token(config.run)}"}
         connection.request("POST", "/internal/reload", headers=headers)
-        return connection.getresponse().status == 200
+        connection.getresponse()
     except OSError as error:
-        _log.warning("the gateway did not reload: %s", error)
-        return False
+        _log.warning("the gateway at %s did not reload: %s", url, error)
     finally:
         connection.close()

@@ -16,7 +16,7 @@ from mainspring.core.children import Child, Exit
 from mainspring.core.clock import Clock, WallClock
 from mainspring.core.config import Config
 from mainspring.core.errors import NotFoundError, UnavailableError
-from mainspring.core.run import GRPC_DOOR, Lease, read_door, read_public, remove_door, write_door
+from mainspring.core.run import GRPC_DOOR, Lease, door_of, read_door, remove_door, write_door
 from mainspring.loop.deaths import SUPERVISOR, Death, write_deaths
 
 COMMANDS = {"intake": ("intake",), "gateway": ("serve",), "worker": ("worker",), "connect": ("connect", "run")}
@@ -138,10 +138,11 @@ class Supervisor:
 
     def urls(self) -> dict[str, str]:
         """URL at which others find each process that answers on one; and ``grpc``, where the gateway speaks it."""
-        doors = {name: read_public(self._config.run, name) for name in self._children if name in PORTS}
+        run, pids = self._config.run, self.pids()
+        doors = {name: door_of(run, name, pids.get(name)) for name in self._children if name in PORTS}
         if "gateway" in doors:
-            doors["grpc"] = read_door(self._config.run, GRPC_DOOR)
-        return {name: url for name, url in doors.items() if url is not None}
+            doors["grpc"] = door_of(run, GRPC_DOOR, pids.get("gateway"))
+        return {name: door.where for name, door in doors.items() if door is not None}
 
     def tail(self, name: str, lines: int = 20) -> str:
         """The last lines that a process wrote."""
@@ -204,7 +205,7 @@ class Supervisor:
                 if child.code is not None:
                     what, why = f"{name} ended at once with {child.code}", self.tail(name)
                     raise UnavailableError("MS-L141", what, where=str(child.log), why=why)
-            waiting = [name for name in waiting if read_door(self._config.run, name) is None]
+            waiting = [name for name in waiting if door_of(self._config.run, name, self._children[name].pid) is None]
             if not waiting:
                 for name, url in self.urls().items():
                     self._ports[name] = urlsplit(url).port or 0

@@ -28,7 +28,7 @@ from mainspring.core.config import Config
 from mainspring.core.errors import MainspringError, NotFoundError, UnavailableError
 from mainspring.core.http import Access, Handler, Limits, Server, serve, url_of
 from mainspring.core.names import did_you_mean
-from mainspring.core.run import GRPC_DOOR, internal_token, remove_door, write_door
+from mainspring.core.run import GRPC_DOOR, internal_token, join_door, leave_door, remove_door, write_door
 from mainspring.core.spool import Spool
 from mainspring.core.traces import traces_of
 from mainspring.definitions import Project
@@ -45,7 +45,7 @@ from mainspring.serving.metrics import ModelMetrics, render
 from mainspring.serving.poster import connect
 from mainspring.serving.prediction_log import PredictionLog
 from mainspring.serving.shared import LaneLimits, Numbers, Shared
-from mainspring.serving.siblings import Siblings, door_of
+from mainspring.serving.siblings import Seat, Siblings
 from mainspring.serving.snapshot import Snapshot, load_snapshot
 from mainspring.serving.workers import DOOR
 
@@ -58,12 +58,11 @@ DRAIN_S = 10.0
 SPOOL_BYTES = 1_073_741_824
 TROUBLE_EVERY_S = 10.0
 TROUBLE_LASTS_S = 60.0
+ALONE = Seat()
 _log = logging.getLogger(__name__)
 
 
-def run_gateway(
-    config: Config, project: Project, clock: Clock, stop: threading.Event, *, worker: int = 0, inner: int = 0
-) -> None:
+def run_gateway(config: Config, project: Project, clock: Clock, stop: threading.Event, *, seat: Seat = ALONE) -> None:
     """Serve predictions until ``stop`` is set or a SIGTERM or SIGINT comes; then answer what is queued and log it.
 
     Args:
@@ -71,11 +70,10 @@ def run_gateway(
         project: Its definitions.
         clock: The wall's, or one that a driver moves.
         stop: Set by whoever runs this in a thread.
-        worker: Number of this worker, from 1; 0 when it is the only one.
-        inner: Port of the workers' common door for the project's own processes; 0 when there is none.
+        seat: This process's place, when it is one of several workers.
     """
     sys.setswitchinterval(0.000_5)  # the prediction log's thread gives the interpreter back to the event loop sooner
-    uvloop.run(_main(lambda: Gateway(config, project, clock, worker=worker, inner=inner), stop))
+    uvloop.run(_main(lambda: Gateway(config, project, clock, seat=seat), stop))
 
 
 async def _main(make: Callable[[], Gateway], stop: threading.Event) -> None:
@@ -109,8 +107,7 @@ class Gateway:
         project: Its definitions.
         clock: Where moments come from.
         limits: Of each model's lane.
-        worker: Number of this worker, from 1; 0 when it is the only one.
-        inner: Port of the workers' common door for the project's own processes; 0 when there is none.
+        seat: This process's place, when it is one of several workers.
     """
 
     def __init__(
@@ -120,12 +117,11 @@ class Gateway:
         clock: Clock,
         limits: LaneLimits | None = None,
         *,
-        worker: int = 0,
-        inner: int = 0,
+        seat: Seat = ALONE,
     ) -> None:
         self._config = config
         self._project = project
-        self._worker, self._inner = worker, inner
+        self._seat = seat
         self._access = access_of(config, config.gateway)
         self._traces = traces_of(config.traces, "gateway")
         self._keys: KeptKeyring | None = None
@@ -143,7 +139,7 @@ class Gateway:
         self._servers: list[Server] = []
         self._grpc: GrpcServer | None = None
         door, token = config.gateway, internal_token(config.run)
-        siblings = Siblings(config.run, worker, door.workers, token)
+        siblings = Siblings(config.run, seat, door.workers, token)
         self._front = Front(self, siblings, token, max_body_bytes=door.max_body_bytes, max_rows=door.max_rows)
         self._spool = Spool(config.run / "spool", self._numbers.epoch, SPOOL_BYTES)
         self._spool.adopt()
@@ -197,7 +193,7 @@ class Gateway:
         its share of the connections would find it loading while the others serve.
         """
         self._log.start()
-        if self._worker:
+        if self._seat.number:
             await self._load_first()
             await self._open()
         else:
@@ -206,7 +202,7 @@ class Gateway:
         self._watcher = asyncio.create_task(self._watch())
 
     async def _open(self) -> None:
-        door, run, is_one_of_many = self._config.gateway, self._config.run, self._worker > 0
+        door, run, is_one_of_many = self._config.gateway, self._config.run, self._seat.number > 0
         limits = Limits(max_body_bytes=door.max_body_bytes)
         access, traces, knows = self._access, self._traces, None
         handle: Handler = self._front.handle if traces is None else traces.around(self._front.handle, TRACED)
@@ -219,15 +215,15 @@ class Gateway:
             await self._start_grpc(door.host, door.grpc)
         if is_one_of_many:
             self._servers.append(await serve(handle, Access(), 0, limits))
-            write_door(run, door_of(self._worker), self._servers[-1].url)
-            if self._inner:
-                self._servers.append(await serve(handle, Access(), self._inner, limits, reuse_port=True))
+            write_door(run, self._seat.door, self._servers[-1].url)
+            if self._seat.inner:
+                self._servers.append(await serve(handle, Access(), self._seat.inner, limits, reuse_port=True))
         else:
             if access.has_inner:
                 self._servers.append(await serve(handle, Access(), 0, limits))
-            write_door(run, DOOR, self._servers[-1].url, self.url if access.has_inner else "")
+            join_door(run, DOOR, self._servers[-1].url, self.url if access.has_inner else "")
             if self._grpc is not None:
-                write_door(run, GRPC_DOOR, self.grpc_url)
+                join_door(run, GRPC_DOOR, self.grpc_url)
 
     async def _load_first(self) -> None:
         await asyncio.to_thread(warm_up)
@@ -242,7 +238,7 @@ class Gateway:
             _log.warning("no gRPC door: %s is not installed; pip install 'mainspring[grpc]'", error.name)
             return
         keyring = self._keys.ring if self._keys is not None else None
-        size, is_one_of_many = self._config.gateway.max_body_bytes, self._worker > 0
+        size, is_one_of_many = self._config.gateway.max_body_bytes, self._seat.number > 0
         pems, traces = self._access.pems, self._traces
         self._grpc = GrpcServer(self, size, reuse_port=is_one_of_many, keyring=keyring, pems=pems, traces=traces)
         await self._grpc.start(host, port)
@@ -254,7 +250,7 @@ class Gateway:
         if self._watcher is not None:
             self._watcher.cancel()
         for name in (DOOR, GRPC_DOOR):
-            remove_door(self._config.run, name)
+            leave_door(self._config.run, name)
         ends = [self._grpc.stop(timeout_s)] if self._grpc is not None else []
         await asyncio.gather(*ends, *(server.drain(timeout_s) for server in self._servers))
         if self._keys is not None:
@@ -269,7 +265,7 @@ class Gateway:
             await asyncio.to_thread(self._traces.close)
         self._catalog.close()
         self._store.close()
-        remove_door(self._config.run, door_of(self._worker))  # last: who comes after it waits until it is gone
+        remove_door(self._config.run, self._seat.door)  # last: who comes after it waits until it is gone
 
     # --- routes ---------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from mainspring.core.ask import ask
@@ -18,20 +19,43 @@ from mainspring.core.run import read_door
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Seat:
+    """The place of a worker in its gateway; by default, of a gateway that is one process.
+
+    Several gateways of one project may run, each with workers of its own: a number alone is nobody's name.
+
+    Attributes:
+        gateway: Pid of the parent that started the worker: it tells the project's gateways apart.
+        number: Number of the worker, from 1; 0 when it is the only one.
+        inner: Port of the workers' common door for the project's own processes; 0 when there is none.
+    """
+
+    gateway: int = 0
+    number: int = 0
+    inner: int = 0
+
+    @property
+    def door(self) -> str:
+        """Name of the worker's own door in the run folder."""
+        return seat_door(self.gateway, self.number)
+
+
 class Siblings:
     """The workers of this gateway besides this one.
 
     Args:
         run: The run folder.
-        own: Number of this worker, from 1; 0 when it is the only one.
+        seat: The place of this one.
         count: How many workers there are.
         token: The project's internal token.
     """
 
-    def __init__(self, run: Path, own: int, count: int, token: str) -> None:
+    def __init__(self, run: Path, seat: Seat, count: int, token: str) -> None:
         self._run = run
-        self.own = own
-        self._others = [number for number in range(1, count + 1) if number != own] if own else []
+        self._gateway = seat.gateway
+        self.own = seat.number
+        self._others = [number for number in range(1, count + 1) if number != self.own] if self.own else []
         self._token = token
 
     def __bool__(self) -> bool:
@@ -44,7 +68,7 @@ class Siblings:
         return {number: body for number, body in zip(self._others, answers, strict=True) if body is not None}
 
     async def _one(self, number: int, method: str, path: str, timeout_s: float) -> bytes | None:
-        url = read_door(self._run, door_of(number))
+        url = read_door(self._run, seat_door(self._gateway, number))
         if url is None:
             return None
         try:
@@ -58,9 +82,9 @@ class Siblings:
         return None
 
 
-def door_of(number: int | str) -> str:
-    """Name of a worker's own door in the run folder."""
-    return f"gateway_{number}"
+def seat_door(gateway: int | str, number: int | str) -> str:
+    """Name in the run folder of the own door of worker ``number`` of the gateway whose pid is ``gateway``."""
+    return f"gateway_{gateway}_{number}"
 
 
 def together(texts: Mapping[int, str]) -> str:

@@ -22,8 +22,8 @@ from mainspring.core.children import Child
 from mainspring.core.config import Config
 from mainspring.core.errors import UnavailableError
 from mainspring.core.http import hold_port, url_of
-from mainspring.core.run import GRPC_DOOR, door_pid, read_door, remove_door, write_door
-from mainspring.serving.siblings import door_of
+from mainspring.core.run import GRPC_DOOR, door_pid, join_door, leave_door, read_door, read_doors
+from mainspring.serving.siblings import seat_door
 
 DOOR = "gateway"
 START_S = 90.0
@@ -55,6 +55,7 @@ def run_workers(config: Config, argv: Sequence[str], stop: threading.Event) -> N
     held = {option: hold_port(*where) for option, where in wanted.items()}
     ports = {option: one.getsockname()[1] for option, one in held.items()}
     options = [text for option, port in ports.items() for text in (option, str(port))]
+    options += ["--parent", str(os.getpid())]
     children = {number: Child(f"gateway worker {number}") for number in range(1, door.workers + 1)}
     commands = {number: [*argv, *options, "--worker", str(number)] for number in children}
     _pass_on(children)
@@ -64,16 +65,16 @@ def run_workers(config: Config, argv: Sequence[str], stop: threading.Event) -> N
         if _await_first(config, children, stop):
             public = url_of(door.host, ports["--port"], access.scheme("http"))
             if access.has_inner:
-                write_door(config.run, DOOR, url_of("127.0.0.1", ports["--inner"]), public)
+                join_door(config.run, DOOR, url_of("127.0.0.1", ports["--inner"]), public)
             else:
-                write_door(config.run, DOOR, public)
+                join_door(config.run, DOOR, public)
             if door.grpc is not None:
-                write_door(config.run, GRPC_DOOR, url_of(door.host, ports["--grpc"], access.scheme("grpc")))
+                join_door(config.run, GRPC_DOOR, url_of(door.host, ports["--grpc"], access.scheme("grpc")))
         while not stop.wait(_TURN_S):
             _look_after(children, commands)
     finally:
-        remove_door(config.run, DOOR)
-        remove_door(config.run, GRPC_DOOR)
+        leave_door(config.run, DOOR)
+        leave_door(config.run, GRPC_DOOR)
         for child in children.values():
             child.tell_to_stop()
         for child in children.values():
@@ -90,7 +91,7 @@ def await_former(config: Config, stop: threading.Event) -> None:
     """
     ends_s = time.monotonic() + FORMER_S
     is_told = False
-    while read_door(config.run, DOOR) is None and (pids := _worker_pids(config)) and not stop.wait(_TURN_S):
+    while (pids := _former_pids(config)) and not stop.wait(_TURN_S):
         if not is_told:
             _log.warning("the workers of a gateway that is gone answer what they have begun: pid %s", pids)
             is_told = True
@@ -99,10 +100,20 @@ def await_former(config: Config, stop: threading.Event) -> None:
             raise UnavailableError("MS-S131", what, where=str(config.run), hint="end them, then start it again")
 
 
-def _worker_pids(config: Config) -> list[int]:
-    """The workers of this project's gateway that run."""
-    names = (path.stem for path in config.run.glob(door_of("[0-9]*") + ".json"))
-    return sorted(pid for name in names if (pid := door_pid(config.run, name)) is not None)
+def _former_pids(config: Config) -> list[int]:
+    """The workers that run though their gateway is gone; the doors of those that are gone too are removed."""
+    living = {door.pid for door in read_doors(config.run, DOOR)}
+    found = []
+    for path in config.run.glob(seat_door("*", "*") + ".json"):
+        parent = path.stem.split("_")[1]
+        if not parent.isdigit() or int(parent) in living:
+            continue
+        pid = door_pid(config.run, path.stem)
+        if pid is None:
+            path.unlink(missing_ok=True)
+        else:
+            found.append(pid)
+    return sorted(found)
 
 
 def _look_after(children: dict[int, Child], commands: dict[int, list[str]]) -> None:
@@ -117,7 +128,7 @@ def _look_after(children: dict[int, Child], commands: dict[int, list[str]]) -> N
 def _await_first(config: Config, children: dict[int, Child], stop: threading.Event) -> bool:
     """Wait until all of them serve; False when told to stop before."""
     ends_s = time.monotonic() + START_S
-    while not all(read_door(config.run, door_of(number)) for number in children):
+    while not all(read_door(config.run, seat_door(os.getpid(), number)) for number in children):
         if stop.wait(_TURN_S):
             return False
         for child in children.values():
