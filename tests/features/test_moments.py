@@ -9,7 +9,6 @@ import pytest
 
 import mainspring as ms
 from mainspring import col
-from mainspring.core.errors import RefusedError
 from mainspring.features import moments
 from mainspring.features.moments import features_at, instants_of, tolerance_of
 from mainspring.features.status import Status
@@ -134,12 +133,18 @@ def test_pieces_are_the_whole(monkeypatch):
     assert seen(definition, asked.clear()).columns["shop"].to_list() == []
 
 
-def test_a_value_that_a_strict_cast_cannot_take_refuses_the_set():
+def test_a_row_that_a_strict_cast_cannot_take_is_named_and_spoils_no_other(monkeypatch):
     definition = model(col("amount").cast(int).alias("whole"))
     assert seen(definition, requests("x", amounts=[2.7])).columns["whole"].to_list() == [2.0]
-    with pytest.raises(RefusedError, match="MS-F330: an expression of model fraudulent cannot be computed") as refused:
-        seen(definition, requests("x", amounts=[math.inf]))
-    assert "strict=False" in refused.value.hint
+    monkeypatch.setattr(moments, "_PIECE", 3)
+    definition = model(col("amount").cast(int).alias("whole"), (col("amount") * 2).alias("double"))
+    found = seen(definition, requests(*"xxxxx", amounts=[1.0, math.inf, 3.0, 4.0, -math.inf]))
+    assert {name: list(rows) for name, rows in found.broken.items()} == {"whole": [1, 4]}
+    assert found.is_broken("whole").tolist() == [False, True, False, False, True]
+    assert not found.is_broken("double").any()
+    assert found.columns["whole"].to_list()[::2][:2] == [1.0, 3.0]
+    assert found.columns["whole"].is_nan().to_list() == found.is_broken("whole").tolist()
+    assert found.columns["double"].to_list() == [2.0, math.inf, 6.0, 8.0, -math.inf]
 
 
 def test_a_feature_is_as_exact_as_the_least_exact_value_that_it_reads():

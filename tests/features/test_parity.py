@@ -68,6 +68,8 @@ def world(store, *, known_us=(90, 90), folded=8):
                 "folded": offset,
                 "features": json.dumps(served),
                 "status": json.dumps(codes) if any(codes) else "",
+                "output": 0.5,
+                "error": None,
                 "cached": None,
             }
         )
@@ -148,8 +150,10 @@ def test_predictions_of_others_without_a_request_or_with_other_features_are_left
 
 def test_no_predictions_are_no_differences():
     empty = pl.DataFrame(
-        schema=dict.fromkeys(("prediction_id", "model", "request_id", "features", "status", "cached"), pl.String)
-        | {"predicted_at": pl.Datetime("us", "UTC"), "folded": pl.Int64}
+        schema=dict.fromkeys(
+            ("prediction_id", "model", "request_id", "features", "status", "error", "cached"), pl.String
+        )
+        | {"output": pl.Float64, "predicted_at": pl.Datetime("us", "UTC"), "folded": pl.Int64}
     )
     instant = pl.Datetime("us", "UTC")
     asks = pl.DataFrame(

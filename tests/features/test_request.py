@@ -346,6 +346,19 @@ def test_a_row_that_cannot_be_computed_spoils_no_other_row_and_no_other_expressi
     assert {number: list(rows) for number, rows in broken.items()} == {0: [1], 2: [2]}
 
 
+def test_few_rows_that_cannot_be_computed_are_found_in_few_runs(monkeypatch):
+    program = Program([("x", col("f").cast(pl.Int64).meta.serialize(format="json"))], SCHEMA)
+    values = np.arange(1_000.0)
+    values[[0, 517, 999]] = np.nan
+    runs = []
+    run = program.run
+    monkeypatch.setattr(program, "run", lambda columns, rows: runs.append(rows) or run(columns, rows))
+    (whole,), broken = program.answer({"f": (values, None)}, 1_000)
+    assert list(broken[0]) == [0, 517, 999]
+    assert np.array_equal(whole, values, equal_nan=True)
+    assert len(runs) < 64
+
+
 def test_what_is_common_to_two_expressions_is_computed_once():
     ratio = col("f") / col("g")
     exprs = [ratio, ratio + 1, (ratio + 1).clip(0, 1)]

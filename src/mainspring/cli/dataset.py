@@ -77,6 +77,7 @@ def build(
     ]
     title = terminal.text(f"training set {built.hash} of {model}", "bold")
     parts: list[RenderableType] = [title, terminal.table(("", ""), rows)]
+    parts += [terminal.text(f"warning: {one}", "yellow") for one in built.meta.uncomputable]
     if built.meta.served:
         columns = ("feature", "values", "not read when served", "not as replayed then", "not as known at the request")
         numbers = [
@@ -125,5 +126,6 @@ def _left_out(built: TrainingSet) -> str:
         "without an outcome": counts.excluded,
         "reached by a window that failed a check": counts.left_out,
         "served with other features": counts.other_features,
+        "for which an expression cannot be computed": counts.uncomputable,
     }
     return ", ".join(f"{n:,} {why}" for why, n in parts.items() if n) or "none"

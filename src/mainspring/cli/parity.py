@@ -107,6 +107,8 @@ def _shown(model: ModelDef, report: ParityReport, logged: int) -> list[Renderabl
     lines = [compared, lagging]
     if report.unlinked:
         lines.append(f"{report.unlinked:,} predictions have no stored request, or are of another definition: left out")
+    if report.uncomputable:
+        lines.append(f"{report.uncomputable:,} values could be computed neither when asked nor on replay: left out")
     return [*parts, *(terminal.text(line) for line in lines)]
 
 

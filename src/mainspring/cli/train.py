@@ -64,6 +64,8 @@ def train(
             with terminal.progress(options, "events replayed") as tell:
                 built = workshop.build(model, now_us, actor(), progress=tell)
             dataset, path = built.hash, built.path
+            for one in built.meta.uncomputable:
+                terminal.say(options, f"warning: {one}")
         else:
             found = desk.catalog.dataset(model, dataset)
             if found is None:

@@ -10,6 +10,9 @@ from mainspring.definitions.values import Field, SourceDef
 OTHERWISE = "otherwise"
 """The version of an answer that no model gave: the value that its definition declares."""
 
+EXPRESSION = "expression"
+"""The error of a prediction whose model has an expression that cannot be computed for the request."""
+
 PREDICTION = SourceDef(
     "_prediction",
     (

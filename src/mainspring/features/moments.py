@@ -14,17 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mainspring.core.errors import RefusedError
 from mainspring.definitions import MOMENT, Feature, ModelDef, ViewDef
 from mainspring.definitions.features import AGGREGATES
 from mainspring.features.history import stream
 from mainspring.features.operations import Column
 from mainspring.features.request import (
-    FAULTS,
     Answer,
     Program,
     column_types,
-    first_line,
     of_series,
     piece,
     view_column,
@@ -49,10 +46,19 @@ class Moments:
         columns: By the feature's name, in the model's order: Float64 with NaN for null, bools as 0 and 1; or String
             with null.
         status: Of each, uint8[n], codes of ``Status``.
+        broken: By the name of an expression, the rows for which it cannot be computed, such as a strict cast of what
+            does not fit, and why: null in ``columns``. Expressions that could be computed for every row are not there.
     """
 
     columns: Mapping[str, pl.Series]
     status: Mapping[str, Codes]
+    broken: Mapping[str, Mapping[int, str]]
+
+    def is_broken(self, name: str) -> npt.NDArray[np.bool_]:
+        """Rows for which a feature cannot be computed: bool[n]."""
+        rows = np.zeros(len(self.columns[name]), np.bool_)
+        rows[list(self.broken.get(name, ()))] = True
+        return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,16 +118,13 @@ def features_at(
         only: Names of the features to answer; all of them if None.
         progress: Called now and then with how many events are done with and how many there are, of all views.
         memory_bytes: For one replay at a time, as ``replay`` takes it.
-
-    Raises:
-        RefusedError: An expression cannot be computed for a row, such as a strict cast (MS-F330).
     """
     wanted = [f for f in model.features if only is None or f.name in only]
     read = {f.name for f in wanted} | {name for f in wanted if f.expression is not None for name in f.expression.inputs}
     views = [narrowed(view, read) for view in views_asked(model, only)]
     moment = {"known_us": known_us, "known_offset": known_offset}
     replayed = replay_views(views, requests, frame_of, t_us, **moment, progress=progress, memory_bytes=memory_bytes)
-    found = _expressions(model, wanted, requests, replayed, instants_of(t_us))
+    found, broken = _expressions(model, wanted, requests, replayed, instants_of(t_us))
     status: dict[str, Codes] = {}
     for feature in wanted:
         if feature.view is not None:
@@ -134,7 +137,7 @@ def features_at(
             found[feature.name] = column.cast(pl.String) if is_text else column.cast(pl.Float64).fill_null(float("nan"))
         if feature.view is None:
             status[feature.name] = _missing(found[feature.name])
-    return Moments({f.name: found[f.name] for f in wanted}, {f.name: status[f.name] for f in wanted})
+    return Moments({f.name: found[f.name] for f in wanted}, {f.name: status[f.name] for f in wanted}, broken)
 
 
 def tolerance_of(model: ModelDef, feature: Feature) -> float:
@@ -222,10 +225,11 @@ def _expressions(
     requests: pl.DataFrame,
     replayed: Mapping[str, Replayed],
     t_us: npt.NDArray[np.int64],
-) -> dict[str, pl.Series]:
+) -> tuple[dict[str, pl.Series], dict[str, dict[int, str]]]:
+    """Values of the expressions by name, and the rows for which one cannot be computed, as in ``Moments``."""
     computed = [(f.name, f.expression.json) for f in wanted if f.expression is not None]
     if not computed:
-        return {}
+        return {}, {}
     schema = column_types(model.request.schema, model.views)
     program = Program(computed, schema)
     columns: dict[str, Column] = {}
@@ -237,21 +241,17 @@ def _expressions(
         else:
             columns[name] = of_series(requests[name], schema[name])
     parts: list[list[Answer]] = []
+    broken: dict[str, dict[int, str]] = {}
     for first in range(0, max(len(requests), 1), _PIECE):
         rows = min(_PIECE, len(requests) - first)
-        try:
-            parts.append(program.run({name: piece(c, first, rows) for name, c in columns.items()}, rows))
-        except FAULTS as error:
-            raise RefusedError(
-                "MS-F330",
-                f"an expression of model {model.name} cannot be computed",
-                where=", ".join(name for name, _ in computed),
-                why=first_line(error),
-                hint="strict=False makes a value that does not fit null",
-            ) from error
-    return {
+        answers, found = program.answer({name: piece(c, first, rows) for name, c in columns.items()}, rows)
+        parts.append(answers)
+        for number, whys in found.items():
+            broken.setdefault(computed[number][0], {}).update({first + row: why for row, why in whys.items()})
+    values = {
         name: pl.concat([_series(name, part[number]) for part in parts]) for number, (name, _) in enumerate(computed)
     }
+    return values, broken
 
 
 def _series(name: str, answer: Answer) -> pl.Series:

@@ -2,7 +2,8 @@
 
 A prediction says its moment: the time t and the log offset k that had been folded. Replayed at (t, k) its features
 must be equal as the model saw them, in float32; what is made of var, std, ewma or trend may differ by a unit in the
-last place (their moments cancel). **Lag skew** is another thing, reported apart: what the fold had not yet seen
+last place (their moments cancel). An expression that neither could compute is equal: a null that nobody was answered
+with. **Lag skew** is another thing, reported apart: what the fold had not yet seen
 although it was known when the request was.
 """
 
@@ -18,6 +19,7 @@ import polars as pl
 
 from mainspring.core.ids import hash128
 from mainspring.core.numbers import floats, with_infinities
+from mainspring.events.system import EXPRESSION
 from mainspring.features.moments import features_at, tolerance_of
 from mainspring.features.nearby import nearby
 from mainspring.features.needed import Columns, Needed
@@ -30,7 +32,7 @@ EXAMPLES = 20
 _NOT_COMPARED = (Status.UNAVAILABLE, Status.DEFAULT, Status.ERASED)
 _LIST = msgspec.json.Decoder(list[Any]).decode
 _INSTANT = pl.Datetime("us")
-_LOGGED = ("prediction_id", "predicted_at", "request_id", "folded", "features", "status")
+_LOGGED = ("prediction_id", "predicted_at", "request_id", "folded", "features", "status", "output", "error")
 READ = (*_LOGGED, "_offset", "_time", "model", "version", "unit", "cached")
 """Columns of ``_prediction`` that a check and its sampling read."""
 
@@ -40,10 +42,13 @@ class FeatureParity:
     """How served values of one feature compare with replayed ones.
 
     Attributes:
-        unequal: Both are there and differ by more than the tolerance.
+        unequal: Both are there and differ by more than the tolerance; or an expression could be computed, to null, on
+            one side only.
         missing: Null when served, a value on replay.
         extra: A value when served, null on replay.
         not_compared: Served as unavailable, default or erased.
+        uncomputable: An expression that neither serving nor the replay could compute, such as a strict cast of what
+            does not fit; left out of ``values``.
     """
 
     name: str
@@ -54,6 +59,7 @@ class FeatureParity:
     missing: int
     extra: int
     not_compared: int
+    uncomputable: int = 0
 
     @property
     def different(self) -> int:
@@ -145,13 +151,18 @@ class ParityReport:
         return sum(f.not_compared for f in self.features)
 
     @property
+    def uncomputable(self) -> int:
+        """Values that neither serving nor the replay could compute."""
+        return sum(f.uncomputable for f in self.features)
+
+    @property
     def exact_share(self) -> float | None:
         """Exact among compared; None if nothing was compared."""
         return self.exact / self.values if self.values else None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON."""
-        totals = ("values", "exact", "within_tolerance", "different", "not_compared", "exact_share")
+        totals = ("values", "exact", "within_tolerance", "different", "not_compared", "uncomputable", "exact_share")
         return asdict(self) | {name: getattr(self, name) for name in totals}
 
 
@@ -177,7 +188,8 @@ def check(model: ModelDef, predictions: pl.DataFrame, history: Columns) -> Parit
 
     Compared is every feature that a view or an expression makes; a plain column of the request has nothing to differ
     in; nor has an answer that a cache gave again, whose features are those of the first. A prediction whose request is
-    not the one that is stored under its id (the first wins) is left out.
+    not the one that is stored under its id (the first wins) is left out. An expression that could not be computed when
+    it was served, and nobody answered (MS-S106), must not be computable on replay either.
 
     Args:
         model: Whose predictions, and whose features in the order in which they were logged.
@@ -194,23 +206,37 @@ def check(model: ModelDef, predictions: pl.DataFrame, history: Columns) -> Parit
     names = {f.name for f in made}
     t_us = linked["_predicted_at"]
     frame_of = nearby(model, linked, int(_instants(t_us).min()), needed.frame)
-    then = features_at(model, linked, frame_of, t_us, known_offset=linked["_folded"], only=names).columns
+    then = features_at(model, linked, frame_of, t_us, known_offset=linked["_folded"], only=names)
     requested = linked["_requested"]
-    by_then = features_at(model, linked, frame_of, t_us, known_us=requested, only=names).columns
+    by_then = features_at(model, linked, frame_of, t_us, known_us=requested, only=names)
+    refused = (linked["_output"].is_null() & linked["_error"].eq_missing(EXPRESSION)).to_numpy()
+    places = {feature.name: place for place, feature in enumerate(model.features)}
+    seen: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    explained = np.zeros(linked.height, np.bool_)  # some expression says why nobody answered: broken again, or not
+    for feature in made:
+        logged = [row[places[feature.name]] for row in served]
+        before = _seen(logged if feature.kind == "str" else with_infinities(logged))
+        after = _seen(then.columns[feature.name].to_list())
+        seen[feature.name] = before, after
+        if feature.expression is not None:
+            explained |= then.is_broken(feature.name) | (_absent(before) & ~_absent(after))
     features: list[FeatureParity] = []
     examples: list[Example] = []
     lagging = np.zeros(linked.height, np.bool_)
-    places = {feature.name: place for place, feature in enumerate(model.features)}
     for feature in made:
-        place = places[feature.name]
-        logged = [row[place] for row in served]
-        before = _seen(logged if feature.kind == "str" else with_infinities(logged))
-        after = _seen(then[feature.name].to_list())
-        lagging |= ~_same(after, _seen(by_then[feature.name].to_list()))
-        skipped = np.isin([row[place] for row in codes], _NOT_COMPARED)
+        before, after = seen[feature.name]
+        broken = then.is_broken(feature.name)
+        lagging |= ~_same(after, _seen(by_then.columns[feature.name].to_list()))
+        lagging |= broken != by_then.is_broken(feature.name)
+        skipped = np.isin([row[places[feature.name]] for row in codes], _NOT_COMPARED)
         near = _near(before, after) if tolerance_of(model, feature) else np.zeros(len(before), np.bool_)
-        features.append(_compare(feature.name, before, after, near, skipped))
-        differ = np.flatnonzero(~_same(before, after) & ~near & ~skipped)[: EXAMPLES - len(examples)]
+        # Null on both sides, and yet not the same: one of them could compute it.
+        one_sided = (broken & ~refused) | (refused & ~explained & (feature.expression is not None))
+        one_sided &= _absent(before) & _absent(after)
+        neither = broken & refused & _absent(before) & ~skipped
+        features.append(_compare(feature.name, before, after, near, skipped, one_sided, neither))
+        same = _same(before, after) & ~one_sided
+        differ = np.flatnonzero(~same & ~near & ~skipped & ~neither)[: EXAMPLES - len(examples)]
         examples += [
             Example(linked["_prediction_id"][i], feature.name, _shown(before[i]), _shown(after[i]))
             for i in differ.tolist()
@@ -285,12 +311,19 @@ def _lag(model: ModelDef, linked: pl.DataFrame, history: Columns, lagging: np.nd
 
 
 def _compare(
-    name: str, served: np.ndarray, replayed: np.ndarray, near: np.ndarray, skipped: np.ndarray
+    name: str,
+    served: np.ndarray,
+    replayed: np.ndarray,
+    near: np.ndarray,
+    skipped: np.ndarray,
+    one_sided: np.ndarray,
+    neither: np.ndarray,
 ) -> FeatureParity:
-    kept = ~skipped
-    exact = _same(served, replayed) & kept
+    kept = ~skipped & ~neither
+    exact = _same(served, replayed) & kept & ~one_sided
     near = near & ~exact & kept
-    missing, extra = _absent(served) & ~exact & kept, _absent(replayed) & ~exact & kept
+    missing = _absent(served) & ~exact & kept & ~one_sided
+    extra = _absent(replayed) & ~exact & kept & ~one_sided
     unequal = kept & ~(exact | missing | extra | near)
     return FeatureParity(
         name,
@@ -301,6 +334,7 @@ def _compare(
         missing=int(missing.sum()),
         extra=int(extra.sum()),
         not_compared=int(skipped.sum()),
+        uncomputable=int(neither.sum()),
     )
 
 

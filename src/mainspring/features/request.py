@@ -115,11 +115,14 @@ class Program:
         except FAULTS as error:
             if rows == 1:
                 return self._one(columns, error)
-        parts = [self.answer({name: piece(c, row, 1) for name, c in columns.items()}, 1) for row in range(rows)]
+            if rows == 0:
+                raise
+        halves = (0, rows // 2), (rows // 2, rows - rows // 2)  # few rows break: most halves go through at once
+        parts = [self.answer({name: piece(c, *half) for name, c in columns.items()}, half[1]) for half in halves]
         broken: dict[int, dict[int, str]] = {}
-        for row, (_, found) in enumerate(parts):
+        for (first, _), (_, found) in zip(halves, parts, strict=True):
             for number, whys in found.items():
-                broken.setdefault(number, {})[row] = whys[0]
+                broken.setdefault(number, {}).update({first + row: why for row, why in whys.items()})
         answers = [_joined([part[0][number] for part in parts]) for number in range(len(self))]
         return answers, broken
 

@@ -86,6 +86,7 @@ def audit(model: ModelDef, catalog: Catalog, ledger: Ledger, history: Columns, a
         "within_tolerance": report.within_tolerance,
         "different": report.different,
         "not_compared": report.not_compared,
+        "uncomputable": report.uncomputable,
         "features": differs,
         "behind": report.lag.behind,
         "lagging": report.lag.lagging,
@@ -98,6 +99,8 @@ def audit(model: ModelDef, catalog: Catalog, ledger: Ledger, history: Columns, a
         reason += f", {report.within_tolerance:,} within tolerance"
     if report.different:
         reason += f", {report.different:,} differ"
+    if report.uncomputable:
+        reason += f"; {report.uncomputable:,} could be computed neither then nor now"
     # The incident first: a worker that dies between the two says the finding, with the same id, when it comes back.
     if report.different and open_now is None:
         _open(model, report, ledger, at_us)

@@ -6,6 +6,7 @@ its rollouts, drift and trainings are its members'.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mainspring.definitions import LOSSES, CompositeDef, Project
 from mainspring.definitions.values import DAY_US
 from mainspring.events.history import History
 from mainspring.loop.answered import answered
+from mainspring.loop.failures import Failures
 from mainspring.loop.heard import Hearings, Matured, versions_now
 from mainspring.loop.incidents import Change
 from mainspring.loop.judging import last_judged, of_chances
@@ -51,6 +53,7 @@ class Composites:
         self._history = history
         self._catalog = catalog
         self._ledger = ledger
+        self._failures = Failures(catalog, ledger)
         self._heard = {name: Hearings(one, history) for name, one in project.composites.items()}
         self._judged_us = {
             name: last_judged(catalog, name, every_us(one), clock.now_us()) for name, one in project.composites.items()
@@ -59,9 +62,13 @@ class Composites:
     def run_due(self, now_us: int) -> None:
         """Judge each composite at every boundary up to ``now_us``."""
         for name, composite in self._composites.items():
-            for at_us in boundaries(self._judged_us[name], now_us, every_us(composite)):
-                self._judge(composite, at_us)
-                self._judged_us[name] = at_us
+            due = boundaries(self._judged_us[name], now_us, every_us(composite))
+            if self._failures.judge(name, due, now_us, partial(self._judge_at, composite)):
+                self._heard[name] = Hearings(composite, self._history)
+
+    def _judge_at(self, composite: CompositeDef, at_us: int) -> None:
+        self._judge(composite, at_us)
+        self._judged_us[composite.name] = at_us
 
     def _judge(self, composite: CompositeDef, at_us: int) -> None:
         self._history.catch_up()

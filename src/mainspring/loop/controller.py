@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection
+from functools import partial
 
 import polars as pl
 
@@ -26,6 +27,7 @@ from mainspring.loop.answered import answered
 from mainspring.loop.audit import audit
 from mainspring.loop.checks import Checker, blocked
 from mainspring.loop.composites import Composites
+from mainspring.loop.failures import Failures
 from mainspring.loop.ledger import Ledger
 from mainspring.loop.levels import freshness_changes, latency_changes
 from mainspring.loop.orphans import orphan_changes
@@ -92,6 +94,7 @@ class Controller:
             name: judging.last_judged(catalog, name, model.monitor.every_us, now_us)
             for name, model in project.models.items()
         }
+        self._failures = Failures(catalog, ledger)
         self._composites = Composites(project, clock, history, catalog, ledger)
 
     def run_due(self, now_us: int, news: Collection[str] = ()) -> None:
@@ -114,9 +117,10 @@ class Controller:
         for change, of_model in orphan_changes(self._project, self._catalog.incidents(is_open=True), now_us):
             self._ledger.tell(change, now_us, model=of_model)
         for model in self._project.models.values():
-            for at_us in boundaries(self._judged_us[model.name], now_us, model.monitor.every_us):
-                self._judge(model, at_us)
-                self._judged_us[model.name] = at_us
+            due = boundaries(self._judged_us[model.name], now_us, model.monitor.every_us)
+            if self._failures.judge(model.name, due, now_us, partial(self._judge_at, model)):
+                self._outcomes[model.name] = Outcomes(model, self._history)
+                self._tracks.pop(model.name, None)
         self._composites.run_due(now_us)
 
     def _look_at_feeds(self, at_us: int) -> None:
@@ -151,6 +155,10 @@ class Controller:
         """When the newest event of a source became known."""
         newest = self._history.frame(source, ["_known_at"])["_known_at"].dt.epoch("us").max()
         return int(newest) if isinstance(newest, int) else 0
+
+    def _judge_at(self, model: ModelDef, at_us: int) -> None:
+        self._judge(model, at_us)
+        self._judged_us[model.name] = at_us
 
     def _judge(self, model: ModelDef, at_us: int) -> None:
         """One boundary of one model: outcomes, performance, drift, rollout, and whether to train again."""

@@ -171,6 +171,7 @@ class Workshop(Closing):
     def record(self, dataset: TrainingSet, now_us: int, actor: str) -> None:
         """Say that a training set exists."""
         meta = dataset.meta
+        rows = f"{meta.counts.rows} rows" + (f" ({meta.derived})" if meta.derived else "")
         self._ledger.decide(
             "dataset",
             f"dataset-{meta.model}-{meta.hash}",
@@ -178,7 +179,7 @@ class Workshop(Closing):
             model=meta.model,
             subject=meta.hash,
             actor=actor,
-            reason=f"{meta.counts.rows} rows" + (f" ({meta.derived})" if meta.derived else ""),
+            reason="; ".join((rows, *map(str, meta.uncomputable))),
             numbers=msgspec.to_builtins(meta) | {"path": self._config.stored(dataset.path), "rows": meta.counts.rows},
         )
 

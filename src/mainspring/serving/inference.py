@@ -18,7 +18,7 @@ import numpy.typing as npt
 from mainspring.definitions import MOMENT, SourceDef, ViewDef
 from mainspring.definitions.expressions import POLARS_TYPES
 from mainspring.definitions.values import Kind, LatencyDef
-from mainspring.events.system import OTHERWISE
+from mainspring.events.system import EXPRESSION, OTHERWISE
 from mainspring.features.reader import Reader
 from mainspring.features.request import Answer, Program, of_objects, view_column
 from mainspring.models.runtime import Runtime
@@ -39,8 +39,8 @@ from mainspring.serving.table import Row, Table, column_of
 if TYPE_CHECKING:
     from mainspring.serving.composed import Composition
 
-EXPRESSION, MODEL, OUTPUT, NOT_LOADED = "expression", "model", "output", "not_loaded"
-"""Why a row failed: its expression cannot be computed, the model raised, it gave no finite number, it is not there."""
+MODEL, OUTPUT, NOT_LOADED = "model", "output", "not_loaded"
+"""Why a row failed, besides EXPRESSION: the model raised, it gave no finite number, it is not there."""
 FEATURES, DEADLINE, SHED, BREAKER = "features", "deadline", "shed", "breaker"
 """Why a model was not asked, or not believed: its features could not be read, its time was up, too many rows waited, it
 lately failed."""

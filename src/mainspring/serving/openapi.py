@@ -8,10 +8,10 @@ from mainspring import __version__
 from mainspring.core.secured import RETRY_AFTER, with_keys
 from mainspring.definitions import CompositeDef, ModelDef
 from mainspring.events.json_schema import Schema, event_schema
+from mainspring.events.system import EXPRESSION
 from mainspring.serving.inference import (
     BREAKER,
     DEADLINE,
-    EXPRESSION,
     FEATURES,
     MEMBER,
     MODEL,

@@ -13,8 +13,9 @@ import msgspec
 from mainspring.core.errors import ContractError, MainspringError, UnavailableError
 from mainspring.core.http import Deferred, Response, error_response
 from mainspring.core.ids import PredictionIds
+from mainspring.events.system import EXPRESSION
 from mainspring.serving.composed import Composition
-from mainspring.serving.inference import EXPRESSION, NOT_LOADED, Choice
+from mainspring.serving.inference import NOT_LOADED, Choice
 from mainspring.serving.request import error_json
 from mainspring.serving.unanimous import Unanimous
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from msgspec.structs import replace
 
 from mainspring.catalog import BadWindow
 from mainspring.core.errors import NotFoundError, RefusedError
@@ -18,12 +19,21 @@ from mainspring.events.versions import first_asked
 from mainspring.training.badwindows import of_label, reached
 from mainspring.training.labels import Hold, outcomes
 from mainspring.training.served import Served, differences, logged
-from mainspring.training.trainingset import KEYS, Counts, DatasetMeta, ServedFeature, SourceState, TrainingSet, save
+from mainspring.training.trainingset import (
+    KEYS,
+    Counts,
+    DatasetMeta,
+    SourceState,
+    TrainingSet,
+    Uncomputable,
+    save,
+)
 
 if TYPE_CHECKING:
     from mainspring.features.shares import Progress
 
 Frames = Mapping[str, pl.DataFrame]
+Broken = Mapping[str, Collection[int]]
 _INSTANT = pl.Datetime("us")
 
 
@@ -57,6 +67,8 @@ def build(  # noqa: PLR0913  what a set is made of, by keyword
 ) -> TrainingSet:
     """Build and save the training set of ``model`` as far as it is known at ``now_us``.
 
+    A row for which an expression cannot be computed is left out and counted: whoever may ask could block training else.
+
     Args:
         model: The definition.
         frames: History by source name (``sources_of``): the source's columns, ``_offset``, ``_id``, ``_time``,
@@ -74,7 +86,8 @@ def build(  # noqa: PLR0913  what a set is made of, by keyword
 
     Raises:
         NotFoundError: A source's history is not among ``frames`` (MS-T105).
-        RefusedError: No row has a mature label (MS-T102), or no prediction has the model's features (MS-T107).
+        RefusedError: No row has a mature label and features that can be computed (MS-T102), or no prediction has the
+            model's features (MS-T107).
     """
     for name in sources_of(model):
         if name not in frames:
@@ -98,34 +111,33 @@ def build(  # noqa: PLR0913  what a set is made of, by keyword
         left_out=int((labelled & is_left_out).sum()),
     )
     if not counts.rows:
-        why = (
-            f"of {counts.units} requests {counts.immature} are immature, {counts.held} held, "
-            f"{counts.excluded} excluded, {counts.left_out} left out for windows that failed a check"
-        )
-        raise RefusedError(
-            "MS-T102",
-            f"model {model.name} has no row with a mature label",
-            why=why,
-            hint="mainspring ingest FILE --source SOURCE",
-        )
-    requests = units.filter(usable)
+        raise _no_row(model, counts)
+    requests, became = units.filter(usable), became.filter(usable)
+    if told is None:
+        columns, broken, reused = _features(model, requests, frames, reuse, progress, memory_bytes)
+    else:
+        told = told.part(usable)
+        columns, broken, reused = [told.columns[f.name] for f in model.features], told.broken(model), 0
+    uncomputable = tuple(Uncomputable(name, len(rows)) for name, rows in broken.items())
+    if broken:
+        is_whole = ~pl.Series(np.isin(np.arange(counts.rows), [row for rows in broken.values() for row in rows]))
+        requests, became = requests.filter(is_whole), became.filter(is_whole)
+        columns = [column.filter(is_whole) for column in columns]
+        told = None if told is None else told.part(is_whole)
+        counts = replace(counts, rows=len(requests), uncomputable=counts.rows - len(requests))
+        if not counts.rows:
+            raise _no_row(model, counts, uncomputable)
     keys = requests.select(
         "_offset",
         pl.col("_id").cast(pl.String) if "_id" in requests.columns else pl.lit(None, pl.String).alias("_id"),
         pl.col("unit").cast(pl.String).alias("_unit"),
         "_t",
         "_known_at",
-        became.filter(usable)["mature_at_us"].alias("_mature_at"),
-        became.filter(usable)["y"].alias("_y"),
-        became.filter(usable)["event_offset"].alias("_outcome_offset"),
+        became["mature_at_us"].alias("_mature_at"),
+        became["y"].alias("_y"),
+        became["event_offset"].alias("_outcome_offset"),
     ).select([pl.col(name).cast(dtype) for name, dtype in KEYS.items()])
-    differ: tuple[ServedFeature, ...] = ()
-    if told is None:
-        columns, reused = _features(model, requests, frames, reuse, progress, memory_bytes)
-    else:
-        rows, reused = told.part(usable), 0
-        columns = [rows.columns[f.name] for f in model.features]
-        differ = differences(model, rows, frames.__getitem__, progress, memory_bytes)
+    differ = differences(model, told, frames.__getitem__, progress, memory_bytes) if told is not None else ()
     frame = keys.hstack(columns)
     lake_versions = lake_versions or {}
     meta = DatasetMeta(
@@ -144,12 +156,26 @@ def build(  # noqa: PLR0913  what a set is made of, by keyword
         expressions={f.name: f.expression.json for f in model.features if f.expression is not None},
         label=model.label.describe(),
         reused_rows=reused,
-        derived="" if told is None else "served values",
+        derived="" if served is None else "served values",
         served=differ,
         holds=tuple(holds),
         bad=tuple(bad),
+        uncomputable=uncomputable,
     )
     return save(frame, meta, root)
+
+
+def _no_row(model: ModelDef, counts: Counts, uncomputable: Sequence[Uncomputable] = ()) -> RefusedError:
+    why = (
+        f"of {counts.units} requests {counts.immature} are immature, {counts.held} held, "
+        f"{counts.excluded} excluded, {counts.left_out} left out for windows that failed a check"
+    )
+    return RefusedError(
+        "MS-T102",
+        f"model {model.name} has no row with a mature label",
+        why="; ".join((why, *map(str, uncomputable))),
+        hint="mainspring ingest FILE --source SOURCE",
+    )
 
 
 def _units(
@@ -182,8 +208,11 @@ def _features(
     reuse: TrainingSet | None,
     progress: Progress | None,
     memory_bytes: int | None,
-) -> tuple[list[pl.Series], int]:
-    """The model's columns for ``requests``, in order, and how many rows were reused where that is possible."""
+) -> tuple[list[pl.Series], Broken, int]:
+    """The model's columns for ``requests``, in order; rows of it that an expression cannot be computed for, by name.
+
+    And how many rows were reused where that is possible: rows of an earlier set could be computed then.
+    """
     from mainspring.features.moments import features_at as every_feature_at
     from mainspring.features.shares import events_read, shares, views_asked
 
@@ -192,22 +221,23 @@ def _features(
     rows = _unchanged(model, requests, frames, reuse) if reuse is not None else None
     same = _same_features(model, reuse.meta) if reuse is not None and rows is not None else frozenset()
     if reuse is None or rows is None or not same:
-        found = features_at(model, requests, frames.__getitem__, **at, progress=progress).columns
-        return [_as_seen(found[f.name]) for f in model.features], 0
+        found = features_at(model, requests, frames.__getitem__, **at, progress=progress)
+        return [_as_seen(found.columns[f.name]) for f in model.features], found.broken, 0
     is_new = np.ones(len(requests), np.bool_)
     is_new[rows[0]] = False
     changed = [f.name for f in model.features if f.name not in same]
     sizes = [sum(events_read(views_asked(model, names), frames.__getitem__)) for names in (changed, same)]
     told = shares(progress, sizes)
-    found = (
-        features_at(model, requests, frames.__getitem__, only=changed, **at, progress=told[0]).columns
-        if changed
-        else {}
-    )
-    columns = {name: _as_seen(column) for name, column in found.items()}
+    columns: dict[str, pl.Series] = {}
+    broken: dict[str, Collection[int]] = {}
+    if changed:
+        found = features_at(model, requests, frames.__getitem__, only=changed, **at, progress=told[0])
+        columns |= {name: _as_seen(column) for name, column in found.columns.items()}
+        broken |= found.broken
     asked = requests.filter(is_new)
-    new = (
-        features_at(
+    new: Mapping[str, pl.Series] = {}
+    if len(asked):
+        found = features_at(
             model,
             asked,
             frames.__getitem__,
@@ -215,17 +245,16 @@ def _features(
             known_us=asked["_known_at"].to_numpy(),
             only=same,
             progress=told[1],
-        ).columns
-        if len(asked)
-        else {}
-    )
+        )
+        new, places_of_new = found.columns, np.flatnonzero(is_new)
+        broken |= {name: places_of_new[list(rows)].tolist() for name, rows in found.broken.items()}
     places = np.full(len(requests), -1, np.int64)  # in the old rows, then in the new ones behind them
     places[rows[0]] = rows[1]
     places[is_new] = len(reuse.frame) + np.arange(len(asked))
     for name in same:
         old = reuse.frame[name]
         columns[name] = (old.append(_as_seen(new[name])) if len(asked) else old).gather(places)
-    return [columns[f.name] for f in model.features], len(rows[0]) if not changed else 0
+    return [columns[f.name] for f in model.features], broken, len(rows[0]) if not changed else 0
 
 
 def _as_seen(column: pl.Series) -> pl.Series:

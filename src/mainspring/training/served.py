@@ -19,6 +19,7 @@ import polars as pl
 from mainspring.core.errors import RefusedError
 from mainspring.core.numbers import floats
 from mainspring.definitions import Feature, ModelDef
+from mainspring.events.system import EXPRESSION
 from mainspring.events.versions import first_asked
 from mainspring.training.trainingset import ServedFeature
 
@@ -54,12 +55,14 @@ class Logged:
             prediction's ``folded`` and, where the request is an event, the request's columns.
         columns: By feature: float32 with NaN for null, or texts.
         unread: By feature, which rows were served without it.
+        refused: Rows that nobody was answered, because an expression could not be computed for them.
         other_features: Predictions left out, because the version that made them had other features.
     """
 
     units: pl.DataFrame
     columns: Mapping[str, pl.Series]
     unread: Mapping[str, npt.NDArray[np.bool_]]
+    refused: npt.NDArray[np.bool_]
     other_features: int
 
     def part(self, rows: pl.Series) -> Logged:
@@ -69,8 +72,15 @@ class Logged:
             self.units.filter(rows),
             {name: column.filter(rows) for name, column in self.columns.items()},
             {name: which[kept] for name, which in self.unread.items()},
+            self.refused[kept],
             self.other_features,
         )
+
+    def broken(self, model: ModelDef) -> dict[str, list[int]]:
+        """The rows that were refused, by the model's expressions: which of them it was is not logged."""
+        rows = np.flatnonzero(self.refused).tolist()
+        names = ", ".join(f.name for f in model.features if f.expression is not None)
+        return {names: rows} if rows else {}
 
 
 def logged(
@@ -125,6 +135,7 @@ def logged(
         units[order],
         {name: column.gather(order) for name, column in columns.items()},
         {name: which[order] for name, which in unread.items()},
+        (found["output"].is_null() & found["error"].eq_missing(EXPRESSION)).to_numpy()[order],
         len(of_model.filter(~pl.col("version").is_in(usable))),
     )
 

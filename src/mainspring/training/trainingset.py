@@ -53,6 +53,7 @@ class Counts(msgspec.Struct, frozen=True):
         excluded: Mature, with no value: ``otherwise=ms.exclude``, or an outcome that says null.
         other_features: Predictions by a version with other features, in a set of served values.
         left_out: Mature, and reached by a window of a source that failed a blocking check.
+        uncomputable: Mature, and an expression of the model cannot be computed for them.
     """
 
     units: int
@@ -62,6 +63,7 @@ class Counts(msgspec.Struct, frozen=True):
     excluded: int
     other_features: int = 0
     left_out: int = 0
+    uncomputable: int = 0
 
 
 class ServedFeature(msgspec.Struct, frozen=True):
@@ -81,6 +83,20 @@ class ServedFeature(msgspec.Struct, frozen=True):
     other_at_request: int
 
 
+class Uncomputable(msgspec.Struct, frozen=True):
+    """Rows that are left out because an expression cannot be computed for them, such as a strict cast."""
+
+    name: str
+    rows: int
+
+    def __str__(self) -> str:
+        """For people."""
+        return (
+            f"{self.rows:,} rows are left out, for which {self.name} cannot be computed; "
+            "strict=False in a cast makes a value that does not fit null"
+        )
+
+
 class DatasetMeta(msgspec.Struct, frozen=True):
     """Where a training set comes from. Times are int64 microseconds since 1970 UTC.
 
@@ -94,6 +110,7 @@ class DatasetMeta(msgspec.Struct, frozen=True):
         served: Of a set of served values: how each feature compares with a replay.
         holds: Spans in which labels were held, as of then: None for one that was open.
         bad: Windows that had failed a blocking check.
+        uncomputable: Expressions that could not be computed for every row.
     """
 
     model: str
@@ -116,6 +133,7 @@ class DatasetMeta(msgspec.Struct, frozen=True):
     served: tuple[ServedFeature, ...] = ()
     holds: tuple[tuple[int, int | None], ...] = ()
     bad: tuple[BadWindow, ...] = ()
+    uncomputable: tuple[Uncomputable, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
