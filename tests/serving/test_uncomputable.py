@@ -16,7 +16,7 @@ from mainspring.features.parity import check
 from mainspring.loop.controller import Controller
 from mainspring.loop.ledger import Ledger, decision_row
 from mainspring.loop.pipelines import Pipelines
-from mainspring.training import Served
+from mainspring.training import Served, build, sources_of
 
 DAY = 24 * HOUR
 STRICT = DEFINITIONS.replace(
@@ -123,6 +123,19 @@ def test_training_leaves_such_a_row_out_counts_it_and_says_which_expression(serv
     assert again.frame.equals(built.frame)
     assert again.hash == built.hash
     assert again.meta.uncomputable == built.meta.uncomputable
+
+
+def test_a_set_that_is_there_already_is_told_with_what_was_left_out_this_time(served, tmp_path):
+    world, _, _ = served
+    now_us = world.clock.now_us() + 2 * DAY
+    with world.history() as history:
+        frames = {name: history.frame(name) for name in sources_of(world.model)}
+    without = frames | {"asked": frames["asked"].filter(pl.col("payment_id") != "n2")}
+    first = build(world.model, without, tmp_path, now_us=now_us)
+    second = build(world.model, frames, tmp_path, now_us=now_us)
+    assert first.hash == second.hash
+    assert (first.meta.counts.uncomputable, second.meta.counts.uncomputable) == (0, 1)
+    assert second.meta.uncomputable != ()
 
 
 def test_a_set_of_served_values_leaves_out_whom_nobody_answered(served):

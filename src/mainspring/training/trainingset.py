@@ -230,7 +230,10 @@ def content(frame: pl.DataFrame, meta: DatasetMeta) -> str:
 
 
 def save(frame: pl.DataFrame, meta: DatasetMeta, root: Path) -> TrainingSet:
-    """Write ``root/<model>/<hash>``; a set with that content is left as it is. ``meta.hash`` is filled in."""
+    """Write ``root/<model>/<hash>``; a set with that content is left as it is. ``meta.hash`` is filled in.
+
+    What is returned says how it came to be this time: the same rows may be what was left of other units.
+    """
     meta = msgspec.structs.replace(meta, hash=content(frame, meta))
     final = root / meta.model / meta.hash
     if not final.exists():
@@ -245,7 +248,8 @@ def save(frame: pl.DataFrame, meta: DatasetMeta, root: Path) -> TrainingSet:
             shutil.rmtree(draft)
             if not final.exists():
                 raise
-    saved = load(final)
+    load(final)
+    saved = TrainingSet(final, meta)
     saved.__dict__["frame"] = frame  # just hashed: no need to read it back
     return saved
 
