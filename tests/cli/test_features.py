@@ -136,6 +136,14 @@ def test_what_is_derived_is_shown_too(cli, built):
     assert found["minutes_6h"]["value"] == pytest.approx(212 / 9)
 
 
+def test_what_is_derived_and_cannot_be_computed_is_shown_as_missing(cli, built):
+    strict = '    each = (1 / col("rides_6h")).cast(int)\n    twice = col("rides_6h") * 2\n    rides_6h = ms.count'
+    change(built, "    rides_6h = ms.count", strict)
+    found = cli("features", "show", "city", "nowhere", "--at", AT, "--json", at=built).json["values"]
+    assert found["each"] == {"value": None, "status": "missing"}  # 1 / 0 is no whole number
+    assert found["twice"]["value"] == 0
+
+
 def test_online_values_are_those_of_a_replay_until_the_state_is_wrong(cli, built):
     same = cli("features", "diff", "city", "graz", "--json", at=built)
     assert (same.code, same.json["different"], same.json["unavailable"]) == (0, 0, 0)

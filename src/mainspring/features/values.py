@@ -141,7 +141,10 @@ def replayed(
 
 
 def derive(answers: Answers) -> dict[str, list[Any]]:
-    """The values of what a view derives from its own columns, by name; computed by the code that serves them."""
+    """The values of what a view derives from its own columns, by name; computed by the code that serves them.
+
+    Null where it cannot be computed, such as a strict cast of what does not fit.
+    """
     view = answers.view
     if not view.derived:
         return {}
@@ -153,7 +156,8 @@ def derive(answers: Answers) -> dict[str, list[Any]]:
         columns[slot] = view_column(kind, answers.values[:, s], texts)
     used = {name: columns[name] for name in program.inputs}
     out: dict[str, list[Any]] = {}
-    for one, answer in zip(view.derived, program.run(used, len(answers.t_us)), strict=True):
+    computed, _ = program.answer(used, len(answers.t_us))
+    for one, answer in zip(view.derived, computed, strict=True):
         if isinstance(answer, list):
             out[one.name] = answer
         else:
