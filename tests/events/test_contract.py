@@ -425,3 +425,9 @@ def test_good_columns_are_not_looked_at_row_by_row():
         (None, 2, 2.0, 6, False, [0.0, 0.0], 2),
     ]
     assert columnar.checked(columns | {"x_float": [1.5, 10.0, 2]}, 3) is None
+
+
+def test_a_name_as_long_as_a_client_likes_is_not_told_in_full():
+    with pytest.raises(ContractError) as caught:
+        one(Field("n", "int")).check_json(json.dumps({"n": 1, "at": 1, "x" * 1_000_000: 1}).encode())
+    assert len(caught.value.what) < 300

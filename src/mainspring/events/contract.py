@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Row = tuple[Any, ...]
 _astuple = msgspec.structs.astuple
+_MOST_SAID = 200
 
 
 class Contract:
@@ -296,4 +297,7 @@ def _is_delete(word: Callable[[], msgspec.Struct]) -> bool:
 
 def _broken(text: str) -> ContractError:
     what, _, path = text.partition(" - at ")
-    return ContractError("MS-E102", what, where=path.strip("`") or "$")
+    shown = (
+        what if len(what) <= _MOST_SAID else f"{what[:_MOST_SAID]}…"
+    )  # a client's name of a field is as long as it likes
+    return ContractError("MS-E102", shown, where=path.strip("`") or "$")
