@@ -6,6 +6,7 @@ from rides import MINUTE, NOW, ride
 from mainspring.core.clock import ManualClock
 from mainspring.core.errors import ContractError, TooLargeError
 from mainspring.serving.request import MAX_ROW_BYTES, RequestReader
+from mainspring.serving.table import Table
 
 
 class _Wall(ManualClock):
@@ -125,3 +126,11 @@ def test_columns_with_a_row_that_the_log_could_not_take_are_refused(reader):
         reader.check(columns, 2)
     columns["ride_id"] = ["r1", "r2"]
     assert len(reader.check(columns, 2)[0]) == 2
+
+
+def test_a_long_list_of_small_rows_stays_in_columns(world):
+    reader = RequestReader(world.project.models["late_ride"].request, world.clock, 100_000)
+    many = body(*(ride(i) for i in range(1 + MAX_ROW_BYTES // len(body(ride(1000))))), ride(driver="x" * 1_000))
+    assert len(many) > MAX_ROW_BYTES
+    assert type(reader.read(many).rows) is Table
+    assert reader.read(many).errors == []

@@ -114,7 +114,7 @@ class RequestReader:
 
     def _whole(self, body: bytes, now_us: int) -> Rows | None:
         """The rows of a list in which each is right; None where one may not be, or there are too many."""
-        columns = self.contract.check_json_list(body) if len(body) <= MAX_ROW_BYTES else None
+        columns = None if _has_too_large(body) else self.contract.check_json_list(body)
         found = None if columns is None else self._at_moments(columns, now_us)
         if found is None or len(found[1]) > self._max_rows:
             return None
@@ -198,6 +198,16 @@ class RequestReader:
                 hint=f"leave {self._time_name} out, or POST /events to record the past",
             )
         return row, time_us
+
+
+def _has_too_large(body: bytes) -> bool:
+    """Whether a row of a list may be larger than one may be; of a body that is no list it is left open."""
+    if len(body) <= MAX_ROW_BYTES:
+        return False
+    try:
+        return max(map(len, _LIST.decode(body)), default=0) > MAX_ROW_BYTES
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True
 
 
 def _check_sizes(columns: Collection[Column | Floats]) -> None:
