@@ -79,6 +79,6 @@ class PredictionIds(Sequence[str]):
 
     def __getitem__(self, place: int | slice) -> str | PredictionIds:
         """The text of one, or some of them."""
-        if place.__class__ is slice:
+        if isinstance(place, slice):
             return PredictionIds(self.epoch, self.numbers[place])
-        return f"{self.epoch}-{self.numbers[place]}"
+        return prediction_id(self.epoch, self.numbers[place])
