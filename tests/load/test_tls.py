@@ -15,6 +15,7 @@ from servers import OK
 from mainspring.cli.app import run
 from mainspring.core.errors import UnavailableError
 from mainspring.load.pool import Pool
+from mainspring.load.shape import steady
 from mainspring.load.traffic import Server, Traffic
 from mainspring.serving.grpc_messages import SERVICE
 
@@ -82,6 +83,9 @@ def test_a_certificate_of_an_authority_that_is_named_is_trusted(door, authority)
     port, pool = door(authority.sign("localhost", client=False))
     with Traffic(Server("localhost", port, True, authority.cert.read_text()), pool, timeout_s=60, seed=1) as traffic:
         traffic.probe()
+        (level,) = traffic.run(steady(20, 0.5))
+    assert level.sent > 0
+    assert not level.errors
 
 
 def test_of_a_certificate_that_is_not_trusted_it_is_said_why_and_what_to_do(door, authority):

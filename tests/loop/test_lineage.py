@@ -173,6 +173,18 @@ def split(world, config):
     return file
 
 
+def paid_twice(world, config, at_us):
+    """A prediction, and the files of what had been paid long before and shortly before it."""
+    world.pay("a", "ann", at_us - 90 * HOUR)
+    world.history.catch_up()
+    long_ago = split(world, config)
+    offset = world.pay("b", "ann", at_us - 2 * HOUR)
+    asked(world, at_us)
+    world.predict(at_us, folded=offset)
+    lately = split(world, config)
+    return long_ago, lately
+
+
 def traced(world, config):
     """Where a prediction comes from, and the files that nothing of it needs."""
     history = History(world.project, world.log, Lake(config.lake_path, passes_over=True))
@@ -181,14 +193,7 @@ def traced(world, config):
 
 
 def test_files_of_which_nothing_is_needed_may_be_damaged_and_are_named(world, config, capsys):
-    at_us = T0 + 100 * HOUR
-    world.pay("a", "ann", at_us - 90 * HOUR)
-    world.history.catch_up()
-    long_ago = split(world, config)
-    offset = world.pay("b", "ann", at_us - 2 * HOUR)
-    asked(world, at_us)
-    world.predict(at_us, folded=offset)
-    lately = split(world, config)
+    long_ago, lately = paid_twice(world, config, T0 + 100 * HOUR)
     assert traced(world, config)[1] == []
     whole = long_ago.read_bytes()
     long_ago.write_bytes(whole[:-100])
@@ -213,14 +218,7 @@ def test_of_what_is_last_only_what_came_since_is_needed(config):
     text = config.definitions.read_text()
     config.definitions.write_text(text.replace('ms.mean("tip", window="1d")', 'ms.last("tip")'))
     world = applied(config)
-    at_us = T0 + 100 * HOUR
-    world.pay("a", "ann", at_us - 90 * HOUR)
-    world.history.catch_up()
-    long_ago = split(world, config)
-    offset = world.pay("b", "ann", at_us - 2 * HOUR)
-    asked(world, at_us)
-    world.predict(at_us, folded=offset)
-    lately = split(world, config)
+    long_ago, lately = paid_twice(world, config, T0 + 100 * HOUR)
     files = [(path, path.read_bytes()) for path in (long_ago, lately)]
     long_ago.write_bytes(b"")
     found, _ = traced(world, config)
