@@ -115,7 +115,10 @@ def test_what_was_not_durable_is_not_acknowledged_and_comes_again(sensors, broke
     connector.close()
     first = len(one.ids())
     assert 0 < first < 30
-    assert one.once() == ["accepted"] * (30 - first)
+    again = one.once()
+    # Acknowledgements that were on their way when we left may be lost with the connection: then durable ones come twice.
+    assert again.count("accepted") == 30 - first
+    assert set(again) <= {"accepted", "duplicate"}
     assert sorted(one.ids()) == sorted(f"r{i}" for i in range(30))
 
 
