@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
@@ -63,7 +64,7 @@ def _composition_tree(found: Composition) -> Tree:
     how = found.how or "a definition that the catalog does not know"
     tree.add(terminal.text(f"composite {one['model']}, version {one['version']}: {how}"))
     if one["error"] or one["fallback"]:
-        tree.add(terminal.text(f"fallback {one['fallback']}: {one['error']}", "red"))
+        tree.add(terminal.text(_failure(one), "red"))
     if found.weights is not None:
         given = found.weights
         tree.add(
@@ -97,7 +98,7 @@ def _tree(found: Lineage, tracking: str) -> Tree:
         tree, f"model {version.model}, version {version.version}, as {one['variant']} (p = {one['probability']:g})"
     )
     if one["error"] or one["fallback"]:
-        branch(by, f"fallback {one['fallback']}: {one['error']}", "red")
+        branch(by, _failure(one), "red")
     branch(by, f"package {version.path}")
     branch(by, f"MLflow run {version.run_id or '-'} in {tracking}")
     if found.model is not None:
@@ -147,6 +148,12 @@ def _add(features: Tree, one: FeatureLineage) -> None:
             window.add(terminal.text(f"event {event.offset}, id {event.id or '-'}, {to_iso(event.time_us)}"))
         if one.event_count > _SHOWN and len(one.events) > _SHOWN:
             window.add(terminal.text(f"… {one.event_count - _SHOWN:,} earlier ones"))
+
+
+def _failure(one: Mapping[str, Any]) -> str:
+    """What kept the model from answering, and who answered instead."""
+    said = f"fallback {one['fallback']}" if one["fallback"] else "failed"
+    return f"{said}: {one['error']}" if one["error"] else said
 
 
 def _plain(value: Any) -> str:

@@ -284,7 +284,7 @@ class Gateway:
         snapshot = load_snapshot(generation, routes, self._project, before, reader, stacks)
         told = before.problems if before is not None else ()  # what failed is tried again every few seconds
         for problem in [one for one in snapshot.problems if one not in told]:
-            _log.warning("%s %s was not loaded: %s", problem.model, problem.version, problem.error)
+            _log.warning("%s was not loaded: %s", f"{problem.model} {problem.version}".rstrip(), problem.error)
         return snapshot
 
     def _swap(self, snapshot: Snapshot) -> None:
