@@ -62,8 +62,9 @@ def _side_by_side(
         for target in mine:
             if not number:
                 sender.load(target, 1.0)
+                settle(target.url, 30.0)  # what is asked of the next one is not asked beside the log of this one
             found[target.name].append(sender.load(target, seconds))
-            settle(target.url, 5.0)
+            settle(target.url, 30.0)
         for one, target in others.items():
             one.wake()
             if not number:

@@ -20,6 +20,7 @@ from mainspring.core.access import Access, is_loopback
 from mainspring.core.connection import Connection
 from mainspring.core.errors import MainspringError, RefusedError, UnavailableError
 from mainspring.core.known import KnownHeads
+from mainspring.core.listener import Listener
 from mainspring.core.messages import (
     Deferred,
     Handler,
@@ -86,7 +87,7 @@ class Server:
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Future[Response]] = set()
         self._loop = asyncio.get_running_loop()
-        self._listener: asyncio.Server | None = None
+        self._listener = Listener(lambda: Connection(self, self._loop), self._tls, limits.slow_s)
         self._sweeper: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
 
@@ -102,18 +103,9 @@ class Server:
             UnavailableError: The port is taken (MS-S002).
         """
         try:
-            self._listener = await self._loop.create_server(
-                lambda: Connection(self, self._loop),
-                self.host,
-                port,
-                backlog=1_024,
-                reuse_port=reuse_port or None,
-                ssl=self._tls,
-                ssl_handshake_timeout=self.limits.slow_s if self._tls is not None else None,
-            )
+            self.port = await self._listener.listen(self.host, port, reuse_port=reuse_port)
         except OSError as error:
             raise _taken(self.host, port, error) from None
-        self.port = self._listener.sockets[0].getsockname()[1]
         self._sweep()
 
     async def drain(self, timeout_s: float) -> bool:
@@ -123,8 +115,7 @@ class Server:
             Whether everything was answered in time; what was not is cut off.
         """
         self.draining = True
-        if self._listener is not None:
-            self._listener.close()
+        self._listener.close()
         for connection in tuple(self.connections):
             connection.close_when_idle()
         self._check_empty()

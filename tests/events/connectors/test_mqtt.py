@@ -116,7 +116,7 @@ def test_what_was_not_durable_is_not_acknowledged_and_comes_again(sensors, broke
     first = len(one.ids())
     assert 0 < first < 30
     again = one.once()
-    # Acknowledgements that were on their way when we left may be lost with the connection: then durable ones come twice.
+    # Acknowledgements on their way when we left may be lost with the connection: then what is durable comes twice.
     assert again.count("accepted") == 30 - first
     assert set(again) <= {"accepted", "duplicate"}
     assert sorted(one.ids()) == sorted(f"r{i}" for i in range(30))
