@@ -36,6 +36,16 @@ def test_plan_shows_what_apply_then_does(cli, project, no_tracking):
     assert (latest["kind"], latest["reason"]) == ("apply", "first")
 
 
+def test_a_definitions_file_that_does_not_run_keeps_nobody_from_a_decision(cli, project, no_tracking):
+    cli("apply", at=project)
+    (project / "definitions.py").write_text("this is not python")
+    assert cli("plan", "--json", at=project).error["code"] == "MS-D161"
+    paused = cli("pause", "is_late", "--json", at=project)
+    assert paused.error["code"] == "MS-C060"  # there is no rollout to pause; of the model it knows
+    assert cli("pause", "no_such", "--json", at=project).error["code"] == "MS-C051"
+    assert cli("keys", "list", "--json", at=project).code == 0
+
+
 def test_a_breaking_change_is_shown_by_plan_and_refused_by_apply(cli, project, no_tracking):
     cli("apply", at=project)
     change(project, "    minutes: float", "    minutes: float\n    tip: float")

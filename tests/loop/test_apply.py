@@ -6,6 +6,7 @@ import time
 import pytest
 
 from mainspring.catalog import Catalog
+from mainspring.catalog.applied import in_force, load_applied
 from mainspring.core.errors import NotFoundError, RefusedError, UnavailableError
 from mainspring.core.run import read_door
 from mainspring.definitions import load_project
@@ -15,7 +16,6 @@ from mainspring.loop.apply import apply_project, plan_project
 from mainspring.loop.assets import Key
 from mainspring.loop.inventory import inventory
 from mainspring.loop.supervisor import Supervisor
-from mainspring.serving.applied import in_force
 
 T0 = 1_700_000_000_000_000
 
@@ -69,9 +69,9 @@ def test_how_releases_are_judged_is_in_force_with_an_apply_and_asks_for_no_train
     apply_project(config, now_us=T0, actor="ann")
     before = load_project(config.definitions)
     with Catalog.open(config.catalog_url) as catalog:
-        assert in_force(before, catalog.definitions(), config.definitions) is before
+        assert in_force(before, catalog.definitions(), config) is before
         change(config, old, new)
-        assert in_force(before, catalog.definitions(), config.definitions) is before  # it is not applied yet
+        assert in_force(before, catalog.definitions(), config) is before  # it is not applied yet
         assert state(config, catalog) == "changed, not applied"
         found = apply_project(config, now_us=T0 + 1, actor="ann")
         (line,) = found.changes
@@ -79,11 +79,45 @@ def test_how_releases_are_judged_is_in_force_with_an_apply_and_asks_for_no_train
         after = load_project(config.definitions)
         assert after.models["tipping"].version == before.models["tipping"].version
         assert catalog.definitions() == after.describe()
-        taken = in_force(before, catalog.definitions(), config.definitions)
+        taken = in_force(before, catalog.definitions(), config)
         assert taken.describe() == after.describe() != before.describe()
         assert state(config, catalog) == "in force"
     assert len(decisions(config)) == 2
     assert str(apply_project(config, now_us=T0 + 2, actor="ann")) == "nothing changes"
+
+
+def test_what_starts_anew_goes_on_with_what_was_applied(config):
+    assert load_applied(config).describe() == load_project(config.definitions).describe()  # nothing was applied yet
+    apply_project(config, now_us=T0, actor="ann")
+    applied = load_project(config.definitions).describe()
+    change(config, 'ms.guard("log_loss", margin=0.02)', 'ms.guard("log_loss", margin=0.03)')
+    assert load_project(config.definitions).describe() != applied
+    assert load_applied(config).describe() == applied
+    config.definitions.write_text("this is not python")
+    assert load_applied(config).describe() == applied
+    config.definitions.unlink()
+    found = load_applied(config)
+    assert found.describe() == applied
+    with Catalog.open(config.catalog_url) as catalog:
+        assert in_force(found, catalog.definitions(), config) is found
+
+
+def test_an_apply_that_is_not_kept_yet_is_read_from_the_file(config, monkeypatch):
+    apply_project(config, now_us=T0, actor="ann")
+    before = load_applied(config)
+    change(config, 'ms.guard("log_loss", margin=0.02)', 'ms.guard("log_loss", margin=0.03)')
+    monkeypatch.setattr("mainspring.loop.apply.keep", lambda *_: None)  # the process ended just before
+    apply_project(config, now_us=T0 + 1, actor="ann")
+    with Catalog.open(config.catalog_url) as catalog:
+        assert in_force(before, catalog.definitions(), config).describe() == load_project(config.definitions).describe()
+        assert load_applied(config).describe() == before.describe()
+
+
+def test_kept_definitions_that_cannot_be_read_are_told_and_the_file_is_taken(config, caplog):
+    apply_project(config, now_us=T0, actor="ann")
+    (config.home / "definitions.py").write_text("cut o")
+    assert load_applied(config).describe() == load_project(config.definitions).describe()
+    assert "as they were applied" in caplog.text
 
 
 def state(config, catalog):

@@ -143,7 +143,7 @@ def run(
 
     if (history and not once) or (backfill and not history):
         raise ConfigError("MS-C090", "--history goes with --once, and --backfill with --history", hint="add it")
-    workspace = Workspace(options.project, process.test_clock)
+    workspace = Workspace(options.project, process.test_clock, as_applied=True)
     names = declared(workspace.config, workspace.project) if name is None else [name]
     chosen = [one_declared(workspace.config, workspace.project, one) for one in names]
     if once:

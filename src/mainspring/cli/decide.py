@@ -18,7 +18,7 @@ def decide(options: Options, kind: str, model: str, *, version: str | None, reas
     from mainspring.loop.desk import open_desk
     from mainspring.loop.ledger import decision_row
 
-    workspace = Workspace(options.project)
+    workspace = Workspace(options.project, as_applied=True)
     is_composite = kind == "rollback" and model in workspace.project.composites
     if not is_composite:
         workspace.model(model)

@@ -42,7 +42,7 @@ def explain(prediction_id: str, /, *, options: Options = DEFAULT) -> None:
     """
     from mainspring.loop.lineage import Lineage, trace
 
-    workspace = Workspace(options.project)
+    workspace = Workspace(options.project, as_applied=True)
     with workspace.history(passes_over=True) as history, workspace.catalog() as catalog:
         found = trace(catalog, history, prediction_id)
         damaged = [one.error for one in history.lake.unread.values()]

@@ -59,7 +59,7 @@ def create(
     for one in scope:
         check_scope(one)
     check_rate(per_second, burst)
-    workspace = Workspace(options.project)
+    workspace = Workspace(options.project, as_applied=True)
     _check_known(workspace, scope)
     key_id, text = new_key()
     numbers: dict[str, Any] = {"name": name, "digest": digest_of(text), "scopes": list(scope)}
@@ -79,7 +79,7 @@ def list_(*, all: bool = False, options: Options = DEFAULT) -> None:
         all: Those that were revoked, too.
         options: Where the project is, and how to answer.
     """
-    workspace = Workspace(options.project)
+    workspace = Workspace(options.project, as_applied=True)
     with workspace.catalog() as catalog:
         found = [key for key in catalog.listed_keys() if all or key.revoked_us is None]
     columns = ("id", "name", "scopes", "a second", "burst", "made", "revoked")
@@ -108,7 +108,7 @@ def revoke(name: str, /, *, reason: str = "", options: Options = DEFAULT) -> Non
         reason: Why: kept with the decision.
         options: Where the project is, and how to answer.
     """
-    workspace = Workspace(options.project)
+    workspace = Workspace(options.project, as_applied=True)
     with workspace.catalog() as catalog:
         found = [key for key in catalog.listed_keys() if key.revoked_us is None and name in (key.name, key.key_id)]
     if not found:

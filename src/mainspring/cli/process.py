@@ -51,7 +51,7 @@ def prepare(
         door: Section of ``mainspring.toml`` that ``changes`` are of.
         changes: Settings that the command line makes other than the file.
     """
-    workspace = Workspace(options.project, process.test_clock)
+    workspace = Workspace(options.project, process.test_clock, as_applied=True)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
     )

@@ -33,7 +33,7 @@ def up(*, options: Options = DEFAULT, process: ProcessOptions = DEFAULT_PROCESS)
     from mainspring.events.connectors.declared import declared
     from mainspring.loop.supervisor import Supervisor
 
-    workspace = Workspace(options.project)
+    workspace = Workspace(options.project, as_applied=True)
     for one in declared(workspace.config, workspace.project).values():  # what is broken is said here, not in a log
         one.settings()
 

@@ -23,10 +23,18 @@ if TYPE_CHECKING:
 
 
 class Workspace:
-    """A project's folder, seen from the command line."""
+    """A project's folder, seen from the command line.
 
-    def __init__(self, root: Path, test_clock: Path | None = None) -> None:
+    Args:
+        root: The folder.
+        test_clock: Shows the moment, instead of the machine's clock.
+        as_applied: Work on the definitions in force, whatever the file says by now: for what runs, and for what is done
+            in an incident.
+    """
+
+    def __init__(self, root: Path, test_clock: Path | None = None, *, as_applied: bool = False) -> None:
         self._root = root
+        self._as_applied = as_applied
         self.clock: Clock = WallClock() if test_clock is None else SharedClock(test_clock)
 
     @cached_property
@@ -36,7 +44,11 @@ class Workspace:
 
     @cached_property
     def project(self) -> Project:
-        """The definitions file, loaded."""
+        """The definitions file, loaded, or the definitions in force."""
+        if self._as_applied:
+            from mainspring.catalog.applied import load_applied
+
+            return load_applied(self.config)
         from mainspring.definitions import load_project
 
         return load_project(self.config.definitions)

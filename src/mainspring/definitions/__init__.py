@@ -33,7 +33,7 @@ from mainspring.definitions.label import label
 from mainspring.definitions.marks import PII, alias, deprecated, describe, pii
 from mainspring.definitions.model import model
 from mainspring.definitions.otherwise import otherwise
-from mainspring.definitions.project import collect, load_project
+from mainspring.definitions.project import collect, load_project, read_definitions
 from mainspring.definitions.release import (
     LOSSES,
     METRICS,
@@ -145,6 +145,7 @@ __all__ = [
     "pii",
     "quantile",
     "rate",
+    "read_definitions",
     "source_from",
     "std",
     "sum",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import linecache
 import sys
 import traceback
+from importlib.abc import SourceLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,22 +21,58 @@ from mainspring.definitions.source import Source, Table
 from mainspring.definitions.values import LabelDef, ModelDef, Project, SourceDef
 
 
-def load_project(path: Path) -> Project:
+class _Text(SourceLoader):
+    """Runs a text as the module that a file is."""
+
+    def __init__(self, path: Path, text: bytes) -> None:
+        self._path = str(path)
+        self._text = text
+
+    def get_filename(self, fullname: str) -> str:
+        """The file's name."""
+        return self._path
+
+    def get_data(self, path: str) -> bytes:
+        """The text."""
+        return self._text
+
+
+def read_definitions(path: Path) -> bytes:
+    """The text of a definitions file.
+
+    Raises:
+        DefinitionError: No such file, or one that cannot be read (MS-D160).
+    """
+    if not path.is_file():
+        raise DefinitionError("MS-D160", "no definitions file", where=str(path), hint="mainspring init DATA.csv")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        what = "the definitions file cannot be read"
+        raise DefinitionError("MS-D160", what, where=str(path), why=str(error)) from None
+
+
+def load_project(path: Path, text: bytes | None = None) -> Project:
     """Run a definitions file and collect what it defines.
+
+    Args:
+        path: The file.
+        text: Run this as if it were what the file says, though it may say something else by now, or be gone.
 
     Raises:
         DefinitionError: No such file (MS-D160), it does not run (MS-D161), duplicate names (MS-D162), nothing in it
             (MS-D163), a word with other arguments than it takes (MS-D164).
     """
-    if not path.is_file():
-        raise DefinitionError("MS-D160", "no definitions file", where=str(path), hint="mainspring init DATA.csv")
+    text = read_definitions(path) if text is None else text
     name = f"mainspring_definitions_{content_hash(str(path.resolve()))}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Text(path, text))
     if spec is None or spec.loader is None:
         raise DefinitionError("MS-D160", "the definitions file is no Python file", where=str(path))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # annotations are resolved through it
     try:
+        source = importlib.util.decode_source(text)
+        linecache.cache[str(path)] = len(source), None, source.splitlines(keepends=True), str(path)  # for ``inspect``
         spec.loader.exec_module(module)
     except MainspringError:
         raise

@@ -10,11 +10,11 @@ import threading
 
 import uvloop
 
+from mainspring.catalog.applied import load_applied
 from mainspring.core.clock import Clock
 from mainspring.core.collector import rest_what_is_loaded
 from mainspring.core.config import Config
 from mainspring.core.errors import MainspringError
-from mainspring.definitions.project import load_project
 from mainspring.definitions.values import Project
 from mainspring.events.intake import Intake
 
@@ -36,7 +36,7 @@ async def _run(intake: Intake, config: Config, stop: threading.Event | None) -> 
 
     def reload() -> None:
         try:
-            intake.use(load_project(config.definitions))
+            intake.use(load_applied(config))
         except MainspringError as error:
             print(f"the definitions stay as they were: {error}", file=sys.stderr, flush=True)  # noqa: T201
 

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mainspring.catalog import Catalog, Plan, plan
+from mainspring.catalog.applied import keep
 from mainspring.catalog.database import MEND
 from mainspring.catalog.plan import Action, Line
 from mainspring.core import Config, content_hash, format_span
 from mainspring.core.errors import FormatError
 from mainspring.core.run import door_pid
 from mainspring.core.times import to_iso
-from mainspring.definitions import Project, load_project
+from mainspring.definitions import Project, load_project, read_definitions
 from mainspring.events.system import DECISION
 from mainspring.loop.costs import view_costs
 from mainspring.loop.desk import open_desk
@@ -152,11 +153,13 @@ def apply_project(config: Config, *, now_us: int, actor: str, reason: str = "") 
         DefinitionError: The definitions file says something that cannot be.
         RefusedError: It would break a contract (MS-C030), or a model is not fit for production (MS-C031).
     """
-    project = load_project(config.definitions)
+    text = read_definitions(config.definitions)
+    project = load_project(config.definitions, text)
     found = plan_project(config, project)
     found.check()
     _prepare_tracking(config)
     if not found.changes:
+        keep(config, text)
         return found
     description = project.describe()
     with open_desk(config, project) as desk:
@@ -168,6 +171,7 @@ def apply_project(config: Config, *, now_us: int, actor: str, reason: str = "") 
             reason=reason or f"{len(found.changes)} changes",
             numbers=description,
         )
+        keep(config, text)
         _tell_the_doors(config)
     return found
 

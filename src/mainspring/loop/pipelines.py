@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID, WorkflowHandle
 
+from mainspring.catalog.applied import load_applied
 from mainspring.core import Config, load_config
 from mainspring.loop.workshop import Workshop
 
@@ -85,22 +86,28 @@ def retrain(root: str, model: str, due_us: int, reason: str) -> str:
 @DBOS.step(name="announce")
 def announce_step(root: str, model: str, due_us: int, reason: str) -> None:
     """Say that a training begins: inside the workflow, so that what was said is also done."""
-    with Workshop.open(load_config(Path(root))) as workshop:
+    with _workshop(root) as workshop:
         workshop.announce(model, due_us, reason)
 
 
 @DBOS.step(name="build_dataset")
 def build_step(root: str, model: str, due_us: int) -> str:
     """Build the training set as of ``due_us``; returns its folder."""
-    with Workshop.open(load_config(Path(root))) as workshop:
+    with _workshop(root) as workshop:
         return str(workshop.build(model, due_us).path)
 
 
 @DBOS.step(name="train")
 def train_step(root: str, model: str, dataset: str, due_us: int, reason: str) -> str:
     """Train, evaluate, package and register; returns the version."""
-    with Workshop.open(load_config(Path(root))) as workshop:
+    with _workshop(root) as workshop:
         candidate = workshop.train(
             model, Path(dataset), due_us, actor="controller", reason=reason, release_at_us=due_us + PIPELINE_US
         )
         return str(candidate.version)
+
+
+def _workshop(root: str) -> Workshop:
+    """Of the definitions in force: what is being written in their file is not trained before it is applied."""
+    config = load_config(Path(root))
+    return Workshop.open(config, load_applied(config))

@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable
 
 from mainspring.catalog import Catalog
+from mainspring.catalog.applied import in_force
 from mainspring.catalog.decisions import ROUTING
 from mainspring.core import Clock, Config, SharedClock, UnavailableError
 from mainspring.core.collector import paused, rest_what_is_loaded
 from mainspring.core.run import WORKER_LEASE, Lease, internal_token, read_door, remove_door, write_door
 from mainspring.core.traces import traces_of
-from mainspring.definitions import Project, ViewDef, load_project
+from mainspring.definitions import Project, ViewDef
 from mainspring.events.client import IntakeClient
 from mainspring.events.history import History
 from mainspring.events.lake import Lake
@@ -193,7 +194,7 @@ class _Worker:
                 now_us = self._clock.now_us()
                 news = ledger.news()
                 if "apply" in news:
-                    self._project = upkeep.project = load_project(self._config.definitions)
+                    self._project = upkeep.project = in_force(self._project, self._catalog.definitions(), self._config)
                     history.flush()
                     history = History(self._project, log, Lake(self._config.lake_path))
                     ledger.follow(history)

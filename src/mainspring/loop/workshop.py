@@ -49,9 +49,9 @@ class Workshop(Closing):
         self._ledger = Ledger(config, catalog, self.history, threading.Event(), alone=True)
 
     @classmethod
-    def open(cls, config: Config) -> Workshop:
-        """Open the stores of a project for reading."""
-        project = load_project(config.definitions)
+    def open(cls, config: Config, project: Project | None = None) -> Workshop:
+        """Open the stores of a project for reading; its definitions are those of its file if none are given."""
+        project = project or load_project(config.definitions)
         log = Log.open(config.log_path, config.limits.log_map_bytes)
         return cls(config, project, log, Catalog.open(config.catalog_url))
 

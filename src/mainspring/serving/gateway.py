@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from mainspring.catalog import Catalog
+from mainspring.catalog.applied import in_force
 from mainspring.catalog.keyring import KeptKeyring
 from mainspring.core.access import access_of
 from mainspring.core.clock import Clock
@@ -37,7 +38,6 @@ from mainspring.features import warm_up
 from mainspring.features.freshness import lag_of
 from mainspring.features.reader import Reader
 from mainspring.features.store import OnlineStore
-from mainspring.serving.applied import in_force
 from mainspring.serving.front import TRACED, Front
 from mainspring.serving.health import health
 from mainspring.serving.lane import Lane
@@ -304,7 +304,7 @@ class Gateway:
 
     def _definitions(self) -> Project:
         try:
-            return in_force(self._project, self._catalog.definitions(), self._config.definitions)
+            return in_force(self._project, self._catalog.definitions(), self._config)
         except MainspringError as error:
             self._report(f"the definitions stay as they were: {error}")
             return self._project

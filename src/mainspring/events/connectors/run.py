@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
+from mainspring.catalog.applied import load_applied
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config, load_config
 from mainspring.core.errors import BackPressureError, MainspringError, TooLargeError
 from mainspring.core.run import Lease, remove_door, write_door
 from mainspring.core.spans import parse_span
-from mainspring.definitions.project import load_project
 from mainspring.definitions.values import Project
 from mainspring.events.connectors.connector import Connector, Settings
 from mainspring.events.connectors.declared import Declared, declared, hidden
@@ -181,7 +181,7 @@ def run_connectors(config: Config, project: Project, clock: Clock, stop: threadi
         if again.is_set():
             try:
                 config = load_config(config.root)
-                project = load_project(config.definitions)
+                project = load_applied(config)
                 found = declared(config, project)
             except MainspringError as error:
                 _log.error("settings and definitions stay as they were: %s", error)
