@@ -207,43 +207,6 @@ def test_where_no_member_can_answer_the_first_declared_value_does(world):
     ]
 
 
-def test_a_member_whose_override_acted_is_sure_whatever_its_model_says(world):
-    compose(
-        world,
-        'fast = ms.cascade("fast", quick, late_ride, sure=1.0)',
-        'best = ms.cascade("best", quick, late_ride)',
-        quick=', rules=[ms.at_most(0.0), ms.override(when=col("distance_km") < 1, value=0.0, reason="next door")]',
-    )
-    both_live(world)
-
-    async def story(gateway, client):
-        for name in ("fast", "best"):
-            near, far = (await client.predict([RIDES[1], RIDES[3]], name)).json
-            assert (near["prediction"], near["member"], list(near["members"])) == (0.0, "quick", ["quick"])
-            assert "next door" in near["rules"]
-            assert (far["member"], "rules" in far) == ("late_ride", False)  # a cap makes nobody sure
-
-    world.run(story)
-
-
-def test_rules_of_the_member_whose_declared_value_answers_act_where_no_member_was_asked(world):
-    compose(
-        world,
-        'fast = ms.cascade("fast", late_ride, quick, sure=0.9)',
-        quick=", otherwise=ms.otherwise(value=0.125),"
-        ' rules=[ms.override(when=col("distance_km") < 1, value=0.0, reason="next door")]',
-    )
-    both_live(world)
-
-    async def story(gateway, client):
-        near, far = (await client.predict([RIDES[1], RIDES[3]], "fast", X_Deadline_Ms="0")).json
-        assert (near["prediction"], near["rules"], near["reason"]) == (0.0, ["next door"], "deadline")
-        assert (far["prediction"], "rules" in far) == (0.125, False)
-
-    rows = logged(world, story)
-    assert [(r["output"], r["answered"]) for r in rows] == [(0.125, 0.0), (0.125, None)]
-
-
 def test_where_the_first_declared_value_cannot_be_computed_for_a_row_the_next_one_answers(world):
     compose(
         world,
@@ -275,31 +238,6 @@ def test_a_rollout_of_a_member_gathers_its_evidence_within_a_composite(world):
     parts = [row for row in logged(world, story) if row["model"] == "quick"]
     assert {r["other_version"] for r in parts} == {second}  # in shadow, scored after the answer
     assert all(r["other_output"] is not None and r["rollout"] for r in parts)
-
-
-def test_output_rules_of_a_member_act_within_a_composite_and_are_named(world):
-    compose(
-        world,
-        'fast = ms.cascade("fast", quick, late_ride, sure=0.5001)',
-        quick=', rules=[ms.override(when=col("distance_km") < 1, value=0.0, reason="next door")]',
-    )
-    both_live(world)
-
-    async def story(gateway, client):
-        first, second = (await client.predict(RIDES[:2], "fast")).json
-        assert "rules" not in first
-        assert (second["prediction"], second["rules"]) == (0.0, ["next door"])
-        text = (await client.get("/metrics")).body.decode()
-        assert metric(text, "mainspring_rules_total", model="fast", rule="next door") == 1
-
-    rows = logged(world, story)
-    assert [(r["model"], r["answered"]) for r in rows] == [
-        ("fast", None),
-        ("fast", 0.0),
-        ("quick", None),
-        ("quick", 0.0),
-    ]
-    assert rows[1]["output"] == rows[3]["output"] != 0.0
 
 
 def test_a_quick_estimate_is_refined_where_there_is_time_and_nobody_waits_for_another_ones_refinement(world):

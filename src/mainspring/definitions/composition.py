@@ -105,7 +105,7 @@ def is_sure(output: float, sure: float | None) -> bool:
 
 
 def combined(how: How, outputs: Sequence[float], weights: Weights | None = None) -> float:
-    """What a composite answers where these are its members' outputs, in the order in which they were asked.
+    """What a composite answers where these are its members' answers, in the order in which they were asked.
 
     Args:
         how: ``cascade``: the last one counts; ``mean``: their mean; ``vote``: the share of them that say yes;
@@ -181,7 +181,7 @@ def ensemble(name: str, *members: ModelDef, how: str = "mean", latency: LatencyD
     Args:
         name: Under which it is asked for.
         members: Models of one request, label and task.
-        how: ``mean`` of their outputs; ``vote``: the share of them that say yes; ``stack``: by weights that are fitted
+        how: ``mean`` of their answers; ``vote``: the share of them that say yes; ``stack``: by weights that are fitted
             on outcomes, once those are shown to be better than the mean.
         latency: How quickly it shall answer, such as ``ms.Latency(p99="30ms")``.
 

@@ -55,10 +55,10 @@ PREDICTION = SourceDef(
     state that was read. other_*: the other model of a pair in shadow or ramp. features: JSON array of the served values
     in the model's order. status: JSON array of per-feature status codes, empty when all are present. drawn: what was
     assigned, where a fallback answered. answered: what output rules made of the output, where they acted; rules: which.
-    Of a composite's answer: member: of a cascade, who answered; members: JSON array of [name, version, variant, output]
-    of each that was asked, in order; spread: of an ensemble's outputs. Of a member's own: part_of: the composite's
-    prediction; selected: whether it was asked only because an earlier member was not sure. cached: the prediction whose
-    answer was given again; features and folded are that one's.
+    Of a composite's answer: member: of a cascade, who answered; members: JSON array of [name, version, variant, answer]
+    of each that was asked, in order; spread: of an ensemble's answers; output: what these make. Of a member's
+    own: part_of: the composite's prediction; selected: whether it was asked only because an earlier member was not
+    sure. cached: the prediction whose answer was given again; features and folded are that one's.
     """,
 )
 

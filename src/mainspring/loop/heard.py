@@ -24,7 +24,7 @@ Versions = tuple[str | None, ...]
 
 
 def said_by(members: str) -> dict[str, tuple[str, float | None]]:
-    """Version and output of each member that was asked, in order; no output where it gave no model's answer.
+    """Version and answer of each member that was asked, in order; none where it gave no model's answer.
 
     >>> said_by('[["quick","v1","champion",0.25],["careful","otherwise","fallback",0.5]]')
     {'quick': ('v1', 0.25), 'careful': ('otherwise', None)}
@@ -45,7 +45,7 @@ class Matured:
 
     Attributes:
         output: What it answered, shape (n,).
-        said: Outputs of the members, shape (n, members); NaN where one gave none.
+        said: What the members answered, their output rules included, shape (n, members); NaN where one gave nothing.
         versions: Of the members, by row, as a number of ``sets``.
         sets: What each number stands for.
         served: The composite's version in each answer, such as that of a stack with its weights.

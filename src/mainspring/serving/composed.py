@@ -1,7 +1,8 @@
 """A composite as it is served: its members, fed from one reading of the features, and what their answers make.
 
 A member answers as it does at its own door, its rollout, fallbacks and output rules included; the composite is a
-function of these answers.
+function of these answers, and has no other output: its spread, and what is shown and logged of its members, are of the
+same numbers. What a member's model said before its rules is in the log of the member's own prediction.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Composition:
 
     Attributes:
         member: Who answered, of a cascade; None of an ensemble.
-        spread: Of an ensemble's outputs: their population standard deviation; None of fewer than two.
+        spread: Of an ensemble's members' answers: their population standard deviation; None of fewer than two.
         said: What each member that was asked said, in order.
         rows: Which row of the inputs of its answer it is, of each of these.
     """
@@ -146,21 +147,21 @@ def compose(
         fallback, error = MEMBER, missed.error
     elif is_cut:
         error = DEADLINE
-    outputs = [choice.output for choice in given if choice.output is not None]
     answers = [choice.answer for choice in given if choice.answer is not None]
     rules = tuple(dict.fromkeys(rule for choice in counted for rule in choice.rules))
+    answer = combined(model.how, answers, weights)
     return Choice(
         max((choice.variant for choice in counted), key=_USUAL.index) if fallback != MEMBER else "fallback",
         model.served_version(weights) if weights is not composed.weights else composed.version,
         None,
-        combined(model.how, outputs, weights),
+        answer,
         fallback=fallback,
         error=error,
-        answered=combined(model.how, answers, weights) if rules else None,
+        answered=answer if rules else None,
         rules=rules,
         composition=Composition(
             usable[-1][0] if is_cascade else None,
-            None if is_cascade else spread(outputs),
+            None if is_cascade else spread(answers),
             tuple(said),
             tuple(rows),
         ),
@@ -175,7 +176,7 @@ def _nothing_usable(version: str, said: Sequence[tuple[str, Choice]], rows: Sequ
                 "fallback",
                 OTHERWISE,
                 None,
-                choice.output,
+                choice.answer,
                 fallback=VALUE,
                 error=choice.error,
                 answered=choice.answered,

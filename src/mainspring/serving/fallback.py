@@ -7,6 +7,7 @@ from math import inf, isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec.structs import replace
 
 from mainspring.definitions import SourceDef
 from mainspring.definitions.values import Expression
@@ -70,5 +71,5 @@ class MemberValue:
             if rules is not None:
                 given = rules.apply(given, some, moments)
             for i, choice in zip(places, given, strict=True):
-                found[i] = choice
+                found[i] = replace(choice, output=choice.answer)  # the rules are the member's: the composite has none
         return found

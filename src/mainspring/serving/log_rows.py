@@ -276,8 +276,8 @@ def _id_of(source: SourceDef, row: Row) -> str | None:
 
 
 def _members(whole: Composition) -> str:
-    """What each member said, as a JSON array."""
-    said = [(name, choice.version, choice.variant, choice.output) for name, choice in whole.said]
+    """What each member said, after its output rules, as a JSON array."""
+    said = [(name, choice.version, choice.variant, choice.answer) for name, choice in whole.said]
     return msgspec.json.encode(said).decode()
 
 

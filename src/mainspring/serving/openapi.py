@@ -55,7 +55,7 @@ _COMPOSED: Schema = {
     "properties": {
         **_PREDICTION["properties"],
         "member": {**_TEXT, "description": "of a cascade: the member that answered"},
-        "spread": {"type": "number", "description": "of an ensemble: standard deviation of its members' outputs"},
+        "spread": {"type": "number", "description": "of an ensemble: standard deviation of its members' answers"},
         "members": {
             "type": "object",
             "description": "what each member that was asked said; its prediction is null where it had none",
