@@ -8,7 +8,7 @@ from mainspring.definitions.composition import combined
 from mainspring.loop.heard import said_by
 
 from compositions import RIDES, both_live, compose, give, in_order, logged  # isort: skip
-from rides import metric  # isort: skip
+from rides import metric, ride  # isort: skip
 
 
 def test_a_member_whose_override_acted_is_sure_whatever_its_model_says(world):
@@ -99,3 +99,49 @@ def test_answer_spread_and_what_is_shown_and_logged_of_the_members_are_of_the_sa
     assert rows["both"]["spread"] == found["spread"]
     assert rows["both"]["output"] == rows["both"]["answered"] == found["prediction"]
     assert rows["quick"]["output"] != rows["quick"]["answered"] == 0.0
+
+
+def test_a_member_is_shown_as_it_answers_at_its_own_door_and_whether_it_counted(world):
+    compose(
+        world,
+        'both = ms.ensemble("both", quick, late_ride)',
+        'fast = ms.cascade("fast", late_ride, quick)',
+        quick=", otherwise=ms.otherwise(value=0.875),"
+        ' rules=[ms.override(when=col("distance_km") < 1, value=0.0, reason="next door")]',
+    )
+    quick, careful = both_live(world)
+
+    async def whole(gateway, client):
+        own = (await client.predict(RIDES[1], "quick")).json
+        both = (await client.predict(RIDES[1], "both")).json["members"]
+        fast = (await client.predict(RIDES[1], "fast")).json
+        assert both["quick"] == {
+            "prediction": 0.0,
+            "model_version": own["model_version"],
+            "variant": "champion",
+            "rules": ["next door"],
+            "counted": True,
+        }
+        assert both["late_ride"]["counted"]
+        assert fast["member"] == "quick"
+        assert {name: one["counted"] for name, one in fast["members"].items()} == {"late_ride": False, "quick": True}
+
+    async def without_quick(gateway, client):
+        own = (await client.predict(ride(1), "quick")).json
+        own.pop("prediction_id")
+        for name in ("both", "fast"):
+            found = (await client.predict(ride(1), name)).json
+            assert found["members"]["quick"] == own | {"counted": False}
+            assert found["members"]["late_ride"]["counted"]
+            assert found["prediction"] == found["members"]["late_ride"]["prediction"] != own["prediction"]
+
+    async def without_any(gateway, client):
+        found = (await client.predict(ride(1), "both")).json
+        assert (found["prediction"], found["fallback"]) == (0.875, "value")
+        assert {name: one["counted"] for name, one in found["members"].items()} == {"quick": True, "late_ride": False}
+
+    world.run(whole)
+    world.remove("quick", quick)
+    world.run(without_quick)
+    world.remove("late_ride", careful)
+    world.run(without_any)

@@ -32,12 +32,14 @@ class Composition:
         spread: Of an ensemble's members' answers: their population standard deviation; None of fewer than two.
         said: What each member that was asked said, in order.
         rows: Which row of the inputs of its answer it is, of each of these.
+        counted: The members of whose answers the composite's is made.
     """
 
     member: str | None
     spread: float | None
     said: tuple[tuple[str, Choice], ...]
-    rows: tuple[int, ...] = ()
+    rows: tuple[int, ...]
+    counted: tuple[str, ...]
 
     @property
     def status(self) -> dict[str, dict[str, str]]:
@@ -135,7 +137,8 @@ def compose(
     is_cascade = model.how == "cascade"
     weights = composed.weights if len(usable) == len(model.members) else None
     given = [choice for _, choice in usable]
-    counted = given[-1:] if is_cascade else given
+    counting = usable[-1:] if is_cascade else usable
+    counted = [choice for _, choice in counting]
     # A cascade goes on from who failed to who is better: only what came after its answer was missed.
     tail = said[-1:] if is_cascade else said
     missed = next((choice for _, choice in tail if not is_usable(choice)), None)
@@ -164,13 +167,13 @@ def compose(
             None if is_cascade else spread(answers),
             tuple(said),
             tuple(rows),
+            tuple(name for name, _ in counting),
         ),
     )
 
 
 def _nothing_usable(version: str, said: Sequence[tuple[str, Choice]], rows: Sequence[int]) -> Choice:
-    whole = Composition(None, None, tuple(said), tuple(rows))
-    for _, choice in said:
+    for name, choice in said:
         if choice.output is not None:
             return Choice(
                 "fallback",
@@ -181,6 +184,7 @@ def _nothing_usable(version: str, said: Sequence[tuple[str, Choice]], rows: Sequ
                 error=choice.error,
                 answered=choice.answered,
                 rules=choice.rules,
-                composition=whole,
+                composition=Composition(None, None, tuple(said), tuple(rows), (name,)),
             )
+    whole = Composition(None, None, tuple(said), tuple(rows), ())
     return Choice("champion", version, None, None, error=said[0][1].error, composition=whole)

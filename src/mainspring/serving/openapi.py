@@ -61,12 +61,13 @@ _COMPOSED: Schema = {
             "description": "what each member that was asked said; its prediction is null where it had none",
             "additionalProperties": {
                 "type": "object",
-                "required": ["prediction", "model_version", "variant"],
+                "required": ["prediction", "model_version", "variant", "counted"],
                 "properties": {
                     "prediction": {"type": ["number", "null"]},
                     "model_version": _TEXT,
                     "variant": _VARIANT,
-                    "reason": _REASON,
+                    "counted": {"type": "boolean", "description": "whether the composite's answer is made of it"},
+                    **{name: _PREDICTION["properties"][name] for name in ("fallback", "reason", "rules")},
                 },
             },
         },

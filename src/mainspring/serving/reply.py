@@ -200,10 +200,13 @@ def _status_of(choice: Choice, at: int) -> Mapping[str, str] | Mapping[str, Mapp
 
 
 def members_json(whole: Composition) -> str:
-    """What each member of a composite said, by name, as a JSON object."""
+    """What each member of a composite said, by name, as a JSON object; the words are those of a model's own answer."""
     said = {
         name: {"prediction": choice.answer, "model_version": choice.version, "variant": choice.variant}
+        | ({"fallback": choice.fallback} if choice.fallback is not None else {})
         | ({"reason": choice.error} if choice.error is not None else {})
+        | ({"rules": choice.rules} if choice.rules else {})
+        | {"counted": name in whole.counted}
         for name, choice in whole.said
     }
     return msgspec.json.encode(said).decode()
