@@ -27,6 +27,7 @@ from mainspring.core.run import (
     write_door,
 )
 from mainspring.loop.supervisor import Supervisor
+from mainspring.serving.roll_call import roll_call
 from mainspring.serving.siblings import together
 from mainspring.serving.workers import await_former
 
@@ -225,6 +226,55 @@ def test_two_gateways_of_a_project_count_and_tell_their_own_workers_and_one_that
         assert [door.pid for door in read_doors(run, "gateway")] == [parent]
         assert (read_door(run, "gateway"), read_door(run, GRPC_DOOR)) == (url, grpc)
     assert not list(run.glob("gateway*.json"))
+
+
+def unwrapped(told):
+    """What is said beneath the processes, whatever the width of the terminal."""
+    return " ".join(told.split())
+
+
+def test_status_says_what_a_worker_could_not_load_and_which_does_not_answer(world):
+    version = world.live()
+    with workers(world) as url:
+        (gateway,) = json.loads(status(world, "--json"))["gateways"]
+        said = [(one["worker"], one["pid"], one["status"], one["problems"]) for one in gateway["processes"]]
+        assert said == [(number, pid, "ok", []) for number, pid in sorted(pids(world).items())]
+        assert f"{url}, worker" not in unwrapped(status(world))
+
+        world.damage("late_ride", version)
+        before = pids(world)
+        os.kill(before[1], signal.SIGKILL)
+        until(lambda: pids(world).get(1) not in (None, before[1]))
+        (gateway,) = json.loads(status(world, "--json"))["gateways"]
+        first, second = gateway["processes"]
+        assert [(one["model"], one["version"]) for one in first["problems"]] == [("late_ride", version)]
+        assert (first["status"], second["problems"]) == ("degraded", [])
+        told = unwrapped(status(world))
+        assert f"gateway {url}, worker 1: late_ride {version}: MS-" in told
+        assert "worker 2" not in told
+
+        os.kill(before[2], signal.SIGSTOP)
+        try:
+            (gateway,) = json.loads(status(world, "--json"))["gateways"]
+            assert (gateway["processes"][1]["status"], gateway["processes"][1]["pid"]) == (None, before[2])
+            assert f"gateway {url}, worker 2: a neighbour does not answer" in unwrapped(status(world))
+        finally:
+            os.kill(before[2], signal.SIGCONT)
+
+
+def test_a_worker_that_has_ended_and_a_gateway_whose_door_is_shut_are_said_so(world):
+    run = world.config.run
+    join_door(run, "gateway", "http://127.0.0.1:1")
+    ((alone,),) = roll_call(run, read_doors(run, "gateway"))
+    assert (alone.worker, alone.pid, alone.status) == (None, os.getpid(), None)
+    assert "http://127.0.0.1:1" in alone.silent
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    door = (run / "gateway.json").read_text().replace(str(os.getpid()), str(gone.pid))
+    (run / f"gateway_{os.getpid()}_2.json").write_text(door)
+    ((second,),) = roll_call(run, read_doors(run, "gateway"))
+    assert (second.worker, second.pid, second.status) == (2, None, None)
+    assert "it has ended" in second.silent
 
 
 def test_workers_of_a_gateway_that_is_gone_and_do_not_go_are_told_of(world, monkeypatch):

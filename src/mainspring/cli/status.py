@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 app = App(
     name="status",
-    help_epilogue="""Reads the catalog and the run folder; nothing has to be up.
+    help_epilogue="""Reads the catalog and the run folder, and asks the gateways that run; nothing has to be up.
 
 Examples:
   mainspring status
@@ -48,7 +48,7 @@ def status(*, last: int = 8, options: Options = DEFAULT) -> None:
             "project": config.project.name,
             "processes": {name: read_public(config.run, name) for name in ("intake", "gateway")}
             | {"worker": _worker(config)},
-            "gateways": [{"url": one.where, "pid": one.pid} for one in read_doors(config.run, "gateway")],
+            "gateways": _gateways(config),
             "deaths": _deaths(config),
             "events": _events(config),
             "fold": _fold(config),
@@ -94,6 +94,22 @@ def _worker(config: Config) -> int | None:
         lease.release()
         return None
     return lease.holder()
+
+
+def _gateways(config: Config) -> list[dict[str, Any]]:
+    """The gateways that run, and how each of their processes is."""
+    doors = read_doors(config.run, "gateway")
+    if not doors:
+        return []
+    from dataclasses import asdict
+
+    from mainspring.serving.roll_call import roll_call
+
+    said = roll_call(config.run, doors)
+    return [
+        {"url": door.where, "pid": door.pid, "processes": [asdict(one) for one in some]}
+        for door, some in zip(doors, said, strict=True)
+    ]
 
 
 def _deaths(config: Config) -> list[dict[str, Any]]:
@@ -206,6 +222,7 @@ def _shown(found: dict[str, Any]) -> list[RenderableType]:
     others = [("gateway", one["url"]) for one in found["gateways"][1:]]
     processes[2:2] = others
     out.append(terminal.table(("process", "url or pid"), processes))
+    out += [terminal.text(line, "bold red") for one in found["gateways"] for line in _gateway_lines(one)]
     for one in found["deaths"]:
         times = f"{one['times']} times, the last" if one["times"] > 1 else "once,"
         what = f"{one['process']} has ended {times} at {one['at']} with {one['code']}; "
@@ -245,6 +262,20 @@ def _shown(found: dict[str, Any]) -> list[RenderableType]:
     if rows:
         out.append(terminal.table(("at", "decision", "model", "by", "why"), rows))
     return out
+
+
+def _gateway_lines(gateway: dict[str, Any]) -> list[str]:
+    """What is wrong with the processes of a gateway: each thing once, with the workers that have it."""
+    wrong: dict[str, list[str]] = {}
+    for one in gateway["processes"]:
+        lines = [
+            f"{' '.join(filter(None, (problem['model'], problem['version'])))}: {problem['error']}"
+            for problem in one["problems"]
+        ]
+        for line in filter(None, (*lines, one["trouble"], one["silent"])):
+            wrong.setdefault(line, []).append("" if one["worker"] is None else str(one["worker"]))
+    of = {line: f", worker{'s' * (len(some) > 1)} {', '.join(some)}" * any(some) for line, some in wrong.items()}
+    return [f"gateway {gateway['url']}{of[line]}: {line}" for line in wrong]
 
 
 def _composites_table(found: dict[str, Any]) -> RenderableType:
