@@ -1,5 +1,7 @@
 """The intake's client: it comes back after a closed connection, and says what it was told."""
 
+import socket
+
 import lmdb
 import msgspec
 import pytest
@@ -11,8 +13,23 @@ FLIGHT = {"flight_id": "a", "carrier": "UA", "arrived_at": "2013-03-01T11:00:00Z
 
 
 def test_nobody_there_is_unavailable_with_the_command_that_helps():
-    with IntakeClient("http://127.0.0.1:9") as client, pytest.raises(UnavailableError, match="mainspring up"):
+    with IntakeClient("http://127.0.0.1:9") as client, pytest.raises(UnavailableError, match="mainspring up") as said:
         client.post_events("arrived", [FLIGHT])
+    assert said.value.code == "MS-E300"
+
+
+def test_a_request_that_was_sent_and_not_answered_may_have_been_carried_out():
+    with socket.create_server(("127.0.0.1", 0)) as busy:  # who connects waits in its backlog
+        url = f"http://127.0.0.1:{busy.getsockname()[1]}"
+        with IntakeClient(url, timeout_s=0.05) as client:
+            with pytest.raises(UnavailableError, match="MS-E315: the intake was asked and did not answer") as said:
+                client.post_events("arrived", [FLIGHT])
+            with pytest.raises(UnavailableError, match="MS-E315") as read:
+                client.get("/health")
+    assert "timed out; what it was asked for may have been carried out, or may be yet" in said.value.why
+    assert "mainspring status" in said.value.hint
+    assert "mainspring up" not in str(said.value)
+    assert "carried out" not in read.value.why
 
 
 def test_a_connection_that_was_closed_meanwhile_is_opened_again(start, config):

@@ -78,13 +78,18 @@ class Place:
 
 
 class Exchange:
-    """A connection to ``url``, opened when it is first needed. Not for use by two threads at once."""
+    """A connection to ``url``, opened when it is first needed. Not for use by two threads at once.
+
+    Attributes:
+        was_sent: Whether anything of the last request went out: where ``ask`` failed, it may have been carried out.
+    """
 
     def __init__(self, url: str, timeout_s: float) -> None:
         self.url = url
         self._place = Place.of(url)
         self._timeout_s = timeout_s
         self._connection: http.client.HTTPConnection | None = None
+        self.was_sent = False
 
     def ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send a request and read its answer.
@@ -92,8 +97,9 @@ class Exchange:
         It is sent again, once, when the connection that was kept turns out to be closed.
 
         Raises:
-            OSError: The server cannot be reached, or did not answer to the end.
+            OSError: The server cannot be reached, or did not answer to the end; ``was_sent`` tells them apart.
         """
+        self.was_sent = False
         is_kept = self._connection is not None
         try:
             return self._once(method, path, body, headers)
@@ -123,6 +129,8 @@ class Exchange:
                 )
             else:
                 self._connection = http.client.HTTPConnection(place.host, place.port, timeout=self._timeout_s)
+            self._connection.connect()
+        self.was_sent = True
         self._connection.request(method, place.prefix + path, body or None, dict(headers))
         response = self._connection.getresponse()
         raw = response.read()

@@ -42,7 +42,7 @@ class IntakeClient(Closing):
 
         Raises:
             BackPressureError: The intake is full for now; nothing was taken.
-            UnavailableError: It cannot be reached.
+            UnavailableError: It cannot be reached (MS-E300), or did not answer and may have taken them (MS-E315).
             MainspringError: It refuses the request: unknown source, too large.
         """
         return self._post(f"/events/{source}", msgspec.json.encode(events), "application/json")
@@ -132,14 +132,19 @@ class IntakeClient(Closing):
         try:
             answer = self._exchange.ask(method, path, body, headers)
         except OSError as error:
-            raise UnavailableError(
-                "MS-E300",
-                "the intake cannot be reached",
-                where=self.url,
-                why=str(error) or type(error).__name__,
-                hint="mainspring up",
-            ) from None
+            raise self._unavailable(method, error) from None
         said = answer.json()
         if answer.status == HTTPStatus.OK or (isinstance(said, dict) and "accepted" in said):
             return said
         raise answer.error(_KINDS)
+
+    def _unavailable(self, method: str, error: OSError) -> UnavailableError:
+        why = str(error) or type(error).__name__
+        if not self._exchange.was_sent:
+            hint = "mainspring up"
+            return UnavailableError("MS-E300", "the intake cannot be reached", where=self.url, why=why, hint=hint)
+        if method != "GET":
+            why += "; what it was asked for may have been carried out, or may be yet"
+        hint = "mainspring status, or keys list for a key, shows whether it was: look before you ask again"
+        what = "the intake was asked and did not answer"
+        return UnavailableError("MS-E315", what, where=self.url, why=why, hint=hint)
