@@ -100,6 +100,9 @@ def test_the_version_is_said(cli):
         (["status", "--lats", "3"], "Unknown option"),
         (["train"], "requires an argument"),
         (["quarantine", "show", "x"], 'unable to convert "x" into int'),
+        (["serve", "--port", "70000"], "Must be <= 65535"),
+        (["serve", "--port", "-1"], "Must be >= 0"),
+        (["intake", "--port", "65536"], "Must be <= 65535"),
     ],
 )
 def test_a_command_line_that_is_not_understood_ends_with_2(cli, argv, words):

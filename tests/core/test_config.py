@@ -50,6 +50,10 @@ def test_urls_and_doors_may_be_set(written):
         ('[project]\nname = "a"\ncolour = "red"\n', "unknown field `colour`"),
         ('[project]\nname = "a"\n[doors]\n', "unknown field `doors`"),
         ('[project]\nname = "a"\n[gateway]\nport = "http"\n', "Expected `int`, got `str` - at `$.gateway.port`"),
+        ('[project]\nname = "a"\n[gateway]\nport = 70000\n', "Expected `int` <= 65535 - at `$.gateway.port`"),
+        ('[project]\nname = "a"\n[gateway]\ngrpc = 65536\n', "Expected `int` <= 65535 - at `$.gateway.grpc`"),
+        ('[project]\nname = "a"\n[intake]\nport = -1\n', "Expected `int` >= 0 - at `$.intake.port`"),
+        ('[project]\nname = "a"\n[worker]\nport = 70000\n', "Expected `int` <= 65535 - at `$.worker.port`"),
         ('[project]\nname = "a"\n[traces]\nendpoint = "ftp://x"\n', "MS-C004: traces.endpoint = 'ftp://x' is no http"),
         ('[project]\nname = "a"\n[traces]\nendpoint = "x:4318"\n', "MS-C004: traces.endpoint = 'x:4318'"),
         ('[project]\nname = "a"\n[limits]\nreplay_memory_bytes = 1000\n', "at `$.limits.replay_memory_bytes`"),
@@ -61,6 +65,33 @@ def test_what_cannot_be_is_refused_with_its_place(written, text, words):
     with pytest.raises(ConfigError) as caught:
         load_config(written(text))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("door", ["intake", "gateway", "worker"])
+@pytest.mark.parametrize(
+    ("host", "hint"),
+    [
+        ("", '"0.0.0.0" or "::" for all of its addresses'),
+        (" ", 'host = "127.0.0.1" for this machine alone'),
+        ("[::1]", 'host = "::1"'),
+        (" 127.0.0.1", 'host = "127.0.0.1"'),
+        ("127.0.0.1:99", 'host = "127.0.0.1" and port = 99'),
+        ("[::1]:7070", 'host = "::1" and port = 7070'),
+        ("256.1.1.1", "for this machine alone"),
+        ("http://ml.example.com", "for this machine alone"),
+        ("a..b", "for this machine alone"),
+        ("a" * 64, "for this machine alone"),
+    ],
+)
+def test_a_host_that_is_neither_an_address_nor_a_name_is_refused_with_what_may_be_meant(written, door, host, hint):
+    with pytest.raises(ConfigError, match=rf"MS-C004: {door}\.host = .* is neither an address nor") as caught:
+        load_config(written(f'[project]\nname = "a"\n[{door}]\nhost = "{host}"\n'))
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "localhost", "ml.example.com", "my_container", "4u"])
+def test_addresses_and_names_of_hosts_are_taken(written, host):
+    assert load_config(written(f'[project]\nname = "a"\n[gateway]\nhost = "{host}"\n')).gateway.host == host
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from mainspring.core.config import LAST_PORT
 
 
 @Parameter(name="*")
@@ -37,8 +40,12 @@ class ProcessOptions:
     supervised: Annotated[bool, Parameter(name="--supervised", negative="", show=False)] = False
 
 
+is_port = Number(gte=0, lte=LAST_PORT)
 Port = Annotated[
-    int | None, Parameter(help="Listen on this port rather than on that of mainspring.toml; 0 takes a free one.")
+    int | None,
+    Parameter(
+        validator=is_port, help="Listen on this port rather than on that of mainspring.toml; 0 takes a free one."
+    ),
 ]
 DEFAULT = Options()
 DEFAULT_PROCESS = ProcessOptions()

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from mainspring.cli.options import DEFAULT, DEFAULT_PROCESS, Options, Port, ProcessOptions
+from mainspring.cli.options import DEFAULT, DEFAULT_PROCESS, Options, Port, ProcessOptions, is_port
 from mainspring.cli.process import prepare
 
 app = App(
@@ -34,7 +34,7 @@ def serve(
     ] = None,
     grpc: Annotated[
         int | None,
-        Parameter(validator=Number(gte=0, lte=65_535), help="Port of the gRPC door."),
+        Parameter(validator=is_port, help="Port of the gRPC door."),
     ] = None,
     worker: Annotated[int, Parameter(show=False)] = 0,
     parent: Annotated[int, Parameter(show=False)] = 0,

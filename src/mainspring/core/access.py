@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mainspring.core.config import Config, DoorSection
 from mainspring.core.errors import ConfigError
+from mainspring.core.hosts import check_here
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,12 @@ def access_of(config: Config, door: DoorSection) -> Access:
     """How ``mainspring.toml`` opens a door.
 
     Raises:
+        UnavailableError: Nothing can listen on its host (MS-S002).
         ConfigError: The certificate cannot be used (MS-C097).
     """
     wide = not is_loopback(door.host)
+    if wide:
+        check_here(door.host)
     tls, pems = (None, None) if config.tls is None else _tls(config)
     return Access(door.host, wide, wide or door.keys, tls, pems)
 

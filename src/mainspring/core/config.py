@@ -10,9 +10,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mainspring.core.errors import ConfigError
+from mainspring.core.hosts import check_host
 from mainspring.core.names import check_name
 
 FILE_NAME = "mainspring.toml"
+LAST_PORT = 65_535
+Port = Annotated[int, msgspec.Meta(ge=0, le=LAST_PORT)]
 
 
 class ProjectSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,7 +45,7 @@ class DoorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     host: str = "127.0.0.1"
-    port: int = 0
+    port: Port = 0
     max_body_bytes: int = 8_388_608
     max_rows: int = 10_000
     keys: bool = False
@@ -55,8 +58,8 @@ class GatewaySection(DoorSection, frozen=True, forbid_unknown_fields=True):
         workers: Processes that share the port.
     """
 
-    port: int = 7070
-    grpc: int | None = None
+    port: Port = 7070
+    grpc: Port | None = None
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
 
 
@@ -67,7 +70,7 @@ class IntakeSection(DoorSection, frozen=True, forbid_unknown_fields=True):
         max_stream_bytes: Most that a body which is taken piece by piece may unpack to.
     """
 
-    port: int = 7071
+    port: Port = 7071
     max_stream_bytes: int = 1_073_741_824
 
 
@@ -220,7 +223,8 @@ def load_config(root: Path) -> Config:
     """Read ``root/mainspring.toml``.
 
     Raises:
-        ConfigError: No such file (MS-C002), or it does not hold what it should (MS-C003).
+        ConfigError: No such file (MS-C002), it does not hold what it should (MS-C003), or a store, URL or host in it
+            is none (MS-C004).
     """
     path = root / FILE_NAME
     if not path.is_file():
@@ -236,6 +240,8 @@ def load_config(root: Path) -> Config:
         check_name(name, "name of a connector")
     if read.traces is not None:
         _check_endpoint(read.traces.endpoint, path)
+    for door in ("intake", "gateway", "worker"):
+        check_host(getattr(read, door).host, f"{door}.host", str(path))
     doors = read.intake, read.gateway
     values = {name: getattr(read, name) for name in ("limits", "connect", "worker", "tls", "traces")}
     return Config(root.resolve(), read.project, read.urls, *doors, **values)

@@ -18,7 +18,8 @@ from email.utils import formatdate
 
 from mainspring.core.access import Access, is_loopback
 from mainspring.core.connection import Connection
-from mainspring.core.errors import MainspringError, RefusedError, UnavailableError
+from mainspring.core.errors import MainspringError, RefusedError
+from mainspring.core.hosts import cannot_listen
 from mainspring.core.known import KnownHeads
 from mainspring.core.listener import Listener
 from mainspring.core.messages import (
@@ -100,12 +101,12 @@ class Server:
         """Listen.
 
         Raises:
-            UnavailableError: The port is taken (MS-S002).
+            UnavailableError: The port is taken, or the host is not this machine (MS-S002).
         """
         try:
             self.port = await self._listener.listen(self.host, port, reuse_port=reuse_port)
         except OSError as error:
-            raise _taken(self.host, port, error) from None
+            raise cannot_listen(self.host, port, error) from None
         self._sweep()
 
     async def drain(self, timeout_s: float) -> bool:
@@ -199,7 +200,7 @@ async def serve(
 
     Raises:
         RefusedError: Others would reach it and need no key (MS-S001).
-        UnavailableError: The port is taken (MS-S002).
+        UnavailableError: The port is taken, or the host is not this machine (MS-S002).
     """
     _check_guarded(access)
     server = Server(handler, limits, access, opener, knows)
@@ -222,18 +223,13 @@ def hold_port(host: str, port: int) -> socket.socket:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind((host, port))  # not listening: no connection comes here
     except OSError as error:
-        raise _taken(host, port, error) from None
+        raise cannot_listen(host, port, error) from None
     return held
 
 
 def url_of(host: str, port: int, scheme: str = "http") -> str:
     """URL of a door."""
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def _taken(host: str, port: int, error: OSError) -> UnavailableError:
-    hint = "stop what listens there, or set another port in mainspring.toml"
-    return UnavailableError("MS-S002", f"cannot listen on {host}:{port}", why=str(error), hint=hint)
 
 
 def _check_guarded(access: Access) -> None:
