@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from mainspring.core.errors import RefusedError
 from mainspring.core.run import read_door, read_public
 from mainspring.events.intake import Intake
 from mainspring.serving.gateway import Gateway
+from mainspring.serving.siblings import Seat
 
 from rides import ride  # isort: skip
 
@@ -244,6 +246,25 @@ def test_a_door_that_others_reach_is_not_opened_without_a_key_and_asks_for_one_w
             assert read_public(world.config.run, "gateway") == gateway.url != inner
 
     uvloop.run(asyncio.wait_for(story(), 60))
+
+
+def test_a_door_that_is_open_without_tls_is_named_once_by_the_first_of_its_workers(world, keys, caplog):
+    reconfigure(world, "[gateway]\n", '[gateway]\nhost = "0.0.0.0"\n')
+    keys("shop", "--scope", "predict:*")
+
+    async def story():
+        for number in (1, 2):
+            gateway = Gateway(world.config, world.project, WallClock(), seat=Seat(os.getpid(), number))
+            try:
+                await gateway.start()
+            finally:
+                await gateway.stop(1)
+
+    uvloop.run(story())
+    said = [record.getMessage() for record in caplog.records if "without TLS" in record.getMessage()]
+    assert said == [
+        "the gateway, on 0.0.0.0, is open to others without TLS: keys and data can be read on the way",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,13 @@ class KeptKeyring:
     Args:
         config: The project's settings.
         access: Of the door.
+        says_door: Name of the door, for the process that says of it that it is open without TLS; empty for the others.
 
     Raises:
         RefusedError: Others would reach the door and there is no key (MS-S001).
     """
 
-    def __init__(self, config: Config, access: Access) -> None:
+    def __init__(self, config: Config, access: Access, says_door: str = "") -> None:
         self.ring = Keyring(internal_token(config.run), Rates(config.run / "rates"))
         self._catalog = Catalog.open(config.catalog_url)
         self._seen = -1
@@ -40,8 +41,9 @@ class KeptKeyring:
                 why="anybody who reaches it could read and write everything: there is no key",
                 hint='mainspring keys create NAME --scope predict:MODEL, or host = "127.0.0.1" in mainspring.toml',
             )
-        if access.is_wide and access.tls is None:
-            _log.warning("%s is open to others without TLS: keys and data can be read on the way", access.host)
+        if access.is_wide and access.tls is None and says_door:
+            what = "the %s, on %s, is open to others without TLS: keys and data can be read on the way"
+            _log.warning(what, says_door, access.host)
         self._task = asyncio.ensure_future(self._follow())
 
     def close(self) -> None:

@@ -112,7 +112,7 @@ class Intake:
             access = access_of(config, config.intake)
             knows = None
             if access.needs_keys:
-                self._keys = KeptKeyring(config, access)
+                self._keys = KeptKeyring(config, access, "intake")
                 knows = self._keys.ring.known
             opener = self.open_stream
             handle: Handler = self.handle

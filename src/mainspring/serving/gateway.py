@@ -207,7 +207,7 @@ class Gateway:
         access, traces, knows = self._access, self._traces, None
         handle: Handler = self._front.handle if traces is None else traces.around(self._front.handle, TRACED)
         if access.needs_keys:
-            self._keys = KeptKeyring(self._config, access)
+            self._keys = KeptKeyring(self._config, access, "gateway" if self._seat.is_first else "")
             self._front.keyring = self._keys.ring
             knows = self._keys.ring.known
         self._servers.append(await serve(handle, access, door.port, limits, reuse_port=is_one_of_many, knows=knows))

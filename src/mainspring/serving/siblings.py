@@ -40,6 +40,11 @@ class Seat:
         """Name of the worker's own door in the run folder."""
         return seat_door(self.gateway, self.number)
 
+    @property
+    def is_first(self) -> bool:
+        """Whether it says what is to be said once of the whole gateway."""
+        return self.number <= 1
+
 
 class Siblings:
     """The workers of this gateway besides this one.
