@@ -267,6 +267,16 @@ def test_a_door_that_is_open_without_tls_is_named_once_by_the_first_of_its_worke
     ]
 
 
+@pytest.mark.parametrize("name", ["a b", "", "Shop", "a-b", "a\nb", "x" * 101])
+def test_a_keys_name_is_a_name_as_any_other(world, capsys, name):
+    root = ["-C", str(world.root), "--json"]
+    assert run(["keys", "create", name, "--scope", "read", *root]) == 3
+    said = json.loads(capsys.readouterr().err)
+    assert (said["code"], "is not a name of a key" in said["error"]) == ("MS-C001", True)
+    assert run(["keys", "list", "--all", *root]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [

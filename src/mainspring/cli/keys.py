@@ -12,6 +12,7 @@ from mainspring.cli.options import DEFAULT, Options
 from mainspring.cli.people import actor
 from mainspring.cli.workspace import Workspace
 from mainspring.core.errors import NotFoundError, RefusedError
+from mainspring.core.names import check_name
 from mainspring.core.times import to_iso
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def create(
     """Make a key and show it, once.
 
     Args:
-        name: Whose it is: a program, a team.
+        name: Whose it is: a program, a team; a-z, 0-9 and _.
         scope: What it is for; give it several times for several.
         per_second: Requests a second that it may make; any number if left out.
         burst: Requests that it may make at once, with --per-second; a second's worth if left out.
@@ -56,6 +57,7 @@ def create(
     """
     from mainspring.core.keys import check_rate, check_scope, digest_of, new_key
 
+    check_name(name, "name of a key")
     for one in scope:
         check_scope(one)
     check_rate(per_second, burst)
