@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from blocks import Block, blocks, walk
+from blocks import Block, blocks, steps, walk
 
+from mainspring.cli.app import run
 from mainspring.definitions import load_project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +51,17 @@ def test_every_make_task_that_a_page_names_exists():
     for page in PAGES:
         named = set(re.findall(r"(?:`|^|\$ )make ([a-z]+)", page.read_text(), re.MULTILINE))
         assert named <= tasks, f"{page.relative_to(ROOT)} names make tasks that are not there: {sorted(named - tasks)}"
+
+
+def test_the_plan_of_the_quickstart_prints_the_lines_that_it_shows_and_no_other(tmp_path, capsys):
+    found = blocks((ROOT / "docs" / "quickstart.md").read_text(), "quickstart.md")
+    (definitions,) = (block for block in found if block.title == "definitions.py")
+    (shown,) = (step.expected for step in steps(found) if step.command == "mainspring plan")
+    (tmp_path / "definitions.py").write_text(definitions.text)
+    (tmp_path / "mainspring.toml").write_text('[project]\nname = "parcels"\n')
+    capsys.readouterr()
+    assert run(["plan", "-C", str(tmp_path)]) == 0
+    assert tuple(capsys.readouterr().out.splitlines()) == shown
 
 
 @pytest.mark.slow
