@@ -13,7 +13,7 @@ from mainspring.events.contract import Contract
 from mainspring.events.history import History
 from mainspring.events.lake import Lake
 from mainspring.events.log import Draft, Log
-from mainspring.events.system import DECISION, PREDICTION
+from mainspring.events.system import DECISION, OTHERWISE, PREDICTION
 from mainspring.loop.ledger import decision_row
 from mainspring.loop.lineage import trace
 
@@ -244,3 +244,36 @@ def test_what_may_be_in_a_damaged_file_is_not_said_not_to_be_there(world, config
             trace(world.catalog, history, id)
         assert caught.value.where == str(file)
         file.write_bytes(whole)
+
+
+def test_an_answer_that_output_rules_changed_is_shown_with_the_models_own_output_and_the_rules(world, config, capsys):
+    at_us = T0 + 100 * HOUR
+    offset = asked(world, at_us)
+    world.predict(at_us, folded=offset, prediction_id="g-1")
+    world.predict(at_us, folded=offset, prediction_id="g-2", answered=0.01, rules="at most 0.5; small change")
+    more = {"version": OTHERWISE, "error": "deadline", "answered": 0.0, "rules": "a bus"}
+    world.predict(at_us, folded=offset, prediction_id="g-3", **more)
+    with pytest.raises(NotFoundError, match="MS-L152") as refused:
+        trace(world.catalog, world.history, "g-3")
+    assert refused.value.why == "no model answered: deadline; 0.0 was told, by output rules: a bus"
+    world.close()
+    assert run(["explain", "g-1", "-C", str(config.root)]) == 0
+    plain = capsys.readouterr().out
+    assert plain.startswith("prediction g-1: 0.25\n")
+    assert "output rules" not in plain
+    assert run(["explain", "g-2", "-C", str(config.root)]) == 0
+    head, told, *_ = capsys.readouterr().out.splitlines()
+    assert head == "prediction g-2: 0.01"
+    assert told.endswith("the output was 0.25; changed by output rules: at most 0.5; small change")
+
+
+def test_a_composites_answer_that_output_rules_changed_is_shown_too(world, config, capsys):
+    at_us = T0 + 100 * HOUR
+    members = json.dumps([["tipping", "v1", "champion", 0.25]])
+    more = {"model": "both", "version": "c1-mean", "members": members, "answered": 0.01, "rules": "small change"}
+    world.predict(at_us, folded=0, **more)
+    world.close()
+    assert run(["explain", "g-1", "-C", str(config.root)]) == 0
+    head, told, *_ = capsys.readouterr().out.splitlines()
+    assert head == "prediction g-1: 0.01"
+    assert told.endswith("the output was 0.25; changed by output rules: small change")

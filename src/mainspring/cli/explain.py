@@ -55,12 +55,22 @@ def explain(prediction_id: str, /, *, options: Options = DEFAULT) -> None:
     terminal.answer(options, shown, tree)
 
 
-def _composition_tree(found: Composition) -> Tree:
+def _root(one: Mapping[str, Any]) -> Tree:
+    """What was answered, and what it was made of where output rules acted."""
     from rich.tree import Tree
 
-    one = found.prediction
-    said = "no answer" if one["output"] is None else f"{one['output']:.6g}"
+    output = one["output"]
+    answer = one["answered"] if one["rules"] else output
+    said = "no answer" if answer is None else f"{answer:.6g}"
     tree = Tree(terminal.text(f"prediction {one['prediction_id']}: {said}", "bold"))
+    if one["rules"]:
+        tree.add(terminal.text(f"the output was {output:.6g}; changed by output rules: {one['rules']}"))
+    return tree
+
+
+def _composition_tree(found: Composition) -> Tree:
+    one = found.prediction
+    tree = _root(one)
     how = found.how or "a definition that the catalog does not know"
     tree.add(terminal.text(f"composite {one['model']}, version {one['version']}: {how}"))
     if one["error"] or one["fallback"]:
@@ -81,11 +91,8 @@ def _composition_tree(found: Composition) -> Tree:
 
 
 def _tree(found: Lineage, tracking: str) -> Tree:
-    from rich.tree import Tree
-
     one, version = found.prediction, found.version
-    said = "no answer" if one["output"] is None else f"{one['output']:.6g}"
-    tree = Tree(terminal.text(f"prediction {one['prediction_id']}: {said}", "bold"))
+    tree = _root(one)
 
     def branch(at: Tree, line: str, style: str = "") -> Tree:
         return at.add(terminal.text(line, style))

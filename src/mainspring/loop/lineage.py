@@ -128,7 +128,10 @@ def trace(catalog: Catalog, history: History, prediction_id: str) -> Lineage | C
         what = (
             f"prediction {prediction_id} is {prediction['output']}, what {prediction['model']} declares as otherwise="
         )
-        raise NotFoundError("MS-L152", what, why=f"no model answered: {prediction['error']}")
+        why = f"no model answered: {prediction['error']}"
+        if prediction["rules"]:
+            why += f"; {prediction['answered']} was told, by output rules: {prediction['rules']}"
+        raise NotFoundError("MS-L152", what, why=why)
     version = catalog.version(prediction["model"], prediction["version"])
     model = catalog.definition("models", version.model, version.definition or "")
     if model is None:
