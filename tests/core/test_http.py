@@ -234,7 +234,11 @@ def test_connections_over_the_limit_are_refused_and_come_back_when_there_is_room
                 reader, writer = await stack.enter_async_context(client(server.port))
                 writer.write(post(b"a"))
                 assert (await answer(reader))[0] == 200
-            assert (await ask(server, post(b"b")))[0] == 503
+            async with client(server.port) as (reader, _):
+                raw = await reader.read()
+            assert raw.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+            assert b"\r\nRetry-After: 1\r\n" in raw
+            assert b'"code":"MS-S007"' in raw
         await until(lambda: not server.connections)
         assert (await ask(server, post(b"b")))[0] == 200
         assert server.refusals[503] == 1
@@ -362,3 +366,20 @@ def test_a_taken_port_is_said_so():
 
 def test_back_pressure_says_when_to_come_back():
     assert error_response(BackPressureError("MS-E301", "full")).headers == (("Retry-After", "1"),)
+
+
+def test_who_computed_the_answer_and_was_stopped_says_when_to_come_back():
+    def handler(_request):
+        never = asyncio.get_running_loop().create_future()
+        never.cancel()
+        return never
+
+    async def story(server):
+        async with client(server.port) as (reader, writer):
+            writer.write(post(b""))
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+            assert b"\r\nRetry-After: 1\r\n" in head
+            assert b'"code":"MS-S009"' in await reader.readuntil(b"}")
+
+    run(story, handler)

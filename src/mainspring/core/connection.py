@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from mainspring.core.errors import MainspringError
+from mainspring.core.errors import MainspringError, UnavailableError
 from mainspring.core.heads import ONCE, check_head, lower_name, target_of, too_long, without_upgrade
 from mainspring.core.messages import (
     Deferred,
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         self._peer = str(peer[0]) if peer else ""
         self._server.connections.add(self)
         if len(self._server.connections) > self._limits.max_connections:
-            self._refuse(RefusalError(503, "MS-S007", "too many connections"))
+            self._refuse(UnavailableError("MS-S007", "too many connections"))
         elif self._server.draining:
             self._transport.close()
 
