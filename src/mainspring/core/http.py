@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from email.utils import formatdate
 
 from mainspring.core.access import Access, is_loopback
 from mainspring.core.connection import Connection
+from mainspring.core.descriptors import connections_that_fit
 from mainspring.core.errors import MainspringError, RefusedError
 from mainspring.core.hosts import cannot_listen
 from mainspring.core.known import KnownHeads
@@ -191,7 +193,7 @@ async def serve(
         handler: What answers requests.
         access: Who may come.
         port: 0 takes a free one; see ``Server.port``.
-        limits: What one client may ask.
+        limits: What one client may ask. Fewer connections are taken where the process may not open so many files.
         reuse_port: Let several processes share the port (SO_REUSEPORT).
         opener: Gives what takes the body of a request piece by piece, when it is larger than ``limits`` say; None
             where there is nothing: the request is refused. What it raises is the answer.
@@ -203,6 +205,7 @@ async def serve(
         UnavailableError: The port is taken, or the host is not this machine (MS-S002).
     """
     _check_guarded(access)
+    limits = replace(limits, max_connections=connections_that_fit(limits.max_connections))
     server = Server(handler, limits, access, opener, knows)
     await server.start(port, reuse_port=reuse_port)
     return server
