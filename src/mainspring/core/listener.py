@@ -15,6 +15,7 @@ from collections.abc import Callable
 _BACKLOG = 1_024
 _MOST = 256  # accepted in one turn
 _PAUSE_S = 0.5  # for as long as the process has no file left, who waits is left waiting
+_TELL_EVERY_S = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -37,6 +38,7 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._arriving: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
+        self._tell_at_s = 0.0
 
     async def listen(self, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Listen on every address of a host.
@@ -102,7 +104,10 @@ class Listener:
 
     def _wait(self, error: OSError) -> None:
         """The process or the machine has no room for a connection: look again later, and not in every turn."""
-        _log.warning("no connection can be accepted for %g s: %s", _PAUSE_S, error)
+        now_s = self._loop.time()
+        if now_s >= self._tell_at_s:  # and not each time while it goes on
+            self._tell_at_s = now_s + _TELL_EVERY_S
+            _log.warning("no connection can be accepted, who comes has to wait: %s", error)
         for listener in self._sockets:
             self._loop.remove_reader(listener)
         if self._pause is None:
