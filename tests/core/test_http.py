@@ -246,6 +246,27 @@ def test_connections_over_the_limit_are_refused_and_come_back_when_there_is_room
     run(story)
 
 
+def test_of_those_over_the_limit_only_some_are_told_so_and_the_others_take_no_file(monkeypatch):
+    monkeypatch.setattr("mainspring.core.room.TOLD", 2)
+    monkeypatch.setattr("mainspring.core.connection._LINGER_S", 3_600.0)
+
+    async def story(server):
+        async with contextlib.AsyncExitStack() as stack:
+            said = []
+            for _ in range(12):
+                reader, writer = await stack.enter_async_context(client(server.port))
+                writer.write(post(b"a", "Expect: 100-continue")[:-1])
+                try:
+                    said.append((await reader.read(12))[9:])
+                except ConnectionError:
+                    said.append(b"")
+        assert said == [b"100"] * 8 + [b"503"] * 2 + [b""] * 2
+        assert server.refusals == {503: 4}
+        await until(lambda: not server.room.everybody())
+
+    run(story)
+
+
 def test_a_handlers_errors_become_answers_and_its_bugs_stay_inside(capfd):
     def handler(request):
         match request.path:

@@ -21,7 +21,7 @@ from mainspring.serving.gateway import Gateway
 from mainspring.serving.grpc_messages import MESSAGES, SERVICE
 
 from certificates import Authority, trusting  # isort: skip
-from raw_http import answer, cl, get  # isort: skip
+from raw_http import answer, cl, client, get  # isort: skip
 from rides import ride  # isort: skip
 
 ROW = ride(asked_at=...)
@@ -201,5 +201,32 @@ def test_who_does_not_finish_shaking_hands_is_dropped_and_holds_nobody_up(author
             writer.close()
             other.close()
             sender.close()
+
+    uvloop.run(asyncio.wait_for(story(), 60))
+
+
+def test_those_that_shake_hands_take_the_places_of_others_and_one_more_is_hung_up_on(authority):
+    async def story():
+        async with door(authority, Limits(max_body_bytes=1_000, max_connections=4, slow_s=30)) as server:
+            async with contextlib.AsyncExitStack() as stack:
+                sound, sender = await asyncio.open_connection("localhost", server.port, ssl=trusting(authority))
+                for _ in range(3):
+                    _, silent = await stack.enter_async_context(client(server.port))
+                    silent.write(b"\x16\x03\x01")  # and no more
+                reader, _ = await stack.enter_async_context(client(server.port))
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+                sender.write(get(b"/"))
+                assert (await answer(sound))[0] == 200
+                assert server.refusals == {503: 1}
+                sender.close()
+            await until(lambda: not server.connections and not server._listener.arriving)
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                await sender.wait_closed()
+            for _ in range(4):  # whoever has gone in the middle of a handshake takes no place
+                sound, sender = await asyncio.open_connection("localhost", server.port, ssl=trusting(authority))
+                sender.write(get(b"/"))
+                assert (await answer(sound))[0] == 200
+                sender.close()
 
     uvloop.run(asyncio.wait_for(story(), 60))

@@ -75,8 +75,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if peer else ""
-        self._server.connections.add(self)
-        if len(self._server.connections) > self._limits.max_connections:
+        if not self._server.enter(self):
             self._refuse(UnavailableError("MS-S007", "too many connections"))
         elif self._server.draining:
             self._transport.close()

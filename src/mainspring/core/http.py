@@ -39,6 +39,7 @@ from mainspring.core.messages import (
     internal_error,
     json_response,
 )
+from mainspring.core.room import Room
 
 __all__ = [
     "Access",
@@ -87,10 +88,10 @@ class Server:
         self.draining = False
         self.known = KnownHeads()
         self.refusals: dict[int, int] = {}
-        self.connections: set[Connection] = set()
+        self.room = Room(limits.max_connections)
         self.tasks: set[asyncio.Future[Response]] = set()
         self._loop = asyncio.get_running_loop()
-        self._listener = Listener(lambda: Connection(self, self._loop), self._tls, limits.slow_s)
+        self._listener = Listener(lambda: Connection(self, self._loop), self._tls, limits.slow_s, self._has_room)
         self._sweeper: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
 
@@ -98,6 +99,11 @@ class Server:
     def url(self) -> str:
         """Where the door is."""
         return url_of(self.host, self.port, "http" if self._tls is None else "https")
+
+    @property
+    def connections(self) -> set[Connection]:
+        """Those that are served."""
+        return self.room.inside
 
     async def start(self, port: int, *, reuse_port: bool) -> None:
         """Listen.
@@ -119,7 +125,7 @@ class Server:
         """
         self.draining = True
         self._listener.close()
-        for connection in tuple(self.connections):
+        for connection in self.room.everybody():
             connection.close_when_idle()
         self._check_empty()
         try:
@@ -127,7 +133,7 @@ class Server:
             finished = True
         except TimeoutError:
             finished = False
-        for connection in tuple(self.connections):
+        for connection in self.room.everybody():
             connection.abort()
         for task in tuple(self.tasks):
             task.cancel()
@@ -158,20 +164,33 @@ class Server:
         """Count a request that never reached the handler."""
         self.refusals[status] = self.refusals.get(status, 0) + 1
 
+    def enter(self, connection: Connection) -> bool:
+        """A connection is made; returns whether there is room to serve it."""
+        self._listener.arrived(connection)
+        return self.room.enter(connection)
+
     def gone(self, connection: Connection) -> None:
         """Forget a closed connection."""
-        self.connections.discard(connection)
+        self.room.leave(connection)
         self._check_empty()
 
     def _check_empty(self) -> None:
-        if self.draining and not self.connections:
+        if self.draining and not self.room.everybody():
             self._empty.set()
+
+    def _has_room(self) -> bool:
+        """Whether one more may arrive: to be served or, where no handshake comes first, to be told why it is not."""
+        arriving = self._listener.arriving
+        if self.room.has_place(arriving) or (self._tls is None and self.room.may_tell(arriving)):
+            return True
+        self.refused(503)
+        return False
 
     def _sweep(self) -> None:
         """One timer for the whole server, instead of one a connection or a request."""
         self.date = b"\r\nDate: " + formatdate(usegmt=True).encode()
         now = self._loop.time()
-        for connection in tuple(self.connections):
+        for connection in self.room.everybody():
             connection.check_time(now)
         every_s = min(1.0, self.limits.slow_s / 4, self.limits.idle_s / 4)
         self._sweeper = self._loop.call_later(every_s, self._sweep)

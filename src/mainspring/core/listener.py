@@ -26,19 +26,35 @@ class Listener:
         make: A protocol for a new connection.
         tls: How it is encrypted; None for not.
         handshake_s: How long a client may take for the encryption's handshake.
+        has_room: Whether one more, who has just come, may arrive; None where all may. Who may not is hung up on.
     """
 
     def __init__(
-        self, make: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None = None, handshake_s: float = 10.0
+        self,
+        make: Callable[[], asyncio.Protocol],
+        tls: ssl.SSLContext | None = None,
+        handshake_s: float = 10.0,
+        has_room: Callable[[], bool] | None = None,
     ) -> None:
         self._make = make
         self._tls = tls
         self._handshake_s = handshake_s if tls is not None else None
+        self._has_room = has_room
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
-        self._arriving: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._arriving: set[asyncio.Protocol] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._tell_at_s = 0.0
+
+    @property
+    def arriving(self) -> int:
+        """How many were accepted and have not ``arrived``: those that shake hands, above all."""
+        return len(self._arriving)
+
+    def arrived(self, protocol: asyncio.Protocol) -> None:
+        """Its connection is made: it no longer counts as arriving."""
+        self._arriving.discard(protocol)
 
     async def listen(self, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Listen on every address of a host.
@@ -97,10 +113,15 @@ class Listener:
             except OSError as error:
                 self._wait(error)
                 return
+            if self._has_room is not None and not self._has_room():
+                client.close()
+                continue
             client.setblocking(False)
-            task = self._loop.create_task(self._admit(client))
-            self._arriving.add(task)
-            task.add_done_callback(self._arriving.discard)
+            protocol = self._make()
+            self._arriving.add(protocol)
+            task = self._loop.create_task(self._admit(client, protocol))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def _wait(self, error: OSError) -> None:
         """The process or the machine has no room for a connection: look again later, and not in every turn."""
@@ -113,12 +134,14 @@ class Listener:
         if self._pause is None:
             self._pause = self._loop.call_later(_PAUSE_S, self._look)
 
-    async def _admit(self, client: socket.socket) -> None:
+    async def _admit(self, client: socket.socket, protocol: asyncio.Protocol) -> None:
         try:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(
-                self._make, client, ssl=self._tls, ssl_handshake_timeout=self._handshake_s
+                lambda: protocol, client, ssl=self._tls, ssl_handshake_timeout=self._handshake_s
             )
         except OSError as error:  # gone already, or its handshake failed (SSLError is one)
             _log.debug("a connection was not made: %s", error)
             client.close()
+        finally:
+            self._arriving.discard(protocol)
