@@ -1,11 +1,14 @@
 import asyncio
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 
 import pytest
 from raw_http import answer, cl, client
+
+from mainspring.core.descriptors import unread_bytes
 
 DOOR = """
 import asyncio, json, logging, resource, sys
@@ -65,3 +68,13 @@ def test_where_too_few_files_can_be_opened_clients_hear_that_there_is_no_room():
 
     with door(64, 128) as (_, told):
         asyncio.run(asyncio.wait_for(story(told["port"], told["most"]), 60))
+
+
+def test_what_nobody_has_read_of_a_socket_is_counted():
+    here, there = socket.socketpair()
+    with here, there:
+        assert unread_bytes(here.fileno()) == 0
+        there.sendall(b"x" * 300)
+        assert unread_bytes(here.fileno()) == 300
+        assert here.recv(200) == b"x" * 200
+        assert unread_bytes(here.fileno()) == 100

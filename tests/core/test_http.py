@@ -3,15 +3,18 @@ import contextlib
 import json
 import socket
 import struct
+from dataclasses import replace
 
 import pytest
 import uvloop
 from raw_http import POST, answer, client
 
+from mainspring.core.connection import Connection
 from mainspring.core.errors import BackPressureError, ContractError, RefusedError, UnavailableError
 from mainspring.core.http import Access, Deferred, Limits, Response, error_response, json_response, serve
 
-LIMITS = Limits(max_body_bytes=1_000, max_header_bytes=2_000, max_connections=8, idle_s=30, slow_s=30)
+LIMITS = Limits(max_body_bytes=1_000, max_header_bytes=2_000, max_connections=8, idle_s=30, slow_s=30, spare_s=30)
+CROWDED = replace(LIMITS, max_connections=4, spare_s=0)
 
 
 def echo(request):
@@ -244,6 +247,94 @@ def test_connections_over_the_limit_are_refused_and_come_back_when_there_is_room
         assert server.refusals[503] == 1
 
     run(story)
+
+
+def test_who_has_been_idle_for_longest_makes_room_for_who_comes(monkeypatch):
+    monkeypatch.setattr("mainspring.core.room._LOOK_EVERY_S", 0.0)
+
+    async def later():
+        now_s = asyncio.get_running_loop().time()
+        await until(lambda: asyncio.get_running_loop().time() > now_s)
+
+    async def story(server):
+        async with contextlib.AsyncExitStack() as stack:
+            inside = [await stack.enter_async_context(client(server.port)) for _ in range(3)]  # they say nothing
+            await until(lambda: len(server.connections) == 3)
+            await later()
+            inside.append(await stack.enter_async_context(client(server.port)))
+            for reader, writer in (inside[3], inside[0]):  # and then the first one does, after the last one
+                writer.write(post(b"a"))
+                assert (await answer(reader))[0] == 200
+                await later()
+            for _ in range(3):
+                reader, writer = await stack.enter_async_context(client(server.port))
+                writer.write(post(b"b"))
+                assert (await answer(reader))[0] == 200
+            for i in (1, 2, 3):
+                assert await inside[i][0].read() == b""
+            inside[0][1].write(post(b"c"))
+            assert (await answer(inside[0][0]))[0] == 200
+        assert not server.refusals
+
+    run(story, limits=CROWDED)
+
+
+@pytest.mark.parametrize("begun", ["a head", "a body", "an answer"])
+def test_who_is_busy_stays_and_who_comes_is_told_so_until_one_is_done(begun):
+    waiting = []
+
+    def handler(_request):
+        waiting.append(Deferred())
+        return waiting[-1]
+
+    whole = post(b"abc")
+    cut = {"a head": 1, "a body": len(whole) - 1, "an answer": len(whole)}[begun]
+
+    async def story(server):
+        async with contextlib.AsyncExitStack() as stack:
+            inside = [await stack.enter_async_context(client(server.port)) for _ in range(4)]
+            for _, writer in inside:
+                writer.write(whole[:cut])
+            await until(lambda: sum(one.idle_since() is None for one in server.connections) == 4)
+            for _ in range(3):
+                assert (await ask(server, whole))[0] == 503
+            for _, writer in inside:
+                writer.write(whole[cut:])
+            await until(lambda: len(waiting) == 4)
+            for slot in waiting:
+                slot.answer(Response(200, b"{}"))
+            for reader, _ in inside:
+                assert (await answer(reader))[0] == 200
+            await until(lambda: server.room.free_place(asyncio.get_running_loop().time()))
+            assert len(server.connections) == 3
+
+    run(story, handler, limits=CROWDED)
+
+
+def test_who_has_been_idle_only_a_moment_stays():
+    async def story(server):
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(8):
+                await stack.enter_async_context(client(server.port))
+            assert (await ask(server, post(b"a")))[0] == 503
+
+    run(story)
+
+
+def test_while_all_are_busy_who_comes_costs_no_look_at_all_of_them(monkeypatch):
+    monkeypatch.setattr("mainspring.core.room._LOOK_EVERY_S", 3_600.0)
+    seen = []
+    monkeypatch.setattr(Connection, "idle_since", lambda one: seen.append(one))  # noqa: PLW0108  None: busy
+
+    async def story(server):
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(4):
+                await stack.enter_async_context(client(server.port))
+            for _ in range(20):
+                assert (await ask(server, post(b"a")))[0] == 503
+        assert len(seen) == 4
+
+    run(story, limits=CROWDED)
 
 
 def test_of_those_over_the_limit_only_some_are_told_so_and_the_others_take_no_file(monkeypatch):

@@ -207,7 +207,7 @@ def test_who_does_not_finish_shaking_hands_is_dropped_and_holds_nobody_up(author
 
 def test_those_that_shake_hands_take_the_places_of_others_and_one_more_is_hung_up_on(authority):
     async def story():
-        async with door(authority, Limits(max_body_bytes=1_000, max_connections=4, slow_s=30)) as server:
+        async with door(authority, Limits(max_body_bytes=1_000, max_connections=4, slow_s=30, spare_s=30)) as server:
             async with contextlib.AsyncExitStack() as stack:
                 sound, sender = await asyncio.open_connection("localhost", server.port, ssl=trusting(authority))
                 for _ in range(3):
@@ -228,5 +228,38 @@ def test_those_that_shake_hands_take_the_places_of_others_and_one_more_is_hung_u
                 sender.write(get(b"/"))
                 assert (await answer(sound))[0] == 200
                 sender.close()
+
+    uvloop.run(asyncio.wait_for(story(), 60))
+
+
+def test_who_has_been_shaking_hands_for_longest_makes_room_before_those_who_are_idle(authority):
+    async def story():
+        limits = Limits(max_body_bytes=1_000, max_connections=3, slow_s=30, spare_s=0)
+        async with door(authority, limits) as server, contextlib.AsyncExitStack() as stack:
+            guests = []
+
+            async def come():
+                where = {"host": "localhost", "port": server.port, "ssl": trusting(authority)}
+                reader, writer = await asyncio.open_connection(**where)
+                stack.callback(writer.close)
+                writer.write(get(b"/"))
+                assert (await answer(reader))[0] == 200
+                guests.append(reader)
+
+            await come()
+            slow = []
+            for n in (1, 2):
+                slow.append(await stack.enter_async_context(client(server.port)))  # and no word of a handshake
+                await until(lambda n=n: server._listener.arriving == n)
+            await come()
+            assert await slow[0][0].read() == b""
+            await come()
+            assert await slow[1][0].read() == b""
+            assert not guests[0].at_eof()
+            await come()
+            with contextlib.suppress(ConnectionError):
+                assert await guests[0].read() == b""
+            assert len(server.connections) == 3
+            assert not server.refusals
 
     uvloop.run(asyncio.wait_for(story(), 60))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-import traceback
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from mainspring.core.descriptors import unread_bytes
 from mainspring.core.errors import MainspringError, UnavailableError
-from mainspring.core.heads import ONCE, check_head, lower_name, target_of, too_long, without_upgrade
+from mainspring.core.heads import ONCE, check_head, lower_name, refusal_of, target_of, too_long, without_upgrade
 from mainspring.core.messages import (
     Deferred,
     RefusalError,
@@ -73,6 +72,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
         self._transport = cast("asyncio.Transport", transport)
+        self._since_s = self._loop.time()  # its handshake is over
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if peer else ""
         if not self._server.enter(self):
@@ -118,16 +118,10 @@ class Connection(asyncio.Protocol):
             if data:
                 self._overhead += len(data)
                 self._parse(data)
-        except httptools.HttpParserCallbackError as error:
-            cause = error.__context__
-            if not isinstance(cause, MainspringError):
-                traceback.print_exception(error, file=sys.stderr)
-                cause = RefusalError(500, "MS-S008", "internal error")
-            if not self._is_last:
-                self._refuse(cause)
         except httptools.HttpParserError as error:
+            refusal = refusal_of(error)
             if not self._is_last:
-                self._refuse(RefusalError(400, "MS-S003", f"malformed HTTP: {error}"))
+                self._refuse(refusal)
         finally:
             self._is_feeding = False
         if self._overhead > self._limits.max_header_bytes and not self._is_last:
@@ -276,7 +270,7 @@ class Connection(asyncio.Protocol):
         if out:
             self._since_s = self._loop.time()
             transport.write(out[0] if len(out) == 1 else b"".join(out))
-        if self._waits and not ends and (not queue or queue[0] is self._of_sink()):
+        if self._waits and not ends and (not queue or (self._sink is not None and queue[0] is self._sink.deferred)):
             self._waits = False
             transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if ends or (self._is_last and not queue):
@@ -288,6 +282,14 @@ class Connection(asyncio.Protocol):
         """Close now if no request is under way, else after its answer."""
         if self._transport is not None and not self._queue and not self._is_inside:
             self._transport.close()
+
+    def idle_since(self) -> float | None:
+        """Since when nothing is asked, answered or waiting to be read on it; None while something is."""
+        transport = self._transport
+        if transport is None or self._queue or self._is_inside or self._is_last or transport.is_closing():
+            return None
+        is_busy = transport.get_write_buffer_size() or unread_bytes(transport.get_extra_info("socket").fileno())
+        return None if is_busy else self._since_s
 
     def abort(self) -> None:
         """Close at once."""
@@ -348,9 +350,6 @@ class Connection(asyncio.Protocol):
         guarded(sink, lambda: sink.feed(part))
         if self._body_bytes > _PROGRESS_BYTES:  # it is not slow, it is large
             self._since_s, self._body_bytes = self._loop.time(), 0
-
-    def _of_sink(self) -> Deferred | None:
-        return None if self._sink is None else self._sink.deferred
 
     def _drop_sink(self) -> None:
         """There will be no end of the body."""

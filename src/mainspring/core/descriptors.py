@@ -7,8 +7,11 @@ raises the soft limit, as a process may by itself, and takes no more connections
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import resource
+import sys
+import termios
 from functools import cache
 
 RESERVE = 512
@@ -52,6 +55,11 @@ def aim(soft: int, hard: int) -> int:
     if soft == resource.RLIM_INFINITY:
         return soft
     return max(soft, _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH))
+
+
+def unread_bytes(descriptor: int) -> int:
+    """What a socket has received and nobody has read."""
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _raise_limit() -> int:

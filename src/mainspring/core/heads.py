@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
+import traceback
 from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
+import httptools
+
+from mainspring.core.errors import MainspringError
 from mainspring.core.messages import RefusalError, is_here
 
 ONCE = frozenset({"host", "authorization", "content-type", "content-length", "transfer-encoding", "expect"})
@@ -127,6 +132,16 @@ def _is_own_origin(origin: str) -> bool:
 def too_long(limit: int) -> RefusalError:
     """A head that is over its limit in bytes."""
     return RefusalError(431, "MS-S004", f"headers over {limit} bytes")
+
+
+def refusal_of(error: httptools.HttpParserError) -> MainspringError:
+    """What the parser stumbled over: its input, what we refuse of it, or a fault of ours."""
+    if not isinstance(error, httptools.HttpParserCallbackError):
+        return RefusalError(400, "MS-S003", f"malformed HTTP: {error}")
+    if isinstance(error.__context__, MainspringError):
+        return error.__context__
+    traceback.print_exception(error, file=sys.stderr)
+    return RefusalError(500, "MS-S008", "internal error")
 
 
 def _malformed(what: str) -> RefusalError:

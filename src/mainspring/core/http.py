@@ -179,9 +179,18 @@ class Server:
             self._empty.set()
 
     def _has_room(self) -> bool:
-        """Whether one more may arrive: to be served or, where no handshake comes first, to be told why it is not."""
-        arriving = self._listener.arriving
-        if self.room.has_place(arriving) or (self._tls is None and self.room.may_tell(arriving)):
+        """Whether one more may arrive: to be served or, where no handshake comes first, to be told why it is not.
+
+        Where all places are taken who does nothing goes, or a thousand silent connections would lock everybody out:
+        first of those that shake hands, then of those that are idle, whoever has for longest.
+        """
+        room, listener = self.room, self._listener
+        if room.has_place(listener.arriving):
+            return True
+        spared_s = self._loop.time() - self.limits.spare_s
+        if listener.hang_up(spared_s) or room.free_place(spared_s):
+            return True
+        if self._tls is None and room.may_tell(listener.arriving):
             return True
         self.refused(503)
         return False
@@ -192,6 +201,7 @@ class Server:
         now = self._loop.time()
         for connection in self.room.everybody():
             connection.check_time(now)
+        self.room.forget()
         every_s = min(1.0, self.limits.slow_s / 4, self.limits.idle_s / 4)
         self._sweeper = self._loop.call_later(every_s, self._sweep)
 

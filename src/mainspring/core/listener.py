@@ -43,7 +43,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._arriving: set[asyncio.Protocol] = set()
+        self._arriving: dict[asyncio.Protocol, tuple[float, asyncio.Task[None]]] = {}  # who came first is first
         self._pause: asyncio.TimerHandle | None = None
         self._tell_at_s = 0.0
 
@@ -54,7 +54,16 @@ class Listener:
 
     def arrived(self, protocol: asyncio.Protocol) -> None:
         """Its connection is made: it no longer counts as arriving."""
-        self._arriving.discard(protocol)
+        self._arriving.pop(protocol, None)
+
+    def hang_up(self, before_s: float) -> bool:
+        """Let go who has been shaking hands for longest, if since before then; returns whether there was anybody."""
+        protocol = next(iter(self._arriving), None)
+        if self._tls is None or protocol is None or self._arriving[protocol][0] >= before_s:
+            return False
+        _, task = self._arriving.pop(protocol)
+        task.cancel()
+        return True
 
     async def listen(self, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Listen on every address of a host.
@@ -118,8 +127,8 @@ class Listener:
                 continue
             client.setblocking(False)
             protocol = self._make()
-            self._arriving.add(protocol)
             task = self._loop.create_task(self._admit(client, protocol))
+            self._arriving[protocol] = self._loop.time(), task
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -144,4 +153,4 @@ class Listener:
             _log.debug("a connection was not made: %s", error)
             client.close()
         finally:
-            self._arriving.discard(protocol)
+            self._arriving.pop(protocol, None)

@@ -55,6 +55,7 @@ class Limits:
     Attributes:
         idle_s: How long a connection may do nothing between requests.
         slow_s: How long a request may take to arrive, and an answer to be taken.
+        spare_s: How long a connection may do nothing when others find no room.
     """
 
     max_body_bytes: int
@@ -62,6 +63,7 @@ class Limits:
     max_connections: int = 1_024
     idle_s: float = 75.0
     slow_s: float = 20.0
+    spare_s: float = 1.0
 
 
 class Flushes(Protocol):
