@@ -38,7 +38,10 @@ def test_plan_shows_what_apply_then_does(cli, project, no_tracking):
 
 def test_a_definitions_file_that_does_not_run_keeps_nobody_from_a_decision(cli, project, no_tracking):
     cli("apply", at=project)
+    assert cli("status", "--json", at=project).json["definitions"]["changed"] is False
     (project / "definitions.py").write_text("this is not python")
+    assert cli("status", "--json", at=project).json["definitions"]["changed"] is True
+    assert "has changed since it was applied" in " ".join(cli("status", at=project).out.split())
     assert cli("plan", "--json", at=project).error["code"] == "MS-D161"
     paused = cli("pause", "is_late", "--json", at=project)
     assert paused.error["code"] == "MS-C060"  # there is no rollout to pause; of the model it knows

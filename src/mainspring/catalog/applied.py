@@ -56,6 +56,18 @@ def load_applied(config: Config) -> Project:
         return load_project(config.definitions)
 
 
+def has_changed(config: Config) -> bool:
+    """Whether the file says something else than what was applied last, be it a comment; not where nothing was."""
+    try:
+        kept = _kept(config).read_bytes()
+    except FileNotFoundError:
+        return False
+    try:
+        return config.definitions.read_bytes() != kept
+    except OSError:
+        return True
+
+
 def in_force(project: Project, applied: Mapping[str, Mapping[str, Any]], config: Config) -> Project:
     """What was applied last, read again once it is no longer what was read here.
 

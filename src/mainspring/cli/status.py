@@ -8,7 +8,7 @@ from cyclopts import App
 
 from mainspring.cli import terminal
 from mainspring.cli.options import DEFAULT, Options
-from mainspring.cli.workspace import Workspace
+from mainspring.cli.workspace import CHANGED, Workspace
 from mainspring.core.run import read_doors, read_public
 from mainspring.core.times import to_iso
 
@@ -41,11 +41,14 @@ def status(*, last: int = 8, options: Options = DEFAULT) -> None:
         last: How many of the latest decisions to show.
         options: Where the project is, and how to answer.
     """
+    from mainspring.catalog.applied import has_changed
+
     workspace = Workspace(options.project)
     config = workspace.config
     with workspace.catalog() as catalog:
         found = {
             "project": config.project.name,
+            "definitions": {"file": str(config.definitions), "changed": has_changed(config)},
             "processes": {name: read_public(config.run, name) for name in ("intake", "gateway")}
             | {"worker": _worker(config)},
             "gateways": _gateways(config),
@@ -218,6 +221,8 @@ def _audit(catalog: Catalog, model: str) -> dict[str, Any] | None:
 
 def _shown(found: dict[str, Any]) -> list[RenderableType]:
     out: list[RenderableType] = [terminal.text(found["project"], "bold")]
+    if found["definitions"]["changed"]:
+        out.append(terminal.text(CHANGED, "yellow"))
     processes = [(name, "-" if where is None else where) for name, where in found["processes"].items()]
     others = [("gateway", one["url"]) for one in found["gateways"][1:]]
     processes[2:2] = others

@@ -11,7 +11,7 @@ from cyclopts import App
 
 from mainspring.cli import terminal
 from mainspring.cli.options import DEFAULT, DEFAULT_PROCESS, Options, ProcessOptions
-from mainspring.cli.workspace import Workspace
+from mainspring.cli.workspace import CHANGED, Workspace
 
 app = App(
     name="up",
@@ -29,11 +29,14 @@ Examples:
 @app.default
 def up(*, options: Options = DEFAULT, process: ProcessOptions = DEFAULT_PROCESS) -> None:
     """Start intake, gateway and worker together, and look after them."""
+    from mainspring.catalog.applied import has_changed
     from mainspring.core.children import Exit
     from mainspring.events.connectors.declared import declared
     from mainspring.loop.supervisor import Supervisor
 
     workspace = Workspace(options.project, as_applied=True)
+    if has_changed(workspace.config):
+        terminal.say(options, CHANGED)
     for one in declared(workspace.config, workspace.project).values():  # what is broken is said here, not in a log
         one.settings()
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from mainspring.features import OnlineStore
 
 
+CHANGED = "the definitions file has changed since it was applied, and what runs goes by what was: mainspring plan"
+"""Said where somebody may wonder why."""
+
+
 class Workspace:
     """A project's folder, seen from the command line.
 
