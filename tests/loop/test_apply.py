@@ -6,10 +6,11 @@ import time
 import pytest
 
 from mainspring.catalog import Catalog
-from mainspring.catalog.applied import in_force, load_applied
+from mainspring.catalog.in_force import in_force
 from mainspring.core.errors import NotFoundError, RefusedError, UnavailableError
 from mainspring.core.run import read_door
 from mainspring.definitions import load_project
+from mainspring.definitions.applied import load_applied
 from mainspring.events.client import IntakeClient
 from mainspring.events.log import Log
 from mainspring.loop.apply import apply_project, plan_project

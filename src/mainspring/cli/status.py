@@ -41,7 +41,7 @@ def status(*, last: int = 8, options: Options = DEFAULT) -> None:
         last: How many of the latest decisions to show.
         options: Where the project is, and how to answer.
     """
-    from mainspring.catalog.applied import has_changed
+    from mainspring.definitions.applied import has_changed
 
     workspace = Workspace(options.project)
     config = workspace.config

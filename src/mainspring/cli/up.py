@@ -29,8 +29,8 @@ Examples:
 @app.default
 def up(*, options: Options = DEFAULT, process: ProcessOptions = DEFAULT_PROCESS) -> None:
     """Start intake, gateway and worker together, and look after them."""
-    from mainspring.catalog.applied import has_changed
     from mainspring.core.children import Exit
+    from mainspring.definitions.applied import has_changed
     from mainspring.events.connectors.declared import declared
     from mainspring.loop.supervisor import Supervisor
 

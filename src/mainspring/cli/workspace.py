@@ -50,7 +50,7 @@ class Workspace:
     def project(self) -> Project:
         """The definitions file, loaded, or the definitions in force."""
         if self._as_applied:
-            from mainspring.catalog.applied import load_applied
+            from mainspring.definitions.applied import load_applied
 
             return load_applied(self.config)
         from mainspring.definitions import load_project

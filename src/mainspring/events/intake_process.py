@@ -10,11 +10,11 @@ import threading
 
 import uvloop
 
-from mainspring.catalog.applied import load_applied
 from mainspring.core.clock import Clock
 from mainspring.core.collector import rest_what_is_loaded
 from mainspring.core.config import Config
 from mainspring.core.errors import MainspringError
+from mainspring.definitions.applied import load_applied
 from mainspring.definitions.values import Project
 from mainspring.events.intake import Intake
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mainspring.catalog import Catalog, Plan, plan
-from mainspring.catalog.applied import keep
 from mainspring.catalog.database import MEND
 from mainspring.catalog.plan import Action, Line
 from mainspring.core import Config, content_hash, format_span
@@ -16,6 +15,7 @@ from mainspring.core.errors import FormatError
 from mainspring.core.run import door_pid
 from mainspring.core.times import to_iso
 from mainspring.definitions import Project, load_project, read_definitions
+from mainspring.definitions.applied import keep
 from mainspring.events.system import DECISION
 from mainspring.loop.costs import view_costs
 from mainspring.loop.desk import open_desk

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID, WorkflowHandle
 
-from mainspring.catalog.applied import load_applied
 from mainspring.core import Config, load_config
+from mainspring.definitions.applied import load_applied
 from mainspring.loop.workshop import Workshop
 
 PIPELINE_US = 1_800_000_000

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 
 from mainspring.catalog import Catalog
-from mainspring.catalog.applied import in_force
 from mainspring.catalog.decisions import ROUTING
+from mainspring.catalog.in_force import in_force
 from mainspring.core import Clock, Config, SharedClock, UnavailableError
 from mainspring.core.collector import paused, rest_what_is_loaded
 from mainspring.core.run import WORKER_LEASE, Lease, internal_token, read_door, remove_door, write_door

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from mainspring.catalog import Catalog
-from mainspring.catalog.applied import in_force
+from mainspring.catalog.in_force import in_force
 from mainspring.catalog.keyring import KeptKeyring
 from mainspring.core.access import access_of
 from mainspring.core.clock import Clock

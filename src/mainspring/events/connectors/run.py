@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from mainspring.catalog.applied import load_applied
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config, load_config
 from mainspring.core.errors import BackPressureError, MainspringError, TooLargeError
 from mainspring.core.run import Lease, remove_door, write_door
 from mainspring.core.spans import parse_span
+from mainspring.definitions.applied import load_applied
 from mainspring.definitions.values import Project
 from mainspring.events.connectors.connector import Connector, Settings
 from mainspring.events.connectors.declared import Declared, declared, hidden

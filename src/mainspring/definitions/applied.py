@@ -1,4 +1,4 @@
-"""The definitions in force: those that were applied, not whatever their file says by now.
+"""The definitions that were applied, not whatever their file says by now.
 
 ``mainspring apply`` keeps the file's text. A process that starts anew goes on with it: a file that is being edited,
 that does not run or that is gone changes nothing until it is applied. What it imports from beside it is not kept.
@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from mainspring.catalog.plan import IN_FORCE
 from mainspring.core.config import Config
 from mainspring.core.errors import MainspringError
-from mainspring.definitions import Project, load_project
+from mainspring.definitions.project import load_project
+from mainspring.definitions.values import Project
 
 _log = logging.getLogger(__name__)
 
@@ -68,39 +66,5 @@ def has_changed(config: Config) -> bool:
         return True
 
 
-def in_force(project: Project, applied: Mapping[str, Mapping[str, Any]], config: Config) -> Project:
-    """What was applied last, read again once it is no longer what was read here.
-
-    Args:
-        project: What was read here.
-        applied: What the catalog knows, as ``Project.describe`` describes it.
-        config: The project's settings.
-
-    Raises:
-        MainspringError: The file has to be read, and cannot be.
-    """
-    wanted = _versions(applied)
-    if not wanted or wanted == _versions(project.describe()):
-        return project
-    for load in (load_applied, _load_file):  # of an apply that is about to keep the file, the second has it
-        fresh = load(config)
-        if _versions(fresh.describe()) == wanted:
-            return fresh
-    return project
-
-
-def _load_file(config: Config) -> Project:
-    return load_project(config.definitions)
-
-
 def _kept(config: Config) -> Path:
     return config.home / "definitions.py"
-
-
-def _versions(described: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], tuple[Any, ...]]:
-    """Version by kind and name of what is described, and what of a model is no part of its version."""
-    return {
-        (kind, name): (one["version"], *(one.get(part, {}) for part in IN_FORCE))
-        for kind, named in described.items()
-        for name, one in named.items()
-    }
