@@ -114,6 +114,18 @@ def test_an_apply_that_is_not_kept_yet_is_read_from_the_file(config, monkeypatch
         assert load_applied(config).describe() == before.describe()
 
 
+def test_what_is_no_part_of_a_version_is_in_force_with_an_apply_too(config):
+    apply_project(config, now_us=T0, actor="ann")
+    before = load_applied(config)
+    change(config, 'ms.Source, id="ride_id"', 'ms.Source, keep="400d", id="ride_id"')
+    with Catalog.open(config.catalog_url) as catalog:
+        assert in_force(before, catalog.definitions(), config) is before
+        apply_project(config, now_us=T0 + 1, actor="ann")
+        taken = in_force(before, catalog.definitions(), config)
+    kept = [(one.sources["ride"].version, one.sources["ride"].keep_us) for one in (before, taken)]
+    assert kept == [(before.sources["ride"].version, None), (before.sources["ride"].version, 400 * 86_400_000_000)]
+
+
 def test_kept_definitions_that_cannot_be_read_are_told_and_the_file_is_taken(config, caplog):
     apply_project(config, now_us=T0, actor="ann")
     (config.home / "definitions.py").write_text("cut o")

@@ -8,7 +8,7 @@ from typing import Any
 from mainspring.catalog.plan import IN_FORCE
 from mainspring.core.config import Config
 from mainspring.definitions import Project, load_project
-from mainspring.definitions.applied import load_applied
+from mainspring.definitions.applied import has_changed, load_applied
 
 
 def in_force(project: Project, applied: Mapping[str, Mapping[str, Any]], config: Config) -> Project:
@@ -22,18 +22,14 @@ def in_force(project: Project, applied: Mapping[str, Mapping[str, Any]], config:
     Raises:
         MainspringError: The file has to be read, and cannot be.
     """
-    wanted = _versions(applied)
-    if not wanted or wanted == _versions(project.describe()):
+    wanted, known = _versions(applied), project.describe()
+    if not wanted or applied == known:
         return project
-    for load in (load_applied, _load_file):  # of an apply that is about to keep the file, the second has it
-        fresh = load(config)
-        if _versions(fresh.describe()) == wanted:
-            return fresh
-    return project
-
-
-def _load_file(config: Config) -> Project:
-    return load_project(config.definitions)
+    fresh = load_applied(config)
+    if fresh.describe() != applied and has_changed(config):  # of an apply that is about to keep the file
+        fresh = load_project(config.definitions)
+    described = fresh.describe()
+    return fresh if described != known and _versions(described) == wanted else project
 
 
 def _versions(described: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], tuple[Any, ...]]:
