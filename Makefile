@@ -31,7 +31,7 @@ demo: $(BASE) ## raw events to the closed loop on a year of flights (QUICK=1: a 
 
 test: lint types imports check docs pytest ## everything that must hold: lint, types, import order, repo checks, pages, tests
 
-services: ## have PostgreSQL, Mosquitto and HAProxy on this machine, for the tests
+services: ## have PostgreSQL, Mosquitto, HAProxy and curl on this machine, for the tests
 	@bash tools/services.sh
 
 clients: $(DEV) ## install the clients of the V2 protocol that tests run, each in an environment of its own

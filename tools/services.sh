@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Have PostgreSQL, Mosquitto and HAProxy on this machine: what connectors and several gateways are tested with. Called
-# by make before the tests; does nothing when they are there. Nothing is started: tools/services.py does that, in a
+# Have PostgreSQL, Mosquitto and HAProxy on this machine, what connectors and several gateways are tested with, and curl,
+# which the pages ask their reader to have. Called by make before the tests; does nothing when they are there. Nothing is started: tools/services.py does that, in a
 # temporary folder.
 # `tools/services.sh bench` has Redis too, which bench/intake.py runs beside us, and wrk, which loads servers.
 set -euo pipefail
@@ -13,6 +13,7 @@ needed=()
 has initdb || needed+=(postgresql)
 has mosquitto || needed+=(mosquitto)
 has haproxy || needed+=(haproxy)
+has curl || needed+=(curl)
 [[ "${1:-}" != bench ]] || has redis-server || needed+=(redis-server)
 [[ "${1:-}" != bench ]] || has wrk || needed+=(wrk)
 ((${#needed[@]} == 0)) && exit 0
@@ -25,7 +26,7 @@ if command -v apt-get >/dev/null && ((EUID == 0)); then
     exit 0
 fi
 
-echo "Connectors and several gateways are tested with ${needed[*]}, which is not on this machine." \
+echo "Connectors, several gateways and the pages are tested with ${needed[*]}, which is not on this machine." \
     "Install it (Debian: apt-get install ${needed[*]}; macOS: brew install ${needed[*]})." >&2
 [[ -z "${CI:-}" ]] || exit 1
 echo "Without it those tests are skipped here; under CI they fail." >&2

@@ -81,7 +81,7 @@ def list_(*, all: bool = False, options: Options = DEFAULT) -> None:
         all: Those that were revoked, too.
         options: Where the project is, and how to answer.
     """
-    workspace = Workspace(options.project, as_applied=True)
+    workspace = Workspace(options.project)
     with workspace.catalog() as catalog:
         found = [key for key in catalog.listed_keys() if all or key.revoked_us is None]
     columns = ("id", "name", "scopes", "a second", "burst", "made", "revoked")
