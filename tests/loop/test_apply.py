@@ -114,6 +114,16 @@ def test_an_apply_that_is_not_kept_yet_is_read_from_the_file(config, monkeypatch
         assert load_applied(config).describe() == before.describe()
 
 
+def test_an_apply_that_is_kept_just_after_it_was_looked_for_is_read_from_the_file(config, monkeypatch):
+    apply_project(config, now_us=T0, actor="ann")
+    before = load_applied(config)
+    change(config, 'ms.guard("log_loss", margin=0.02)', 'ms.guard("log_loss", margin=0.03)')
+    apply_project(config, now_us=T0 + 1, actor="ann")
+    monkeypatch.setattr("mainspring.catalog.in_force.load_applied", lambda _: before)
+    with Catalog.open(config.catalog_url) as catalog:
+        assert in_force(before, catalog.definitions(), config).describe() == load_project(config.definitions).describe()
+
+
 def test_what_is_no_part_of_a_version_is_in_force_with_an_apply_too(config):
     apply_project(config, now_us=T0, actor="ann")
     before = load_applied(config)

@@ -8,7 +8,7 @@ from typing import Any
 from mainspring.catalog.plan import IN_FORCE
 from mainspring.core.config import Config
 from mainspring.definitions import Project, load_project
-from mainspring.definitions.applied import has_changed, load_applied
+from mainspring.definitions.applied import load_applied
 
 
 def in_force(project: Project, applied: Mapping[str, Mapping[str, Any]], config: Config) -> Project:
@@ -26,8 +26,10 @@ def in_force(project: Project, applied: Mapping[str, Mapping[str, Any]], config:
     if not wanted or applied == known:
         return project
     fresh = load_applied(config)
-    if fresh.describe() != applied and has_changed(config):  # of an apply that is about to keep the file
-        fresh = load_project(config.definitions)
+    if fresh.describe() != applied:  # the apply is about to keep the file, or has just done so
+        file = load_project(config.definitions)
+        if file.describe() == applied or _versions(fresh.describe()) != wanted:
+            fresh = file
     described = fresh.describe()
     return fresh if described != known and _versions(described) == wanted else project
 
